@@ -1,0 +1,141 @@
+"""`events.jsonl`: what happened in a run, one JSON object a line, append-only, written by rank 0.
+
+Nothing in the file is ever rewritten. A run that was killed and resumed holds rows of several attempts;
+those of an older attempt past the step from which a newer one resumed describe work that was lost, and the
+reader leaves them out. A half-written line (a power cut) is skipped and counted, never fatal.
+
+At one step an evaluation is logged before the checkpoint that remembers it, so that a row at the resumed
+step is always one whose effect the checkpoint holds.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, Self, get_args
+
+SCHEMA = 1
+
+Kind = Literal["start", "step", "eval", "checkpoint", "preempt", "done", "failed"]
+
+KINDS: tuple[str, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One row of the log. Counters are cumulative over attempts: the value at `step` of one unbroken run."""
+
+    run_id: str
+    attempt: int
+    """1 for the first start, one more after every crash, pre-emption or kill."""
+    kind: Kind
+    step: int
+    """Optimiser steps done. In a `start` row: the step the attempt resumes from."""
+    examples_seen: int
+    """Training examples consumed, repetitions counted: the compute axis."""
+    unique_examples: int
+    """Distinct training examples consumed: the data axis."""
+    flops: float
+    """Training floating-point operations so far (forward and backward, from the counted model)."""
+    train_seconds: float
+    """Wall time inside training steps."""
+    pause_seconds: float
+    """Wall time in which a step was not running: waiting for data, evaluating, saving."""
+    device: str
+    num_devices: int
+    precision: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Named `<eval>/<metric>` for evaluations (`upstream/loss`), plain names for training (`loss`)."""
+    message: str = ""
+    """Human words: the error of a `failed` row, the reason of a `preempt` row."""
+    unix_time: float = 0.0
+    schema: int = SCHEMA
+
+    def to_line(self) -> str:
+        """JSON without a line break; NaN and infinities become null, which reads back as NaN."""
+        row = asdict(self)
+        row["metrics"] = {name: value if math.isfinite(value) else None for name, value in row["metrics"].items()}
+        return json.dumps(row, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """Inverse of `to_line` on the parsed object; unknown fields of a later schema are ignored."""
+        known = {name: row[name] for name in cls.__slots__ if name in row}
+        known["metrics"] = {k: math.nan if v is None else v for k, v in row.get("metrics", {}).items()}
+        return cls(**known)
+
+
+class EventWriter:
+    """Appends events to a file. Rows other than `step` are on the disk when `write` returns."""
+
+    def __init__(self, path: Path) -> None:
+        torn = _ends_inside_a_line(path)
+        self._stream: BinaryIO = path.open("ab")
+        if torn:
+            self._stream.write(b"\n")
+
+    def write(self, event: Event) -> None:
+        self._stream.write(event.to_line().encode() + b"\n")
+        self._stream.flush()
+        if event.kind != "step":
+            os.fsync(self._stream.fileno())
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class EventLog:
+    """A run's events with lost work left out, in the order written, and what was left out."""
+
+    events: tuple[Event, ...]
+    num_superseded: int
+    num_torn: int
+
+
+def read_events(path: Path) -> EventLog:
+    """Read and resolve one `events.jsonl`; a missing file is an empty log."""
+    events: list[Event] = []
+    num_torn = 0
+    if path.exists():
+        with path.open("rb") as stream:
+            for line in stream:
+                if not line.strip():
+                    continue
+                try:
+                    events.append(Event.from_row(json.loads(line)))
+                except (ValueError, TypeError):
+                    num_torn += 1
+    kept = resolve(events)
+    return EventLog(kept, num_superseded=len(events) - len(kept), num_torn=num_torn)
+
+
+def resolve(events: Iterable[Event]) -> tuple[Event, ...]:
+    """Leave out rows of an older attempt past the step from which a newer attempt resumed."""
+    rows = list(events)
+    resumed_at: dict[int, int] = {}
+    for row in rows:
+        if row.kind == "start":
+            resumed_at[row.attempt] = min(row.step, resumed_at.get(row.attempt, row.step))
+    valid_until: dict[int, float] = {}
+    horizon = math.inf
+    for attempt in sorted({row.attempt for row in rows}, reverse=True):
+        valid_until[attempt] = horizon
+        horizon = min(horizon, resumed_at.get(attempt, math.inf))
+    return tuple(row for row in rows if row.step <= valid_until[row.attempt])
+
+
+def _ends_inside_a_line(path: Path) -> bool:
+    if not path.exists() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) != b"\n"

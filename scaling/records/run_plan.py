@@ -1,0 +1,182 @@
+"""`run.json`: the frozen plan of one run. Planning writes it, training obeys it, analysis reads it.
+
+Every number that training needs (steps, warm-up steps, subset count, intervals) is derived once, in
+planning, and stands here; nothing is derived again later. `identity` hashes the parts that can change the
+run's numbers; paths, devices, micro-batches and log intervals are left out of it, because they only say where
+and how the run happens to be executed.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from scaling.errors import UserError
+from scaling.records.files import write_text_atomic
+
+RUN_SCHEMA = 1
+
+
+class Frozen(BaseModel):
+    """Immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ModelPlan(Frozen):
+    name: str
+    """The paper's name, `mixer-b/32`."""
+    family: str
+    """`mixer`, `vit`, `bit`, or the family a user registered."""
+    image_size: int
+    """Side of the square input, pixels."""
+    num_classes: int
+    options: dict[str, Any] = {}
+    head_bias: float
+    """Initial value of the classifier's bias."""
+    drop_path: float
+    """Stochastic-depth rate of the last block; it rises linearly from 0 over depth."""
+    num_params: int
+    """With classifier head."""
+    num_body_params: int
+    """Without classifier head."""
+    flops_forward_per_image: float
+    flops_train_per_image: float
+    """Forward and backward, counted on the meta device."""
+
+
+class SourcePlan(Frozen):
+    """One data set as it was when planned."""
+
+    manifest: str
+    """Absolute path of the manifest: where the data was, not what it is."""
+    digest: str
+    """Digest of the content: what the data is."""
+    label_type: Literal["single", "multi"]
+    num_classes: int
+    num_samples: int
+
+
+class SubsetPlan(Frozen):
+    fraction: float
+    seed: int
+    num_samples: int
+    """Distinct training images of this run: the x-axis of the study."""
+    digest: str
+
+
+class SchedulePlan(Frozen):
+    protocol: Literal["constant_steps", "constant_epochs", "matched_compute"]
+    batch: int
+    """Global batch: examples per optimiser step over all devices."""
+    steps: int
+    """Optimiser steps of the whole run."""
+    epochs: float
+    """Passes over the subset, `steps * batch / num_samples`."""
+    warmup_steps: int
+    decay: Literal["linear", "cosine", "constant"]
+
+
+class RecipePlan(Frozen):
+    optimizer: Literal["adam"]
+    learning_rate: float
+    """Peak, after warm-up."""
+    end_learning_rate: float
+    weight_decay: float
+    """Decoupled: a step shrinks a weight by learning_rate(t) * weight_decay."""
+    beta1: float
+    beta2: float
+    clip: float
+    """Global gradient norm above which gradients are scaled down; 0 for no clipping."""
+    loss: Literal["sigmoid", "softmax"]
+    augment: Literal["none", "flip", "inception"]
+    precision: Literal["fp32", "bf16"]
+
+
+class IntervalPlan(Frozen):
+    """Steps between two of a kind; the last step always counts as one."""
+
+    log_steps: int
+    validate_steps: int
+    checkpoint_steps: int
+    keep_checkpoints: int
+
+
+class EnginePlan(Frozen):
+    """How the run is executed. Nothing here is part of the identity except through `RecipePlan.precision`."""
+
+    num_devices: int
+    micro_batch: int
+    """Largest number of examples a device takes at once; accumulation fills up to the global batch."""
+    zero_stage: Literal[0, 1]
+    threads: int
+    """Threads of the CPU arithmetic of one process; 0 leaves the library's choice."""
+    loader_threads: int
+
+
+class EvalPlan(Frozen):
+    kind: str
+    """Registered name of the evaluator: `fewshot`, `throughput`."""
+    name: str
+    """Prefix of its metrics, unique in the study."""
+    sources: dict[str, SourcePlan] = {}
+    settings: dict[str, Any] = {}
+
+    def digest(self) -> str:
+        """What decides the evaluation's numbers: its kind, its settings and the content of its data."""
+        sources = {role: source.digest for role, source in self.sources.items()}
+        return content_digest({"kind": self.kind, "settings": self.settings, "sources": sources})
+
+
+class HarnessPlan(Frozen):
+    version: str
+    git_commit: str
+    """Empty when the harness does not run from a git checkout."""
+    git_dirty: bool
+
+
+class RunPlan(Frozen):
+    run_schema: int = RUN_SCHEMA
+    study: str
+    run_id: str
+    identity: str
+    """SHA-256 over the canonical JSON of what can change the numbers."""
+    seed: int
+    model: ModelPlan
+    train: SourcePlan
+    val: SourcePlan
+    subset: SubsetPlan
+    schedule: SchedulePlan
+    recipe: RecipePlan
+    intervals: IntervalPlan
+    engine: EnginePlan
+    evals: tuple[EvalPlan, ...]
+    harness: HarnessPlan
+
+    def save(self, run_dir: Path) -> None:
+        write_text_atomic(run_dir / "run.json", self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def load(cls, run_dir: Path) -> Self:
+        """Read `run.json`; a missing or foreign file is the user's error."""
+        path = run_dir / "run.json"
+        if not path.exists():
+            raise UserError(f"{run_dir} holds no run.json; give a folder runs/<study>/<run_id> made by scaling.launch")
+        try:
+            return cls.model_validate_json(path.read_text())
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise UserError(f"{path}: {where}: {first['msg']}; plan the study again with scaling.launch") from error
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces, NaN refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def content_digest(value: Any) -> str:
+    """SHA-256, in hex, of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

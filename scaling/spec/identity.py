@@ -1,0 +1,68 @@
+"""Who a run is: a name a person can read and a hash of everything that can change its numbers.
+
+`mixer-b32_030pct_s0-1f3a9c2e`: model, share of the training images, seed, then values on further axes, then
+the first eight hex digits of the identity. The identity is SHA-256 over the canonical JSON of model, data
+digests, subset, schedule, recipe and seed. Paths, devices, micro-batches, log and checkpoint intervals and the
+list of evaluations are not in it: they say where a run is executed and what is asked of it afterwards.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from scaling.records.run_plan import (
+    ModelPlan,
+    RecipePlan,
+    SchedulePlan,
+    SourcePlan,
+    SubsetPlan,
+    content_digest,
+)
+
+
+def run_identity(
+    *,
+    model: ModelPlan,
+    train: SourcePlan,
+    val: SourcePlan,
+    subset: SubsetPlan,
+    schedule: SchedulePlan,
+    recipe: RecipePlan,
+    validate_steps: int,
+    order_version: int,
+    seed: int,
+) -> str:
+    """SHA-256, in hex. `validate_steps` counts because it decides which weights are kept; `order_version` names
+    the rule that turns a seed into a data order; the counted FLOPs and parameters follow from the model."""
+    counted = {"num_params", "num_body_params", "flops_forward_per_image", "flops_train_per_image"}
+    return content_digest(
+        {
+            "model": model.model_dump(exclude=counted),
+            "train": train.model_dump(exclude={"manifest"}),
+            "val": val.model_dump(exclude={"manifest"}),
+            "subset": subset.model_dump(exclude={"fraction"}),
+            "schedule": schedule.model_dump(exclude={"protocol", "epochs"}),
+            "recipe": recipe.model_dump(),
+            "validate_steps": validate_steps,
+            "order_version": order_version,
+            "seed": seed,
+        }
+    )
+
+
+def run_name(model: str, fraction: float, seed: int, other_axes: Mapping[str, Any], identity: str) -> str:
+    """The folder name of a run; `other_axes` are the study's axes besides model, fraction and seed."""
+    extra = "".join(f"_{_slug(name.rpartition('.')[2])}{_slug(value)}" for name, value in other_axes.items())
+    return f"{_slug(model)}_{_percent(fraction)}pct_s{seed}{extra[:80]}-{identity[:8]}"
+
+
+def _percent(fraction: float) -> str:
+    """Three digits so that folders sort by size: 003, 010, 100; `000.5` for half a percent."""
+    percent = round(fraction * 100, 6)
+    whole, _, rest = f"{percent:f}".rstrip("0").rstrip(".").partition(".")
+    return whole.zfill(3) + (f".{rest}" if rest else "")
+
+
+def _slug(value: Any) -> str:
+    """The part of a value that a file name can hold: `mixer-b/32` becomes `mixer-b32`."""
+    return re.sub(r"[^A-Za-z0-9.+-]", "", str(value).replace("_", "-").replace(":", "-").replace("/", ""))

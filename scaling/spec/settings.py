@@ -1,0 +1,62 @@
+"""What one run can be told: the fields that `defaults`, `grid`, `zip`, `include` and `overrides` may set.
+
+Each field is one word of the papers' vocabulary with its default. Nothing here is derived: planning turns
+durations into steps, `auto` into a value and a fraction into a count.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from scaling.records.run_plan import Frozen
+from scaling.spec.duration import Duration
+
+
+class RunSettings(Frozen):
+    """One run as the user describes it."""
+
+    model: str = Field(description="A model by its paper's name (python -m scaling.models lists them) or timm:NAME.")
+    fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="Share of the training images that the run may see, above 0 and at most 1."
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of initialisation, data order and augmentation.")
+    subset_seed: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="Seed of the subset draw; by default `seed`, so that the spread over seeds contains the draw.",
+    )
+    image_size: Annotated[int, Field(gt=0)] | None = Field(None, description="Pixels a side; default: the model's own.")
+    model_options: dict[str, Any] = Field({}, description="Options of the model family (python -m scaling.models).")
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Stochastic-depth rate of the last block, rising linearly from 0 over depth."
+    )
+    head_bias: float | Literal["auto"] = Field(
+        "auto", description="Initial classifier bias; auto is -ln(classes) for sigmoid and 0 for softmax."
+    )
+    loss: Literal["auto", "sigmoid", "softmax"] = Field(
+        "auto",
+        description="auto is sigmoid cross-entropy for multi-label data and softmax for single-label data.",
+    )
+    optimizer: Literal["adam"] = Field("adam", description="Adam with decoupled weight decay.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-3, description="Peak learning rate, after warm-up.")
+    end_learning_rate: Annotated[float, Field(ge=0)] = Field(1e-5, description="Learning rate at the last step.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        0.1, description="Decoupled, on kernels only: a step shrinks them by learning rate times this."
+    )
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.999), description="Decay rates of Adam's first and second moment."
+    )
+    clip: Annotated[float, Field(ge=0)] = Field(1.0, description="Global gradient norm to clip at; 0 for no clipping.")
+    warmup: Duration = Field(Duration(2.0, "percent"), description="Linear warm-up from 0 to the peak.")
+    decay: Literal["linear", "cosine", "constant"] = Field("linear", description="Shape after the warm-up.")
+    augment: Literal["none", "flip", "inception"] = Field(
+        "inception", description="inception: crop of 5-100 % area and random flip (Mixer, Section 3)."
+    )
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of the model; part of a run's identity.")
+    zero_stage: Literal[0, 1] = Field(0, description="DeepSpeed ZeRO stage.")
+    micro_batch: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="Examples a device takes at once; default: all of its share of the global batch."
+    )
+    validate_every: Duration = Field(Duration(10.0, "percent"), description="Interval of upstream validation.")
+    checkpoint_every: Duration = Field(Duration(10.0, "percent"), description="Interval of checkpoints.")
+    log_every: Duration = Field(Duration(2.0, "percent"), description="Interval of training rows in events.jsonl.")
+    keep_checkpoints: Annotated[int, Field(gt=0)] = Field(2, description="How many of the newest are kept.")

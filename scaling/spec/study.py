@@ -1,0 +1,222 @@
+"""What a study IS: the validated content of a sweep file.
+
+Unknown keys are refused with the nearest known name; every message names file, line, field, value and rule.
+The models are frozen: a study that validated cannot change under the planner's feet.
+"""
+
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from scaling.errors import UserError, did_you_mean
+from scaling.records.run_plan import Frozen
+from scaling.spec.document import Document, Place, load_document
+from scaling.spec.duration import Duration
+from scaling.spec.settings import RunSettings
+
+Batch = Annotated[int, Field(gt=0, description="Global batch: examples per optimiser step over all devices.")]
+
+
+class DataSpec(Frozen):
+    """Where the images are. Relative paths start at `root`, and `root` at the current folder."""
+
+    root: str = Field("", description="Folder that the other paths of the study are relative to.")
+    train: str = Field(description="Manifest of the pre-training shards.")
+    val: str = Field(description="Manifest of the held-out upstream split; picks the weights that are kept.")
+    make: dict[str, Any] | None = Field(
+        None,
+        description="Settings of `scaling.data make`: the shards are made in `root` when they are missing.",
+    )
+
+
+class ConstantSteps(Frozen):
+    """Every subset gets the same number of optimiser steps (Mixer, Section 3.3): same cost at every point."""
+
+    kind: Literal["constant_steps"]
+    steps: Duration
+    batch: Batch
+
+
+class ConstantEpochs(Frozen):
+    """Every subset is passed over the same number of times."""
+
+    kind: Literal["constant_epochs"]
+    epochs: Annotated[float, Field(gt=0)]
+    batch: Batch
+
+
+class MatchedCompute(Frozen):
+    """Every run gets the same training FLOPs; the steps follow from each model's counted cost."""
+
+    kind: Literal["matched_compute"]
+    train_flops: Annotated[float, Field(gt=0)]
+    batch: Batch
+
+
+Protocol = Annotated[ConstantSteps | ConstantEpochs | MatchedCompute, Field(discriminator="kind")]
+
+
+class OverrideSpec(Frozen):
+    """Where every field of `match` fits (a value, a list of values, or a text with * and ?), `set` applies."""
+
+    match: dict[str, Any]
+    set: dict[str, Any]
+
+
+class EvalSpec(BaseModel):
+    """One evaluation of every finished run. The remaining keys are the evaluator's own."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    kind: str
+    name: str | None = Field(None, description="Prefix of its metrics; default: the kind.")
+
+
+class LaunchSpec(Frozen):
+    """How runs are executed; none of it can change a run's identity."""
+
+    backend: str = Field("local", description="Where runs are executed.")
+    max_parallel: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="Runs at a time; default: as many as the machine has room for."
+    )
+    devices_per_run: Annotated[int, Field(gt=0)] = Field(1, description="Processes that train one run together.")
+    threads: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="CPU threads of one process; default: the machine's cores shared evenly."
+    )
+    loader_threads: Annotated[int, Field(gt=0)] = Field(1, description="Threads that decode images for one process.")
+    retries: Annotated[int, Field(ge=0)] = Field(
+        2, description="How often a run whose process died (not one that reported an error) is started again."
+    )
+
+
+class Study(Frozen):
+    """A sweep file."""
+
+    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name; also the folder's name.")]
+    question: str = Field("", description="What the study wants to know; printed in the report.")
+    data: DataSpec
+    protocol: Protocol
+    defaults: dict[str, Any] = Field({}, description="Settings of every run that no axis sets.")
+    grid: dict[str, list[Any]] = Field({}, description="Every combination of these values is a run.")
+    zip: dict[str, list[Any]] = Field({}, description="Fields that vary together, combined with the grid.")
+    include: list[dict[str, Any]] = Field([], description="Further runs.")
+    exclude: list[dict[str, Any]] = Field([], description="Combinations to leave out.")
+    overrides: list[OverrideSpec] = Field([], description="Exceptions, applied in the order written.")
+    evals: list[EvalSpec] = Field([], description="What every finished run is scored by.")
+    launch: LaunchSpec = LaunchSpec()
+
+
+def load_study(path: Path, options: Sequence[str] = ()) -> tuple[Study, Document]:
+    """Read and validate a sweep file with `--set` options applied; UserError names the first problem."""
+    document = load_document(path, options)
+    try:
+        return Study.model_validate(document.data), document
+    except ValidationError as error:
+        raise explain(error, document, Study) from error
+
+
+def explain(
+    error: ValidationError,
+    document: Document,
+    model: type[BaseModel],
+    place: Place = (),
+    names: Sequence[str] = (),
+) -> UserError:
+    """The first problem of a pydantic error, told with its place in the document and a way out.
+
+    `place` is where the validated value stands; `names` are further allowed keys that the model does not list.
+    """
+    problems = error.errors(include_url=False)
+    first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
+    location = place + _real_location(document.data, place, first["loc"])
+    field_name = str(first["loc"][-1]) if first["loc"] else ""
+    if first["type"] == "extra_forbidden":
+        known = [*_known_keys(model, document.data, place, location), *names]
+        return document.error(location, f"unknown key; {did_you_mean(field_name, known)}")
+    if first["type"] == "missing":
+        owner = location[:-1] if location and location[-1] == field_name else location
+        return document.error(owner, f"the key {field_name!r} is missing; add '{field_name}: …'")
+    if first["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        kinds = "constant_steps, constant_epochs or matched_compute"
+        return document.error(location, f"kind must be {kinds}; write for example {{kind: constant_steps, …}}")
+    message = first["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(first["input"], Mapping) else f"{first['input']!r}: "
+    hint = _description(model, location[len(place) :])
+    return document.error(location, f"{shown}{message[:1].lower()}{message[1:]}{'; ' + hint if hint else ''}")
+
+
+def check_setting(document: Document, place: Place, name: str, value: Any) -> Any:
+    """Validate one run setting where it was written; returns it parsed."""
+    if name not in RunSettings.model_fields:
+        raise document.error(place, f"unknown setting {name!r}; {did_you_mean(name, RunSettings.model_fields, 30)}")
+    field = RunSettings.model_fields[name]
+    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[(field.annotation, *field.metadata, field)])
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        message = first["msg"].removeprefix("Value error, ")
+        hint = f"; {name}: {field.description}" if field.description else ""
+        raise document.error(place, f"{value!r}: {message[:1].lower()}{message[1:]}{hint}") from error
+
+
+def _real_location(data: Any, place: Place, location: Sequence[str | int]) -> Place:
+    """Pydantic's location without the tags it inserts for unions: only keys that the document has, then the rest."""
+    for part in place:
+        data = data[part]
+    real: list[str | int] = []
+    for position, part in enumerate(location):
+        is_key = isinstance(data, Mapping) and part in data
+        is_item = isinstance(data, list) and isinstance(part, int) and part < len(data)
+        if is_key or is_item:
+            data = data[part]
+        elif position < len(location) - 1 or not isinstance(data, Mapping):
+            continue
+        real.append(part)
+    return tuple(real)
+
+
+def _known_keys(model: type[BaseModel], data: Any, place: Place, location: Place) -> list[str]:
+    """Field names of the model that governs the mapping which holds the key at `location`."""
+    current: Any = model
+    for part in place:
+        data = data[part]
+    for part in location[len(place) : -1]:
+        data = data[part]
+        if isinstance(part, int):
+            continue
+        current = _model_of(current.model_fields[part].annotation, data)
+    return list(current.model_fields)
+
+
+def _model_of(annotation: Any, data: Any) -> Any:
+    """The pydantic model inside an annotation; of several, the one whose `kind` is the data's."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _model_of(get_args(annotation)[0], data)
+    if origin is list:
+        return _model_of(get_args(annotation)[0], data)
+    if origin in (Union, types.UnionType):
+        for option in get_args(annotation):
+            kinds = get_args(option.model_fields["kind"].annotation)
+            if isinstance(data, Mapping) and data.get("kind") in kinds:
+                return option
+    return annotation
+
+
+def _description(model: type[BaseModel], location: Place) -> str:
+    """The field's own description, as a hint, when it is a plain field of a plain model."""
+    current: Any = model
+    text = ""
+    for part in location:
+        if isinstance(part, int):
+            continue
+        fields = getattr(current, "model_fields", {})
+        if part not in fields:
+            return text
+        text = f"{part}: {fields[part].description}" if fields[part].description else ""
+        current = fields[part].annotation
+    return text

@@ -1,0 +1,153 @@
+"""The sweep language: one study -> the settings of every run, in a fixed order.
+
+    grid      every combination; the first axis varies slowest
+    zip       columns that vary together; the zipped rows are one more axis of the grid
+    exclude   combinations to leave out (before include, so that include can bring one back)
+    include   further runs, each a mapping of settings
+    overrides where `match` fits, `set` applies, in the order written
+
+A key is a run setting (`learning_rate`) or a field of the protocol (`protocol.steps`), so that the length of a
+run may vary too.
+"""
+
+import fnmatch
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from scaling.errors import did_you_mean
+from scaling.spec.document import Document, Place
+from scaling.spec.settings import RunSettings
+from scaling.spec.study import Protocol, Study, check_setting
+
+_PROTOCOL: TypeAdapter[Any] = TypeAdapter(Protocol)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run as the study describes it, before planning."""
+
+    settings: RunSettings
+    protocol: Any
+    """ConstantSteps, ConstantEpochs or MatchedCompute."""
+    axes: dict[str, Any]
+    """The values of this run on the study's axes, in the order written: what tells it from its neighbours."""
+    place: Place
+    """Where in the sweep file this run comes from."""
+
+
+def expand(study: Study, document: Document) -> list[RunSpec]:
+    """All runs of a study; UserError when an axis is empty, a name unknown or nothing is left."""
+    _check_names(study, document)
+    defaults = {
+        name: check_setting(document, ("defaults", name), name, value) for name, value in study.defaults.items()
+    }
+    points = [(point, ("grid",)) for point in _grid_points(study, document)]
+    points = [
+        (point, place) for point, place in points if not any(_matches(rule, defaults | point) for rule in study.exclude)
+    ]
+    for position, extra in enumerate(study.include):
+        parsed = {key: _check(study, document, ("include", position, key), key, v) for key, v in extra.items()}
+        points.append((parsed, ("include", position)))
+    if not points:
+        rule = "exclude removes every run" if study.exclude else "the grid is empty"
+        raise document.error(
+            ("exclude",) if study.exclude else ("grid",),
+            f"{rule}; give at least grid: {{model: [mixer-b/32], fraction: [1.0]}}",
+        )
+    return [_resolve(study, document, defaults, point, place) for point, place in points]
+
+
+def _grid_points(study: Study, document: Document) -> list[dict[str, Any]]:
+    axes: list[list[dict[str, Any]]] = []
+    for name, values in study.grid.items():
+        if not values:
+            raise document.error(("grid", name), "the list is empty, so the study has no runs; give at least one value")
+        axes.append(
+            [
+                {name: _check(study, document, ("grid", name, position), name, value)}
+                for position, value in enumerate(values)
+            ]
+        )
+    if study.zip:
+        lengths = {name: len(values) for name, values in study.zip.items()}
+        if len(set(lengths.values())) != 1 or 0 in lengths.values():
+            shown = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+            raise document.error(("zip",), f"zipped lists must be equally long and not empty, but {shown}")
+        columns = {
+            name: [_check(study, document, ("zip", name, i), name, value) for i, value in enumerate(values)]
+            for name, values in study.zip.items()
+        }
+        rows = zip(*columns.values(), strict=True)
+        axes.append([dict(zip(columns, row, strict=True)) for row in rows])
+        overlap = set(study.zip) & set(study.grid)
+        if overlap:
+            raise document.error(("zip", min(overlap)), "stands in grid as well; keep it in one of the two")
+    if not axes:
+        return []
+    return [{k: v for part in combination for k, v in part.items()} for combination in itertools.product(*axes)]
+
+
+def _resolve(
+    study: Study, document: Document, defaults: Mapping[str, Any], point: Mapping[str, Any], place: Place
+) -> RunSpec:
+    """Lay overrides over the point and the defaults, and split run settings from protocol fields."""
+    values = {**defaults, **point}
+    for position, override in enumerate(study.overrides):
+        if _matches(override.match, values):
+            for key, value in override.set.items():
+                values[key] = _check(study, document, ("overrides", position, "set", key), key, value)
+    protocol_values = {
+        key.removeprefix("protocol."): value for key, value in values.items() if key.startswith("protocol.")
+    }
+    settings = {key: value for key, value in values.items() if not key.startswith("protocol.")}
+    if "model" not in settings:
+        raise document.error(place, "no model is given; add for example model: [mixer-b/32] to grid")
+    protocol = study.protocol
+    if protocol_values:
+        protocol = _PROTOCOL.validate_python(study.protocol.model_dump() | protocol_values)
+    return RunSpec(RunSettings(**settings), protocol, dict(point), place)
+
+
+def _check(study: Study, document: Document, place: Place, name: str, value: Any) -> Any:
+    """Validate a setting or a `protocol.` field where it was written."""
+    if not name.startswith("protocol."):
+        return check_setting(document, place, name, value)
+    field = name.removeprefix("protocol.")
+    known = [f"protocol.{key}" for key in type(study.protocol).model_fields if key != "kind"]
+    if name not in known:
+        raise document.error(place, f"unknown field of {study.protocol.kind}; {did_you_mean(name, known)}")
+    try:
+        checked = _PROTOCOL.validate_python(study.protocol.model_dump() | {field: value})
+    except ValidationError as error:
+        message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise document.error(place, f"{value!r}: {message[:1].lower()}{message[1:]}") from error
+    return getattr(checked, field)
+
+
+def _check_names(study: Study, document: Document) -> None:
+    """Match rules name existing settings; a misspelt one would silently never fit."""
+    rules: list[tuple[Place, Mapping[str, Any]]] = [
+        (("exclude", position), rule) for position, rule in enumerate(study.exclude)
+    ]
+    rules += [(("overrides", position, "match"), rule.match) for position, rule in enumerate(study.overrides)]
+    for place, rule in rules:
+        for name in rule:
+            if not name.startswith("protocol.") and name not in RunSettings.model_fields:
+                known = RunSettings.model_fields
+                raise document.error((*place, name), f"unknown setting; {did_you_mean(name, known, 30)}")
+
+
+def _matches(rule: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    return all(name in values and _fits(wanted, values[name]) for name, wanted in rule.items())
+
+
+def _fits(wanted: Any, value: Any) -> bool:
+    if isinstance(wanted, list):
+        return any(_fits(option, value) for option in wanted)
+    if isinstance(wanted, str) and isinstance(value, str):
+        return fnmatch.fnmatchcase(value, wanted)
+    return bool(wanted == value)
