@@ -1,0 +1,130 @@
+"""A manifest for anybody's shards: counts, checksums and classes, read from the tars as they are."""
+
+import glob
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaling.data.manifest import LabelType, Manifest, build_manifest
+from scaling.data.tar_index import CorruptShardError, Shard
+from scaling.errors import UserError
+
+SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFacts:
+    num_samples: int
+    num_bytes: int
+    sha256: str
+    max_label: int
+    """-1 when no sample has a label."""
+    has_lists: bool
+    """Whether some sample has a number of labels other than one."""
+
+
+def expand_urls(patterns: Iterable[str]) -> list[Path]:
+    """Shards named by folders, wildcards and braces (`x-{00000..00009}.tar`), in the order given, sorted inside
+    a folder or wildcard."""
+    paths: list[Path] = []
+    for pattern in patterns:
+        for name in _expand_braces(pattern):
+            if Path(name).is_dir():
+                found = sorted(path for path in Path(name).iterdir() if path.name.endswith(SHARD_SUFFIXES))
+            else:
+                found = sorted(Path(match) for match in glob.glob(name))
+            if not found:
+                raise UserError(f"{name}: no shards ({', '.join(SHARD_SUFFIXES)}) found there; name a folder or files")
+            paths += found
+    repeated = sorted({str(path) for path in paths if paths.count(path) > 1})
+    if repeated:
+        raise UserError(f"{repeated[0]} is named twice; every shard counts once")
+    return paths
+
+
+def index_shards(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    name: str,
+    classes: Sequence[str] | None = None,
+    label_type: LabelType | None = None,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] = lambda shards, samples: None,
+) -> Manifest:
+    """Read every shard once and write the manifest `out`.
+
+    Class names default to `0`, `1`, … up to the largest label. The label type is `single` when every sample has
+    exactly one label, unless told otherwise. `progress(shards done, samples so far)` is called per shard.
+    """
+    facts: list[ShardFacts] = []
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        for fact in pool.map(examine_shard, paths):
+            facts.append(fact)
+            progress(len(facts), sum(known.num_samples for known in facts))
+    num_needed = max((fact.max_label for fact in facts), default=-1) + 1
+    if num_needed == 0:
+        raise UserError(f"{paths[0]} … hold no labelled samples; each needs an image and a .cls or .json of one key")
+    if classes is None:
+        classes = [str(number) for number in range(num_needed)]
+    elif len(classes) < num_needed:
+        raise UserError(f"--classes names {len(classes)} classes, but labels go up to {num_needed - 1}; name them all")
+    folder = out.parent.resolve()
+    return build_manifest(
+        name=name,
+        label_type=label_type or ("multi" if any(fact.has_lists for fact in facts) else "single"),
+        classes=classes,
+        folder=folder,
+        urls=[_url(path, folder) for path in paths],
+        num_samples=[fact.num_samples for fact in facts],
+        num_bytes=[fact.num_bytes for fact in facts],
+        sha256=[fact.sha256 for fact in facts],
+        origin={"made_by": "scaling.data index"},
+    ).save(out)
+
+
+def examine_shard(path: Path) -> ShardFacts:
+    """Count, checksum and label range of one shard; pictures are not decoded."""
+    shard = Shard(str(path))
+    if not shard.samples:
+        raise CorruptShardError(f"shard {path} holds no samples; each needs an image and a .cls or .json of one key")
+    labels = [shard.labels(sample) for sample in shard.samples]
+    for sample, numbers in zip(shard.samples, labels, strict=True):
+        if any(number < 0 for number in numbers):
+            raise CorruptShardError(
+                f"shard {path}: sample {sample.key!r} has the labels {numbers}; classes count from 0"
+            )
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return ShardFacts(
+        num_samples=len(labels),
+        num_bytes=path.stat().st_size,
+        sha256=digest,
+        max_label=max((number for numbers in labels for number in numbers), default=-1),
+        has_lists=any(len(numbers) != 1 for numbers in labels),
+    )
+
+
+def _url(path: Path, folder: Path) -> str:
+    """Relative to the manifest when the shard lies below it, so that both can be moved together; else absolute."""
+    absolute = path.resolve()
+    return str(absolute.relative_to(folder)) if absolute.is_relative_to(folder) else str(absolute)
+
+
+def _expand_braces(pattern: str) -> list[str]:
+    """`a-{000..002}.tar` -> three names; `{a,b}` -> two. Several braces multiply."""
+    match = re.search(r"\{([^{}]*)\}", pattern)
+    if match is None:
+        return [pattern]
+    numbers = re.fullmatch(r"(\d+)\.\.(\d+)", match[1])
+    if numbers:
+        low, high = int(numbers[1]), int(numbers[2])
+        options = [str(number).zfill(len(numbers[1])) for number in range(low, high + 1)]
+    else:
+        options = match[1].split(",")
+    head, tail = pattern[: match.start()], pattern[match.end() :]
+    return [name for option in options for name in _expand_braces(head + option + tail)]
