@@ -1,0 +1,28 @@
+"""Frozen representations of a whole data set, for probes."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from scaling.data.loader import EvalLoader
+from scaling.data.pixels import PixelSource
+from scaling.evals.runner import Circumstances
+from scaling.models.arithmetic import autocast, normalise
+from scaling.models.vision_model import VisionModel
+
+
+@torch.inference_mode()
+def extract_features(
+    model: VisionModel, source: PixelSource, transform: str, batch: int, where: Circumstances
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Pre-logits (N, D) and the first label of each sample (N,), in canonical order."""
+    loader = EvalLoader(
+        source, batch=batch, image_size=where.image_size, transform=transform, threads=where.loader_threads
+    )
+    features, labels = [], []
+    for part in loader:
+        with autocast(where.device, where.precision):
+            output = model.features(normalise(part.images.to(where.device, non_blocking=True)))
+        features.append(output.float().cpu())
+        labels.append(part.labels[:, 0])
+    return torch.cat(features).double().numpy(), torch.cat(labels).numpy()

@@ -1,0 +1,52 @@
+"""From a planned evaluation to its numbers: the seam at which further evaluations are added.
+
+An evaluator is a function of a model, the planned evaluation and the circumstances; it returns plain metric
+names, which are prefixed with the evaluation's name in the records.
+"""
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from scaling.data.manifest import load_manifest
+from scaling.data.pixels import PixelSource
+from scaling.errors import UserError
+from scaling.evals.settings import EVALUATIONS
+from scaling.models.vision_model import VisionModel
+from scaling.records.run_plan import EvalPlan, SourcePlan
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """Where an evaluation runs."""
+
+    device: torch.device
+    precision: str
+    image_size: int
+    loader_threads: int
+
+
+class Evaluator(Protocol):
+    def __call__(self, model: VisionModel, plan: EvalPlan, where: Circumstances) -> dict[str, float]: ...
+
+
+def run_evaluation(model: VisionModel, plan: EvalPlan, where: Circumstances) -> dict[str, float]:
+    """Metrics of one evaluation, named `<evaluation>/<metric>`."""
+    module, _, name = EVALUATIONS[plan.kind].function.partition(":")
+    evaluate: Evaluator = getattr(importlib.import_module(module), name)
+    model.eval()
+    return {f"{plan.name}/{metric}": value for metric, value in evaluate(model, plan, where).items()}
+
+
+def open_source(plan: SourcePlan) -> PixelSource:
+    """The data set of a plan, refused when its content is no longer what was planned."""
+    manifest = load_manifest(Path(plan.manifest))
+    if manifest.digest != plan.digest:
+        raise UserError(
+            f"{plan.manifest} has changed since the run was planned (digest {manifest.digest[:12]}, planned "
+            f"{plan.digest[:12]}); plan the study again with scaling.launch"
+        )
+    return PixelSource(manifest)

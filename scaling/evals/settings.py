@@ -1,0 +1,50 @@
+"""Which evaluations exist and what each can be told. No torch here, so that planning can check a sweep."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from scaling.records.run_plan import Frozen
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class FewShotSettings(Frozen):
+    """Linear few-shot probe, as big_vision's `fewshot_lsr` evaluates Mixer and ViT."""
+
+    shots: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
+        (5,), description="Numbers of support images per class."
+    )
+    support_seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = Field(
+        (0, 1, 2), description="Seeds of the support draw; the score is the mean over them."
+    )
+    l2: Annotated[float, Field(gt=0)] = Field(1024.0, description="Ridge penalty; big_vision's constant is 2^10.")
+    batch: Positive = Field(256, description="Images per forward pass.")
+
+
+class ThroughputSettings(Frozen):
+    """Inference speed on random images: the best of several batch sizes, as the Mixer paper measures it."""
+
+    batch_sizes: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
+        (32, 128, 512), description="Batch sizes tried; the fastest counts."
+    )
+    repeats: Annotated[int, Field(ge=2)] = Field(5, description="Timings per batch size; their median counts.")
+    seconds: Annotated[float, Field(gt=0)] = Field(0.5, description="Least length of one timing.")
+
+
+class EvaluationKind(Frozen):
+    """One evaluator: its settings, the data it needs, and the function that computes it."""
+
+    settings: type[Frozen]
+    sources: tuple[str, ...]
+    """Roles of the manifests that a sweep must name for it."""
+    function: str
+    """`package.module:function`, imported when it is computed; see `scaling.evals.runner.Evaluator`."""
+
+
+EVALUATIONS: dict[str, EvaluationKind] = {
+    "fewshot": EvaluationKind(
+        settings=FewShotSettings, sources=("support", "test"), function="scaling.evals.fewshot:evaluate"
+    ),
+    "throughput": EvaluationKind(settings=ThroughputSettings, sources=(), function="scaling.evals.throughput:evaluate"),
+}

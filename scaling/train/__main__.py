@@ -1,0 +1,33 @@
+"""`python -m scaling.train RUN_DIR`: train one run, alone or under torchrun, srun or Ray."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from scaling.errors import run_command
+from scaling.train.entry import train_run
+
+EPILOG = """\
+examples:
+  python -m scaling.train runs/quickstart/mixer-laptop-32px_010pct_s0-1f3a9c2e
+  torchrun --standalone --nproc-per-node 2 -m scaling.train runs/data_size/mixer-b32_030pct_s0-1f3a9c2e
+
+exit code: 0 done, 1 failed, 2 bad input, 3 pre-empted with a checkpoint saved, 4 another process trains it.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scaling.train",
+        description="Train and score one planned run; started again, it continues from its last checkpoint.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run_dir", metavar="RUN_DIR", help="a folder with run.json, made by scaling.launch")
+    args = parser.parse_args(argv)
+    return train_run(args.run_dir, to_terminal=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,41 @@
+"""What a run was executed on: hardware and package versions, for its result."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "deepspeed", "timm", "torchvision", "numpy", "pillow", "webdataset")
+
+
+def describe_packages() -> dict[str, str]:
+    """Versions of Python and of the libraries that can change numbers."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def describe_hardware() -> dict[str, Any]:
+    """Machine facts that explain a throughput; no host names."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    facts: dict[str, Any] = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores_usable": len(os.sched_getaffinity(0)),
+        "cores_total": os.cpu_count(),
+        "memory_bytes": memory,
+    }
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+        facts |= {"gpu": properties.name, "gpu_memory_bytes": properties.total_memory, "cuda": torch.version.cuda}
+    else:
+        capability = Path("/proc/cpuinfo")
+        flags = capability.read_text() if capability.exists() else ""
+        facts["cpu_has_avx512_bf16"] = "avx512_bf16" in flags
+    return facts

@@ -1,0 +1,79 @@
+"""The processes of one run: who this one is, and how they meet.
+
+torchrun, srun wrappers, Ray and the local backend all describe a process by RANK, WORLD_SIZE and LOCAL_RANK; with none
+of them set the run is a single process. A single process meets itself through a file, which needs no port.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import deepspeed
+import torch
+import torch.distributed
+
+COLLECTIVE_TIMEOUT = timedelta(minutes=20)
+"""A partner silent for so long is lost; the run fails and can be resumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up on any process; every process must ask at the same step."""
+        if self.world == 1:
+            return flag
+        value = torch.tensor([float(flag)], device=self.device)
+        torch.distributed.all_reduce(value, op=torch.distributed.ReduceOp.MAX)
+        return bool(value.item())
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Element-wise sum over the processes."""
+        if self.world > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+    def barrier(self) -> None:
+        if self.world > 1:
+            torch.distributed.barrier()
+
+
+@contextmanager
+def join_processes() -> Iterator[Processes]:
+    """Meet the run's other processes and leave them in order."""
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it, also for a single process.
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    # DeepSpeed compiles a C++ shared-memory operator at every distributed start, even with gloo, which takes 25 s and
+    # more. We use torch's collectives only, so it is told that there is none.
+    sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
+    with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
+        meeting = {} if world > 1 else {"init_method": (Path(folder) / "store").as_uri()}
+        deepspeed.init_distributed(
+            dist_backend="nccl" if device.type == "cuda" else "gloo",
+            auto_mpi_discovery=False,
+            verbose=False,
+            timeout=COLLECTIVE_TIMEOUT,
+            rank=rank,
+            world_size=world,
+            **meeting,
+        )
+        try:
+            yield Processes(rank, world, device)
+        finally:
+            deepspeed.comm.destroy_process_group()

@@ -1,0 +1,21 @@
+"""Learning rate as a function of the step: linear warm-up, then linear, cosine or no decay (Mixer, Section 3)."""
+
+import math
+
+from scaling.records.run_plan import RecipePlan, SchedulePlan
+
+
+def learning_rate_at(step: int, schedule: SchedulePlan, recipe: RecipePlan) -> float:
+    """Learning rate of the optimiser step number `step`, counted from 1 to `schedule.steps`.
+
+    The last warm-up step reaches the peak and the last step of all reaches `end_learning_rate`.
+    """
+    if step <= schedule.warmup_steps:
+        return recipe.learning_rate * step / schedule.warmup_steps
+    progress = (step - schedule.warmup_steps) / (schedule.steps - schedule.warmup_steps)
+    remaining = {
+        "linear": 1.0 - progress,
+        "cosine": 0.5 * (1.0 + math.cos(math.pi * progress)),
+        "constant": 1.0,
+    }[schedule.decay]
+    return recipe.end_learning_rate + (recipe.learning_rate - recipe.end_learning_rate) * remaining
