@@ -1,0 +1,310 @@
+"""From a study to frozen run plans: every number that training needs is derived here, once.
+
+Promises: two runs never share an identity; every message about a bad value names where it was written; no
+file is written and no model is built in this process.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from scaling.data.manifest import Manifest, load_manifest
+from scaling.data.order import ORDER_VERSION
+from scaling.data.subset import select_subset
+from scaling.errors import UserError, did_you_mean
+from scaling.evals.settings import EVALUATIONS, EvaluationKind
+from scaling.launch.harness import describe_harness
+from scaling.launch.model_facts import ModelFacts, ModelQuery, count_models
+from scaling.models.registry import check_name, default_image_size, family_of
+from scaling.records.run_plan import (
+    EnginePlan,
+    EvalPlan,
+    IntervalPlan,
+    ModelPlan,
+    RecipePlan,
+    RunPlan,
+    SchedulePlan,
+    SourcePlan,
+    SubsetPlan,
+    canonical_json,
+)
+from scaling.spec.document import Document, Place
+from scaling.spec.duration import Duration
+from scaling.spec.identity import run_identity, run_name
+from scaling.spec.study import ConstantEpochs, ConstantSteps, EvalSpec, Study, explain
+from scaling.spec.sweep import RunSpec, expand
+
+READABLE_AXES = ("model", "fraction", "seed")
+"""Axes that a run's name shows in a form of their own."""
+
+
+class Planner:
+    """Plans one study. Manifests are read once and shared by all runs."""
+
+    def __init__(self, study: Study, document: Document, threads_per_process: int) -> None:
+        self._study = study
+        self._document = document
+        self._threads = threads_per_process
+        self._manifests: dict[Path, Manifest] = {}
+
+    def plan(self, cache_path: Path | None) -> list[RunPlan]:
+        """All runs in the study's order; `cache_path` keeps the counted facts of the models."""
+        specs = expand(self._study, self._document)
+        for spec in specs:
+            self._check_model(spec)
+        data = self._study.data
+        train = self._source(("data", "train"), data.train)
+        val = self._source(("data", "val"), data.val)
+        if val.num_classes != train.num_classes or val.label_type != train.label_type:
+            raise self._document.error(
+                ("data", "val"),
+                f"{data.val}: {val.num_classes} {val.label_type}-label classes, but {data.train} has "
+                f"{train.num_classes} {train.label_type}-label classes; the held-out split must share the labels",
+            )
+        evals = tuple(self._evaluation(position, spec) for position, spec in enumerate(self._study.evals))
+        self._check_eval_names(evals)
+        facts = count_models((self._query(spec, train.num_classes) for spec in specs), cache_path)
+        harness = describe_harness()
+        plans = [
+            self._plan_run(spec, train, val, evals, facts[self._query(spec, train.num_classes)], harness)
+            for spec in specs
+        ]
+        self._refuse_duplicates(specs, plans)
+        return plans
+
+    def _plan_run(
+        self,
+        spec: RunSpec,
+        train: SourcePlan,
+        val: SourcePlan,
+        evals: tuple[EvalPlan, ...],
+        facts: ModelFacts,
+        harness: Any,
+    ) -> RunPlan:
+        settings = spec.settings
+        subset = self._subset(spec)
+        schedule = self._schedule(spec, subset.num_samples, facts)
+        loss = settings.loss
+        if loss == "auto":
+            loss = "sigmoid" if train.label_type == "multi" else "softmax"
+        if loss == "softmax" and train.label_type == "multi":
+            raise self._document.error(
+                ("defaults", "loss"), "'softmax': the data is multi-label; use loss: sigmoid (or auto)"
+            )
+        model = ModelPlan(
+            name=settings.model,
+            family=family_of(settings.model),
+            image_size=self._image_size(spec),
+            num_classes=train.num_classes,
+            options=settings.model_options,
+            head_bias=_head_bias(settings.head_bias, loss, train.num_classes),
+            drop_path=settings.drop_path,
+            num_params=facts.num_params,
+            num_body_params=facts.num_body_params,
+            flops_forward_per_image=facts.flops_forward_per_image,
+            flops_train_per_image=facts.flops_train_per_image,
+        )
+        recipe = RecipePlan(
+            optimizer=settings.optimizer,
+            learning_rate=settings.learning_rate,
+            end_learning_rate=settings.end_learning_rate,
+            weight_decay=settings.weight_decay,
+            beta1=settings.betas[0],
+            beta2=settings.betas[1],
+            clip=settings.clip,
+            loss=loss,
+            augment=settings.augment,
+            precision=settings.precision,
+        )
+
+        def steps(duration: Duration) -> int:
+            return duration.to_steps(batch=schedule.batch, num_samples=subset.num_samples, total_steps=schedule.steps)
+
+        intervals = IntervalPlan(
+            log_steps=steps(settings.log_every),
+            validate_steps=steps(settings.validate_every),
+            checkpoint_steps=steps(settings.checkpoint_every),
+            keep_checkpoints=settings.keep_checkpoints,
+        )
+        identity = run_identity(
+            model=model,
+            train=train,
+            val=val,
+            subset=subset,
+            schedule=schedule,
+            recipe=recipe,
+            validate_steps=intervals.validate_steps,
+            order_version=ORDER_VERSION,
+            seed=settings.seed,
+        )
+        other_axes = {name: value for name, value in spec.axes.items() if name not in READABLE_AXES}
+        return RunPlan(
+            study=self._study.study,
+            run_id=run_name(settings.model, settings.fraction, settings.seed, other_axes, identity),
+            identity=identity,
+            seed=settings.seed,
+            model=model,
+            train=train,
+            val=val,
+            subset=subset,
+            schedule=schedule,
+            recipe=recipe,
+            intervals=intervals,
+            engine=self._engine(spec, schedule.batch),
+            evals=evals,
+            harness=harness,
+        )
+
+    def _source(self, place: Place, name: str) -> SourcePlan:
+        path = (Path(self._study.data.root) / name).resolve()
+        if path not in self._manifests:
+            try:
+                self._manifests[path] = load_manifest(path)
+            except UserError as error:
+                raise self._document.error(place, str(error)) from error
+        manifest = self._manifests[path]
+        return SourcePlan(
+            manifest=str(path),
+            digest=manifest.digest,
+            label_type=manifest.label_type,
+            num_classes=len(manifest.classes),
+            num_samples=manifest.num_samples,
+        )
+
+    def _subset(self, spec: RunSpec) -> SubsetPlan:
+        settings = spec.settings
+        seed = settings.seed if settings.subset_seed is None else settings.subset_seed
+        manifest = self._manifests[(Path(self._study.data.root) / self._study.data.train).resolve()]
+        subset = select_subset(manifest, settings.fraction, seed)
+        return SubsetPlan(fraction=settings.fraction, seed=seed, num_samples=subset.num_samples, digest=subset.digest)
+
+    def _schedule(self, spec: RunSpec, num_samples: int, facts: ModelFacts) -> SchedulePlan:
+        """The protocol turned into steps; rounding down, so that no budget is exceeded."""
+        protocol, settings = spec.protocol, spec.settings
+        batch = protocol.batch
+        if isinstance(protocol, ConstantSteps):
+            if protocol.steps.unit == "percent":
+                raise self._document.error(("protocol", "steps"), "a percentage of what? write a number of steps")
+            steps = protocol.steps.to_steps(batch=batch, num_samples=num_samples)
+        elif isinstance(protocol, ConstantEpochs):
+            steps = Duration(protocol.epochs, "epochs").to_steps(batch=batch, num_samples=num_samples)
+        else:
+            steps = max(1, int(protocol.train_flops / (batch * facts.flops_train_per_image)))
+        warmup = settings.warmup.to_steps(batch=batch, num_samples=num_samples, total_steps=steps)
+        if warmup >= steps:
+            raise self._document.error(
+                ("defaults", "warmup"),
+                f"{settings.warmup} is {warmup} steps, but the run has {steps}; shorten the warm-up or write it as "
+                "a share, for example 2%",
+            )
+        return SchedulePlan(
+            protocol=protocol.kind,
+            batch=batch,
+            steps=steps,
+            epochs=steps * batch / num_samples,
+            warmup_steps=warmup,
+            decay=settings.decay,
+        )
+
+    def _engine(self, spec: RunSpec, batch: int) -> EnginePlan:
+        launch = self._study.launch
+        devices = launch.devices_per_run
+        if batch % devices:
+            workable = [n for n in range(1, batch + 1) if batch % n == 0 and n <= 4 * devices]
+            raise self._document.error(
+                ("protocol", "batch"),
+                f"{batch} does not divide over launch.devices_per_run = {devices} devices; devices that work: "
+                + ", ".join(map(str, workable)),
+            )
+        share = batch // devices
+        micro_batch = min(spec.settings.micro_batch or share, share)
+        if share % micro_batch:
+            workable = [n for n in range(1, share + 1) if share % n == 0]
+            raise self._document.error(
+                ("defaults", "micro_batch"),
+                f"{micro_batch} does not divide a device's share of {share} examples; sizes that work: "
+                + ", ".join(map(str, workable)),
+            )
+        return EnginePlan(
+            num_devices=devices,
+            micro_batch=micro_batch,
+            zero_stage=spec.settings.zero_stage,
+            threads=self._threads,
+            loader_threads=launch.loader_threads,
+        )
+
+    def _evaluation(self, position: int, spec: EvalSpec) -> EvalPlan:
+        place: Place = ("evals", position)
+        kind = EVALUATIONS.get(spec.kind)
+        if kind is None:
+            hint = did_you_mean(spec.kind, EVALUATIONS)
+            raise self._document.error((*place, "kind"), f"{spec.kind!r} is no evaluation; {hint}")
+        given = dict(spec.model_extra or {})
+        sources = {role: self._eval_source(place, kind, role, given) for role in kind.sources}
+        try:
+            settings = kind.settings.model_validate(given)
+        except ValidationError as error:
+            raise explain(error, self._document, kind.settings, place, ("kind", "name", *kind.sources)) from error
+        return EvalPlan(
+            kind=spec.kind,
+            name=spec.name or spec.kind,
+            sources=sources,
+            settings=settings.model_dump(mode="json"),
+        )
+
+    def _eval_source(self, place: Place, kind: EvaluationKind, role: str, given: dict[str, Any]) -> SourcePlan:
+        if role not in given:
+            raise self._document.error(place, f"the key {role!r} is missing; add '{role}: MANIFEST'")
+        return self._source((*place, role), str(given.pop(role)))
+
+    def _check_eval_names(self, evals: Sequence[EvalPlan]) -> None:
+        names = ["upstream"]
+        for position, plan in enumerate(evals):
+            if plan.name in names:
+                raise self._document.error(
+                    ("evals", position), f"the name {plan.name!r} is taken; give this evaluation a 'name:' of its own"
+                )
+            names.append(plan.name)
+
+    def _check_model(self, spec: RunSpec) -> None:
+        try:
+            check_name(spec.settings.model)
+        except UserError as error:
+            raise self._document.error(self._place_of_model(spec), str(error)) from error
+
+    def _place_of_model(self, spec: RunSpec) -> Place:
+        name = spec.settings.model
+        for place in (("grid", "model"), ("zip", "model")):
+            values = self._document.data.get(place[0], {}).get("model", [])
+            if name in values:
+                return (*place, values.index(name))
+        return (*spec.place, "model") if spec.place != ("grid",) else ("defaults", "model")
+
+    def _image_size(self, spec: RunSpec) -> int:
+        return spec.settings.image_size or default_image_size(spec.settings.model)
+
+    def _query(self, spec: RunSpec, num_classes: int) -> ModelQuery:
+        settings = spec.settings
+        return ModelQuery(settings.model, self._image_size(spec), num_classes, canonical_json(settings.model_options))
+
+    def _refuse_duplicates(self, specs: Sequence[RunSpec], plans: Sequence[RunPlan]) -> None:
+        seen: dict[str, int] = {}
+        for position, plan in enumerate(plans):
+            first = seen.setdefault(plan.identity, position)
+            if first != position:
+                raise self._document.error(
+                    specs[position].place,
+                    f"{specs[first].axes} and {specs[position].axes} are the same run ({plan.run_id}); remove one of "
+                    "them or let them differ in a setting",
+                )
+
+
+def _head_bias(setting: float | str, loss: str, num_classes: int) -> float:
+    """`auto`: the bias at which a sigmoid head predicts every class with probability about 1/classes, as timm's
+    `nlhb` and big_vision's -6.9 for 1,000 classes do; 0 under softmax."""
+    if setting != "auto":
+        return float(setting)
+    return -math.log(num_classes) if loss == "sigmoid" else 0.0

@@ -1,0 +1,87 @@
+"""`python -m scaling.status STUDY_DIR`: where every run of a study stands, read from its folders alone.
+
+It needs no scheduler and writes nothing, so it may be asked at any time from any machine that sees the folder.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scaling.records.state import RunLock
+from scaling.records.study import RunRecord, load_study
+from scaling.tables import plain_table
+
+WATCH_SECONDS = 2.0
+
+SILENT_SECONDS = 60.0
+"""A running run that has not reported for so long, and whose lock nobody holds here, was probably killed."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0, or 1 when some runs failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scaling.status",
+        description="Where every run of a study stands.",
+        epilog="example:\n  python -m scaling.status runs/quickstart\n  python -m scaling.status runs/quickstart --watch",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("study_dir", type=Path, metavar="STUDY_DIR", help="the folder RUNS/<study>")
+    parser.add_argument("--json", action="store_true", help="one object per run on stdout")
+    parser.add_argument("--watch", action="store_true", help="print again every two seconds until all runs ended")
+    args = parser.parse_args(argv)
+    while True:
+        records = load_study(args.study_dir)
+        rows = [describe(record) for record in records]
+        print(json.dumps(rows, indent=2) if args.json else _table(rows))
+        if not args.watch or all(row["status"] in ("done", "failed") for row in rows):
+            return 1 if any(row["status"] == "failed" for row in rows) else 0
+        sys.stdout.flush()
+        time.sleep(WATCH_SECONDS)
+        print()
+
+
+def describe(record: RunRecord) -> dict[str, Any]:
+    """One run as plain values: status, progress, the kept weights' scores."""
+    state = record.state
+    status: str = state.status
+    if status == "running" and not RunLock.is_held(record.run_dir) and state.heartbeat_age_seconds() > SILENT_SECONDS:
+        status = "killed"
+    return {
+        "run_id": record.plan.run_id,
+        "in_plan": record.in_plan,
+        "status": status,
+        "attempt": state.attempt,
+        "step": state.step,
+        "steps": record.plan.schedule.steps,
+        "images": record.plan.subset.num_samples,
+        "host": state.host,
+        "job": state.job,
+        "heartbeat_age_seconds": round(state.heartbeat_age_seconds(), 1) if status == "running" else None,
+        "error": state.error,
+        "metrics": {} if record.result is None else record.result.metrics,
+    }
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    cells = [
+        [
+            row["run_id"],
+            row["status"] + ("" if row["in_plan"] else " (not in plan)"),
+            f"{row['step']:,}/{row['steps']:,}",
+            str(row["attempt"]),
+            f"{100 * row['metrics']['upstream/precision_at_1']:.1f} %"
+            if "upstream/precision_at_1" in row["metrics"]
+            else "-",
+            row["error"] or row["host"] + (f" {row['job']}" if row["job"] else ""),
+        ]
+        for row in rows
+    ]
+    counts = Counter(row["status"] for row in rows)
+    summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    table = plain_table(["run", "status", "step", "attempt", "upstream", "where / error"], cells)
+    return f"{table}\n\n{len(rows)} runs: {summary}"

@@ -1,0 +1,44 @@
+"""Slots: equal, disjoint, and refused with a reason when a run does not fit."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaling.errors import UserError
+from scaling.launch.resources import Machine, cut_slots
+
+
+@given(
+    cores=st.integers(1, 64),
+    gpus=st.integers(0, 8),
+    devices=st.integers(1, 8),
+    max_parallel=st.one_of(st.none(), st.integers(1, 16)),
+)
+def test_slots_never_share_a_gpu_or_on_cpu_a_core(
+    cores: int, gpus: int, devices: int, max_parallel: int | None
+) -> None:
+    machine = Machine(tuple(range(cores)), tuple(range(gpus)))
+    if (gpus or cores) < devices:
+        with pytest.raises(UserError, match="devices_per_run"):
+            cut_slots(machine, devices_per_run=devices, max_parallel=max_parallel, threads=None)
+        return
+    slots = cut_slots(machine, devices_per_run=devices, max_parallel=max_parallel, threads=None)
+    assert 1 <= len(slots) <= (max_parallel or cores + gpus)
+    assert all(len(slot.cores) == devices for slot in slots)
+    used_gpus = [gpu for slot in slots for gpu in slot.gpus]
+    assert len(used_gpus) == len(set(used_gpus)) == (len(slots) * devices if gpus else 0)
+    used_cores = [core for slot in slots for process in slot.cores for core in process]
+    assert set(used_cores) <= set(machine.cores)
+    if not gpus:
+        assert len(used_cores) == len(set(used_cores))
+
+
+def test_threads_narrow_the_number_of_slots() -> None:
+    machine = Machine(tuple(range(8)), ())
+    slots = cut_slots(machine, devices_per_run=1, max_parallel=None, threads=4)
+    assert [slot.cores for slot in slots] == [((0, 1, 2, 3),), ((4, 5, 6, 7),)]
+
+
+def test_one_run_at_a_time_gets_all_cores() -> None:
+    slots = cut_slots(Machine(tuple(range(8)), ()), devices_per_run=1, max_parallel=1, threads=None)
+    assert [slot.threads for slot in slots] == [8]
