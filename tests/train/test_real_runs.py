@@ -1,0 +1,230 @@
+"""Real runs: DeepSpeed, real tars, real processes, real signals. Every run here trains a few seconds at most."""
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from scaling.launch.local import LocalBackend
+from scaling.launch.study_dir import PlannedRun
+from scaling.records.events import read_events
+from scaling.records.result import RunResult
+from scaling.records.state import RunState
+from scaling.spec.study import LaunchSpec
+from scaling.train.entry import train_run
+from scaling.train.exit_codes import BUSY, DONE, FAILED, PREEMPTED
+
+TIMES = {"images_per_second"}
+"""Metrics that measure the machine and not the model."""
+
+
+@pytest.fixture(scope="module")
+def backend() -> LocalBackend:
+    return LocalBackend(LaunchSpec())
+
+
+def wait(backend: LocalBackend, run: PlannedRun) -> int:
+    """Exit code of a started run."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for ended in backend.poll():
+            assert ended.run_dir == run.run_dir
+            return ended.exit_code
+        time.sleep(0.02)
+    raise AssertionError(f"{run.run_dir} did not end: {(run.run_dir / 'log.txt').read_text()[-2000:]}")
+
+
+def train(backend: LocalBackend, run: PlannedRun) -> RunResult:
+    backend.start(run.run_dir)
+    code = wait(backend, run)
+    assert code == DONE, (run.run_dir / "log.txt").read_text()[-3000:]
+    result = RunResult.load(run.run_dir)
+    assert result is not None
+    return result
+
+
+def kept_weights(run: PlannedRun) -> dict[str, torch.Tensor]:
+    return load_file(run.run_dir / "checkpoints" / "best" / "model.safetensors")
+
+
+def last_state(run: PlannedRun) -> dict[str, torch.Tensor]:
+    newest = max((run.run_dir / "checkpoints").glob("step_*"), key=lambda path: int(path.name[5:]))
+    state: dict[str, torch.Tensor] = torch.load(newest / "state.pt", weights_only=True)["model"]
+    return state
+
+
+def assert_same_run(one: PlannedRun, other: PlannedRun) -> None:
+    """Bit for bit: kept weights, final weights and every metric that is not a time."""
+    for a, b in ((kept_weights(one), kept_weights(other)), (last_state(one), last_state(other))):
+        assert a.keys() == b.keys()
+        for name in a:
+            assert torch.equal(a[name], b[name]), name
+    first, second = RunResult.load(one.run_dir), RunResult.load(other.run_dir)
+    assert first is not None and second is not None
+    names = first.metrics.keys() - TIMES
+    assert names == second.metrics.keys() - TIMES
+    assert {name: first.metrics[name] for name in names} == {name: second.metrics[name] for name in names}
+    assert first.best_step == second.best_step
+
+
+def test_a_run_learns_and_leaves_its_records(backend: LocalBackend, plan_tiny) -> None:
+    (run,) = plan_tiny()
+    result = train(backend, run)
+    assert result.metrics["upstream/precision_at_1"] > 0.9  # Four colours; chance is 0.25.
+    assert 0 <= result.metrics["fewshot/2shot_top1"] <= 1
+    assert result.examples_seen == 30 * 16
+    assert result.unique_examples == 100
+    assert result.flops == pytest.approx(480 * run.plan.model.flops_train_per_image)
+    events = read_events(run.run_dir / "events.jsonl").events
+    kinds = [event.kind for event in events]
+    assert kinds[0] == "start" and kinds[-1] == "done"
+    assert [event.step for event in events if event.kind == "step"] == [5, 10, 15, 20, 25, 30]
+    assert [event.step for event in events if event.kind == "checkpoint"] == [5, 10, 15, 20, 25, 30]
+    seconds = [event.train_seconds for event in events]
+    assert seconds == sorted(seconds)
+    assert RunState.load(run.run_dir).status == "done"
+    kept = [path.name for path in (run.run_dir / "checkpoints").glob("step_*")]
+    assert sorted(kept) == ["step_00000025", "step_00000030"]
+
+
+def test_a_finished_run_is_not_trained_again(backend: LocalBackend, plan_tiny) -> None:
+    (run,) = plan_tiny("protocol.steps=6")
+    train(backend, run)
+    before = {path: path.stat().st_mtime_ns for path in run.run_dir.rglob("*") if path.is_file()}
+    train(backend, run)
+    assert {path: path.stat().st_mtime_ns for path in run.run_dir.rglob("*") if path.is_file()} == before
+
+
+def test_killed_at_random_moments_it_ends_bit_for_bit_as_if_never_killed(backend: LocalBackend, plan_tiny) -> None:
+    """`kill -9` at six random moments: while starting, stepping, saving or scoring, wherever it hits."""
+    (unbroken,) = plan_tiny(name="unbroken")
+    (killed,) = plan_tiny(name="killed")
+    started = time.monotonic()
+    train(backend, unbroken)
+    length = time.monotonic() - started
+    moments = random.Random(0)
+    kills = 0
+    for _ in range(6):
+        backend.start(killed.run_dir)
+        time.sleep(moments.uniform(0.2, 0.9) * length)
+        pid = RunState.load(killed.run_dir).pid
+        running = RunState.load(killed.run_dir).status == "running"
+        if running and pid:
+            os.kill(pid, signal.SIGKILL)
+            kills += 1
+        code = wait(backend, killed)
+        assert code in (-signal.SIGKILL, DONE)
+        if code == DONE:
+            break
+    assert kills >= 1
+    train(backend, killed)
+    assert_same_run(unbroken, killed)
+
+
+def test_sigterm_saves_leaves_and_continues_bit_for_bit(backend: LocalBackend, plan_tiny) -> None:
+    (unbroken,) = plan_tiny("protocol.steps=60", "defaults.checkpoint_every=100%", name="unbroken")
+    (asked,) = plan_tiny("protocol.steps=60", "defaults.checkpoint_every=100%", name="asked")
+    train(backend, unbroken)
+    backend.start(asked.run_dir)
+    events = asked.run_dir / "events.jsonl"
+    while sum(event.kind == "step" for event in read_events(events).events) < 2:
+        time.sleep(0.01)
+    os.kill(RunState.load(asked.run_dir).pid, signal.SIGTERM)
+    assert wait(backend, asked) == PREEMPTED
+    state = RunState.load(asked.run_dir)
+    assert state.status == "preempted"
+    assert 10 <= state.step < 60
+    result = train(backend, asked)
+    assert result.attempts == 2
+    assert_same_run(unbroken, asked)
+    rows = [event.step for event in read_events(events).events if event.kind == "step"]
+    assert rows == list(range(5, 61, 5))
+
+
+def test_a_torn_newest_checkpoint_falls_back_to_the_one_before(backend: LocalBackend, plan_tiny) -> None:
+    (unbroken,) = plan_tiny(name="unbroken")
+    (torn,) = plan_tiny(name="torn")
+    train(backend, unbroken)
+    train(backend, torn)
+    (torn.run_dir / "result.json").unlink()
+    newest = torn.run_dir / "checkpoints" / "step_00000030" / "state.pt"
+    newest.write_bytes(newest.read_bytes()[:5000])
+    train(backend, torn)
+    assert "falling back" in (torn.run_dir / "log.txt").read_text()
+    assert_same_run(unbroken, torn)
+
+
+def test_a_checkpoint_without_its_marker_does_not_count(backend: LocalBackend, plan_tiny) -> None:
+    (run,) = plan_tiny("protocol.steps=10")
+    train(backend, run)
+    (run.run_dir / "result.json").unlink()
+    for marker in run.run_dir.glob("checkpoints/step_*/COMPLETE"):
+        marker.unlink()
+    train(backend, run)
+    starts = [event.step for event in read_events(run.run_dir / "events.jsonl").events if event.kind == "start"]
+    assert starts[-1] == 0
+
+
+def test_two_processes_train_what_one_trains(backend: LocalBackend, plan_tiny) -> None:
+    """Same global batch, same samples, same steps: loss, gradient norm and validation agree throughout.
+
+    Sums over two halves round differently (1e-7), and Adam amplifies that over 30 steps. Weights are not compared:
+    some biases have a gradient of exactly zero, whose rounding noise Adam scales up to full steps.
+    """
+    (alone,) = plan_tiny(name="alone")
+    (together,) = plan_tiny(name="together")
+    one = train(backend, alone)
+    two = train(LocalBackend(LaunchSpec(devices_per_run=2)), together)
+    assert (one.num_devices, two.num_devices) == (1, 2)
+    logs = [read_events(run.run_dir / "events.jsonl").events for run in (alone, together)]
+    for name, tolerance in {"loss": 1e-4, "grad_norm": 1e-3, "upstream/loss": 1e-4}.items():
+        curves = [[event.metrics[name] for event in log if name in event.metrics] for log in logs]
+        assert len(curves[0]) >= 3
+        assert curves[1] == pytest.approx(curves[0], rel=tolerance)
+
+
+def test_a_run_held_by_a_living_process_is_busy(backend: LocalBackend, plan_tiny) -> None:
+    (run,) = plan_tiny("protocol.steps=200")
+    backend.start(run.run_dir)
+    while RunState.load(run.run_dir).status != "running":
+        time.sleep(0.01)
+    assert train_run(str(run.run_dir)) == BUSY
+    backend.stop()
+    assert RunState.load(run.run_dir).status == "preempted"
+
+
+def test_a_loss_that_is_not_a_number_fails_with_step_rate_and_checkpoint(backend: LocalBackend, plan_tiny) -> None:
+    (run,) = plan_tiny("defaults.learning_rate=1e30", "defaults.clip=0")
+    backend.start(run.run_dir)
+    assert wait(backend, run) == FAILED
+    error = RunState.load(run.run_dir).error
+    assert "step" in error and "learning rate" in error and "checkpoint" in error
+    assert read_events(run.run_dir / "events.jsonl").events[-1].kind == "failed"
+
+
+def test_changed_data_is_refused(backend: LocalBackend, plan_tiny, tmp_path: Path) -> None:
+    (run,) = plan_tiny("protocol.steps=5")
+    plan = json.loads((run.run_dir / "run.json").read_text())
+    plan["train"]["digest"] = "0" * 64
+    (run.run_dir / "run.json").write_text(json.dumps(plan))
+    backend.start(run.run_dir)
+    assert wait(backend, run) == FAILED
+    assert "changed since the run was planned" in RunState.load(run.run_dir).error
+
+
+def test_a_new_evaluation_scores_the_kept_weights_without_training(backend: LocalBackend, plan_tiny) -> None:
+    (run,) = plan_tiny("protocol.steps=10")
+    first = train(backend, run)
+    (again,) = plan_tiny("protocol.steps=10", "evals.0.shots=[1, 2]")
+    assert again.standing == "evaluate"
+    assert again.run_dir == run.run_dir
+    second = train(backend, again)
+    assert second.metrics["fewshot/2shot_top1"] == first.metrics["fewshot/2shot_top1"]
+    assert "fewshot/1shot_top1" in second.metrics
+    assert second.train_seconds == first.train_seconds
