@@ -1,0 +1,97 @@
+"""Which models exist. No torch here, so that planning can check names, sizes and options.
+
+The papers' families are always there; others come from the entry-point group `scaling.models` (an entry point
+names a `Family`) or from `register_family`. Any timm model is reachable as `timm:NAME`; only building it tells
+whether timm knows that name.
+"""
+
+import functools
+import importlib.metadata
+from collections.abc import Mapping
+
+from scaling.errors import UserError, did_you_mean
+from scaling.models.family import Family, ModelSpec
+from scaling.models.zoo import PAPER_FAMILIES
+
+ENTRY_POINT_GROUP = "scaling.models"
+TIMM_PREFIX = "timm:"
+
+
+@functools.cache
+def _families() -> dict[str, Family]:
+    families = {family.name: family for family in PAPER_FAMILIES}
+    for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        family = entry_point.load()
+        if not isinstance(family, Family):
+            raise UserError(
+                f"entry point {entry_point.name!r} of group {ENTRY_POINT_GROUP!r} gives {type(family).__name__}, "
+                "not a scaling.models.family.Family; point it at a Family object"
+            )
+        _add(families, family)
+    return families
+
+
+def _add(families: dict[str, Family], family: Family) -> None:
+    names = {spec.name for spec in family.models}
+    for other in families.values():
+        for spec in other.models:
+            if other.name != family.name and spec.name in names:
+                raise UserError(
+                    f"model {spec.name!r} of family {family.name!r} already belongs to family {other.name!r}; "
+                    "rename one of them"
+                )
+    families[family.name] = family
+
+
+def register_family(family: Family) -> None:
+    """Add `family` for this process, or replace the one of the same name.
+
+    Runs are planned and trained in processes of their own; for those, declare the family as an entry point of
+    the group `scaling.models` in an installed package.
+    """
+    _add(_families(), family)
+
+
+def list_models() -> tuple[str, ...]:
+    """All names but `timm:NAME`, in the order of the papers' tables."""
+    return tuple(spec.name for family in _families().values() for spec in family.models)
+
+
+def is_timm_name(name: str) -> bool:
+    return name.startswith(TIMM_PREFIX) and len(name) > len(TIMM_PREFIX)
+
+
+def find_model(name: str) -> tuple[Family, ModelSpec]:
+    """The family and the specification behind `name`; `UserError` with the nearest name if there is none."""
+    for family in _families().values():
+        for spec in family.models:
+            if spec.name == name:
+                return family, spec
+    hint = did_you_mean(name.lower(), list_models())
+    raise UserError(f"model {name!r} is not known; {hint} (`timm:NAME` takes any model of timm)")
+
+
+def check_name(name: str) -> None:
+    """Refuse an unknown `name` with `UserError`; `timm:NAME` always passes."""
+    if not is_timm_name(name):
+        find_model(name)
+
+
+def check_options(name: str, options: Mapping[str, object]) -> None:
+    """Refuse options that the family of `name` does not have, or values they cannot take, with `UserError`."""
+    if not is_timm_name(name):
+        find_model(name)[0].options.read(name, options)
+
+
+def family_of(name: str) -> str:
+    """`mixer` for `mixer-b/32`; `timm` for `timm:NAME`."""
+    return "timm" if is_timm_name(name) else find_model(name)[0].name
+
+
+def default_image_size(name: str) -> int:
+    """Native input side in pixels; `UserError` for `timm:NAME`, whose size only timm knows."""
+    if is_timm_name(name):
+        raise UserError(
+            f"image_size of model {name!r} is not known before it is built; give it, for example 224"
+        )
+    return find_model(name)[1].image_size

@@ -1,0 +1,66 @@
+"""What every model of a study looks like to training and evaluation: a body, a pre-logits layer, a linear head.
+
+The three parts have the parameter prefixes `body.`, `pre_logits.` and `head.` in every family, so a checkpoint's
+classifier can be told from the rest without knowing the architecture.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildArguments:
+    """Everything `build_model` was told: enough to build the same architecture again."""
+
+    name: str
+    num_classes: int
+    image_size: int
+    head_bias: float = 0.0
+    drop_path: float = 0.0
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+class VisionModel(nn.Module):
+    """Images (B, 3, H, W) with values in [-1, 1] to logits (B, num_classes)."""
+
+    def __init__(
+        self,
+        arguments: BuildArguments,
+        *,
+        family: str,
+        body: nn.Module,
+        num_features: int,
+        pre_logits: nn.Module | None = None,
+    ) -> None:
+        """`body` maps images to pooled features (B, num_features); `pre_logits` keeps that shape.
+
+        The classifier's kernel starts at zero (Mixer appendix E) and its bias at `arguments.head_bias`.
+        """
+        super().__init__()
+        self.arguments = arguments
+        self.family = family
+        self.num_features = num_features
+        self.body = body
+        self.pre_logits = nn.Identity() if pre_logits is None else pre_logits
+        self.head = nn.Linear(num_features, arguments.num_classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.constant_(self.head.bias, arguments.head_bias)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, num_features): what the classifier and a linear probe see."""
+        return self.pre_logits(self.body(images))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(images))
+
+    @property
+    def num_params(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def num_body_params(self) -> int:
+        """Without classifier and pre-logits layer: what transfer keeps (ViT appendix B.1.1)."""
+        return sum(parameter.numel() for parameter in self.body.parameters())
