@@ -6,7 +6,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from scaling.data.pixels import PixelSource
-from scaling.data.transforms import resize
 
 TILE = 128
 CAPTION = 26
@@ -28,7 +27,7 @@ def draw_contact_sheet(source: PixelSource, out: Path, *, num: int, seed: int) -
         left, top = place % COLUMNS * TILE, place // COLUMNS * (TILE + CAPTION)
         scale = (TILE - 4) / max(pixels.shape[:2])
         height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
-        sheet.paste(Image.fromarray(resize(pixels, height, width)), (left + 2, top + 2))
+        sheet.paste(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR), (left + 2, top + 2))
         names = "\n".join(manifest.classes[label][:CAPTION_LETTERS] for label in labels[:2])
         pen.multiline_text((left + 4, top + TILE), names, fill="black", spacing=1)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -2,16 +2,23 @@
 
 Grayscale, palette, CMYK and 16-bit pictures become 8-bit RGB; of an animation the first frame counts; transparency
 is dropped. Only JPEG, PNG and WebP are opened, whatever the member is called, and a picture of too many pixels is
-refused from its header, before anything is allocated for it.
+refused from its header, before anything is allocated for it. Pixels are stored as they lie: an EXIF rotation is
+not applied, as in the papers' pipelines.
 """
 
 import io
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+Pixels = NDArray[np.uint8]
+"""(height, width, 3), RGB."""
+
 FORMATS = ("JPEG", "PNG", "WEBP")
+
+JPEG_MAGIC = b"\xff\xd8\xff"
 
 MAX_PIXELS = 100_000_000
 """Ten times a good camera's picture; decoded it takes 300 MB."""
@@ -21,19 +28,37 @@ class DecodeError(ValueError):
     """The picture cannot be decoded; the text says why."""
 
 
-def decode_rgb(encoded: bytes | memoryview) -> NDArray[np.uint8]:
-    """Pixels (height, width, 3) of an encoded picture; DecodeError when it is broken or refused."""
+def decode_rgb(encoded: bytes) -> Pixels:
+    """Pixels of an encoded picture; DecodeError when it is broken or refused."""
+    if encoded[:3] == JPEG_MAGIC:
+        try:
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
+            _check_size(width, height)
+            if colours != "CMYK":
+                return simplejpeg.decode_jpeg(encoded)
+        except DecodeError:
+            raise
+        except ValueError:
+            # libjpeg warned of something; Pillow knows which of its warnings leave the picture whole.
+            pass
+    return _decode_with_pillow(encoded)
+
+
+def _decode_with_pillow(encoded: bytes) -> Pixels:
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise DecodeError(f"{width} x {height} pixels are above the limit of {MAX_PIXELS:,}")
+            _check_size(*image.size)
             if image.mode.startswith("I"):
                 # 16 bits a pixel: Pillow's own conversion to RGB would clip instead of scale.
                 gray = (np.asarray(image, dtype=np.int32) >> 8).astype(np.uint8)
                 return np.repeat(gray[:, :, None], 3, axis=2)
-            return np.asarray(image.convert("RGB"))
+            return np.array(image.convert("RGB"))
     except DecodeError:
         raise
     except Exception as error:  # Pillow raises many types for broken pictures: OSError, SyntaxError, struct.error …
         raise DecodeError(f"{type(error).__name__}: {error}") from error
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise DecodeError(f"{width} x {height} pixels are above the limit of {MAX_PIXELS:,}")

@@ -4,13 +4,15 @@ import glob
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from scaling.data.corrupt import CorruptShardError
 from scaling.data.manifest import LabelType, Manifest, build_manifest
-from scaling.data.tar_index import CorruptShardError, Shard
+from scaling.data.shard import Shard
 from scaling.errors import UserError
 
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -40,7 +42,7 @@ def expand_urls(patterns: Iterable[str]) -> list[Path]:
             if not found:
                 raise UserError(f"{name}: no shards ({', '.join(SHARD_SUFFIXES)}) found there; name a folder or files")
             paths += found
-    repeated = sorted({str(path) for path in paths if paths.count(path) > 1})
+    repeated = [path for path, count in Counter(paths).items() if count > 1]
     if repeated:
         raise UserError(f"{repeated[0]} is named twice; every shard counts once")
     return paths
@@ -54,18 +56,20 @@ def index_shards(
     classes: Sequence[str] | None = None,
     label_type: LabelType | None = None,
     threads: int | None = None,
-    progress: Callable[[int, int], None] = lambda shards, samples: None,
+    progress: Callable[[int, int, int], None] = lambda done, total, samples: None,
 ) -> Manifest:
     """Read every shard once and write the manifest `out`.
 
     Class names default to `0`, `1`, … up to the largest label. The label type is `single` when every sample has
-    exactly one label, unless told otherwise. `progress(shards done, samples so far)` is called per shard.
+    exactly one label, unless told otherwise. `progress(done, all, samples so far)` is called per shard.
     """
     facts: list[ShardFacts] = []
+    num_samples = 0
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         for fact in pool.map(examine_shard, paths):
             facts.append(fact)
-            progress(len(facts), sum(known.num_samples for known in facts))
+            num_samples += fact.num_samples
+            progress(len(facts), len(paths), num_samples)
     num_needed = max((fact.max_label for fact in facts), default=-1) + 1
     if num_needed == 0:
         raise UserError(f"{paths[0]} … hold no labelled samples; each needs an image and a .cls or .json of one key")
@@ -73,10 +77,13 @@ def index_shards(
         classes = [str(number) for number in range(num_needed)]
     elif len(classes) < num_needed:
         raise UserError(f"--classes names {len(classes)} classes, but labels go up to {num_needed - 1}; name them all")
+    has_lists = any(fact.has_lists for fact in facts)
+    if label_type == "single" and has_lists:
+        raise UserError("--label-type single: some samples have no label or several; leave it out or repair them")
     folder = out.parent.resolve()
     return build_manifest(
         name=name,
-        label_type=label_type or ("multi" if any(fact.has_lists for fact in facts) else "single"),
+        label_type=label_type or ("multi" if has_lists else "single"),
         classes=classes,
         folder=folder,
         urls=[_url(path, folder) for path in paths],
@@ -90,23 +97,27 @@ def index_shards(
 def examine_shard(path: Path) -> ShardFacts:
     """Count, checksum and label range of one shard; pictures are not decoded."""
     shard = Shard(str(path))
-    if not shard.samples:
+    if not len(shard):
         raise CorruptShardError(f"shard {path} holds no samples; each needs an image and a .cls or .json of one key")
-    labels = [shard.labels(sample) for sample in shard.samples]
-    for sample, numbers in zip(shard.samples, labels, strict=True):
+    labels = shard.read_labels(range(len(shard)))
+    for row, numbers in enumerate(labels):
         if any(number < 0 for number in numbers):
             raise CorruptShardError(
-                f"shard {path}: sample {sample.key!r} has the labels {numbers}; classes count from 0"
+                f"shard {path}: sample {shard.key(row)!r} has the labels {numbers}; classes count from 0"
             )
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return ShardFacts(
         num_samples=len(labels),
         num_bytes=path.stat().st_size,
-        sha256=digest,
+        sha256=file_sha256(path),
         max_label=max((number for numbers in labels for number in numbers), default=-1),
         has_lists=any(len(numbers) != 1 for numbers in labels),
     )
+
+
+def file_sha256(path: Path) -> str:
+    """Checksum of a file's bytes as they lie, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _url(path: Path, folder: Path) -> str:

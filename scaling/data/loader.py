@@ -2,40 +2,43 @@
 
 Training batch t holds the positions [t * B, (t + 1) * B) of the sample order, whatever the number of processes:
 rank r of R takes every R-th of them. A batch travels as uint8 pixels and padded class numbers; floats and
-multi-hot targets are made on the device. Threads, not processes, because decoding and resizing release the
-interpreter's lock, start at once and share one memory of pictures.
+multi-hot targets are made on the device. Threads, not processes, because reading, decoding and resizing release
+the interpreter's lock, start at once and share one memory of pictures.
 """
 
-import queue
-import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import torch
 
 from scaling.data.order import SampleOrder
 from scaling.data.pixels import PixelSource, pad_labels
+from scaling.data.prefetch import Prefetcher
+from scaling.data.stand_in import TolerantSource
 from scaling.data.subset import Subset
-from scaling.data.transforms import augment, draw_uniform, evaluate_view
+from scaling.data.transforms import draw_uniform, evaluate_view, training_view
 from scaling.errors import UserError
 
-PREFETCHED_BATCHES = 3
+CHUNK = 32
+"""Images that one thread prepares in one go; small enough to share out, large enough to be worth it."""
 
-CHUNK = 64
-"""Images that one thread prepares in one go; small enough to share out, large enough to vectorise."""
+CHUNKS_PER_THREAD = 2
+"""Chunks under way for each thread, so that none waits at the edge of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     images: torch.Tensor
-    """uint8 (b, 3, size, size); memory is channels-last."""
+    """uint8 (b, 3, size, size); channels last in memory."""
     labels: torch.Tensor
     """int64 (b, L) class numbers, rows filled up with -1."""
     position: int
-    """Training position of the global batch's first sample; for evaluation, the index of the first sample."""
+    """Of the global batch's first sample in training; of the first row in the rank's share in evaluation."""
+    num_corrupt: int
+    """Rows whose own sample could not be used, so that another stands in."""
 
 
 class TrainLoader:
@@ -54,54 +57,56 @@ class TrainLoader:
         world: int = 1,
         threads: int = 1,
         start_position: int = 0,
+        max_corrupt: int = 0,
     ) -> None:
+        """`batch` is the global batch; `max_corrupt` different samples may turn out unusable (see `stand_in`)."""
         if batch % world:
             workable = [n for n in range(1, batch + 1) if batch % n == 0]
             raise UserError(
                 f"a global batch of {batch} does not divide over {world} processes; numbers that work: "
                 + ", ".join(map(str, workable))
             )
-        self._source = source
+        self._pictures = TolerantSource(source, subset, max_corrupt)
         self._order = SampleOrder(subset, seed)
         self._seed, self._batch, self._size, self._augment = seed, batch, image_size, augment
         self._rank, self._world = rank, world
         self._threads = threads
         self._start = start_position
 
-    def __iter__(self) -> Iterator[Batch]:
-        with _Prefetcher(self._batches) as batches:
+    def __iter__(self) -> Generator[Batch, None, None]:
+        """Closing the generator ends its threads."""
+        with Prefetcher(lambda: _run_batches(self._batches, self._threads)) as batches:
             yield from batches
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self, pool: ThreadPoolExecutor) -> Iterator["_PendingBatch"]:
         position = self._start
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="decode") as pool:
-            while True:
-                yield self._load(position, pool)
-                position += self._batch
+        while True:
+            yield self._begin(position, pool)
+            position += self._batch
 
-    def _load(self, position: int, pool: ThreadPoolExecutor) -> Batch:
+    def _begin(self, position: int, pool: ThreadPoolExecutor) -> "_PendingBatch":
         mine = slice(self._rank, None, self._world)
         shards, indices = self._order.locate(np.arange(position, position + self._batch)[mine])
         uniform = draw_uniform(self._seed, position, self._batch)[mine]
-        pixels = np.empty((len(shards), self._size, self._size, 3), dtype=np.uint8)
 
-        def prepare(start: int) -> list[list[int]]:
-            rows = slice(start, start + CHUNK)
-            samples = [self._source.get(int(s), int(i)) for s, i in zip(shards[rows], indices[rows], strict=True)]
-            augment([image for image, _ in samples], uniform[rows], self._augment, self._size, pixels[rows])
-            return [labels for _, labels in samples]
+        def prepare(rows: slice, images: torch.Tensor) -> "_PreparedRows":
+            labels, num_corrupt = [], 0
+            places = zip(shards[rows].tolist(), indices[rows].tolist(), uniform[rows].tolist(), strict=True)
+            for image, (shard, index, draws) in zip(images, places, strict=True):
+                picture, stands_in = self._pictures.get(shard, index)
+                image[:] = training_view(picture.pixels, draws, self._augment, self._size)
+                labels.append(picture.labels)
+                num_corrupt += stands_in
+            return labels, num_corrupt
 
-        starts = range(0, len(shards), CHUNK)
-        parts = map(prepare, starts) if self._threads == 1 else pool.map(prepare, starts)
-        labels = [row for part in parts for row in part]
-        return _to_batch(pixels, labels, position)
+        return _PendingBatch(pool, prepare, len(shards), self._size, position)
 
 
 class EvalLoader:
     """Every sample of a data set exactly once, in canonical order; rank r of R takes every R-th.
 
     The prepared batches are kept when they fit into `cache_bytes`, so that a validation repeated every few hundred
-    steps decodes once.
+    steps decodes once. A sample that cannot be used is an error.
     """
 
     def __init__(
@@ -116,13 +121,15 @@ class EvalLoader:
         threads: int = 1,
         cache_bytes: int = 256 * 1024 * 1024,
     ) -> None:
+        """`batch` is this rank's."""
         self._source = source
         self._batch, self._size, self._transform = batch, image_size, transform
         self._threads = threads
         counts = source.manifest.shard_samples
-        shards = np.repeat(np.arange(len(counts)), counts)
-        indices = np.concatenate([np.arange(count) for count in counts])
-        self._shards, self._indices = shards[rank::world], indices[rank::world]
+        starts = np.cumsum(counts) - counts
+        self._shards = np.repeat(np.arange(len(counts)), counts)
+        self._indices = np.arange(source.manifest.num_samples) - starts[self._shards]
+        self._shards, self._indices = self._shards[rank::world], self._indices[rank::world]
         self._keeps = len(self._shards) * image_size * image_size * 3 <= cache_bytes
         self._kept: list[Batch] | None = None
 
@@ -135,7 +142,7 @@ class EvalLoader:
             yield from self._kept
             return
         seen: list[Batch] = []
-        with _Prefetcher(self._batches) as batches:
+        with Prefetcher(lambda: _run_batches(self._batches, self._threads)) as batches:
             for batch in batches:
                 if self._keeps:
                     seen.append(batch)
@@ -143,60 +150,71 @@ class EvalLoader:
         if self._keeps:
             self._kept = seen
 
-    def _batches(self) -> Iterator[Batch]:
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="decode") as pool:
-            for start in range(0, len(self._shards), self._batch):
-                rows = slice(start, start + self._batch)
-                samples = list(pool.map(self._view, self._shards[rows], self._indices[rows]))
-                pixels = np.stack([image for image, _ in samples])
-                yield _to_batch(pixels, [labels for _, labels in samples], start)
+    def _batches(self, pool: ThreadPoolExecutor) -> Iterator["_PendingBatch"]:
+        for start in range(0, len(self._shards), self._batch):
+            yield self._begin(start, pool)
 
-    def _view(self, shard: int, index: int) -> tuple[np.ndarray, list[int]]:
-        image, labels = self._source.get(int(shard), int(index))
-        return evaluate_view(image, self._transform, self._size), labels
+    def _begin(self, start: int, pool: ThreadPoolExecutor) -> "_PendingBatch":
+        shards = self._shards[start : start + self._batch]
+        indices = self._indices[start : start + self._batch]
+
+        def prepare(rows: slice, images: torch.Tensor) -> "_PreparedRows":
+            labels = []
+            for image, shard, index in zip(images, shards[rows].tolist(), indices[rows].tolist(), strict=True):
+                picture = self._source.get(shard, index)
+                image[:] = evaluate_view(picture.pixels, self._transform, self._size)
+                labels.append(picture.labels)
+            return labels, 0
+
+        return _PendingBatch(pool, prepare, len(shards), self._size, start)
 
 
-def _to_batch(pixels: np.ndarray, labels: list[list[int]], position: int) -> Batch:
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-    return Batch(images, torch.from_numpy(pad_labels(labels)), position)
+_PreparedRows = tuple[list[list[int]], int]
+"""Class numbers of each row, and how many rows have a stand-in."""
 
 
-class _Prefetcher:
-    """Runs an iterator in a thread, a few batches ahead; its exceptions reach the consumer, and closing ends it."""
+class _PendingBatch:
+    """A batch whose rows are being filled by a pool, chunk by chunk."""
 
-    def __init__(self, make: Callable[[], Iterator[Batch]]) -> None:
-        self._queue: queue.Queue[Batch | BaseException | None] = queue.Queue(PREFETCHED_BATCHES)
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._produce, args=(make,), name="prefetch", daemon=True)
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        prepare: Callable[[slice, torch.Tensor], _PreparedRows],
+        num_rows: int,
+        size: int,
+        position: int,
+    ) -> None:
+        shape = (num_rows, 3, size, size)
+        self._images = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
+        self._position = position
+        chunks = [slice(start, start + CHUNK) for start in range(0, num_rows, CHUNK)]
+        self._parts = [pool.submit(prepare, rows, self._images[rows]) for rows in chunks]
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    @property
+    def num_chunks(self) -> int:
+        return len(self._parts)
 
-    def __exit__(self, *exception: object) -> None:
-        self._closed.set()
-        while self._thread.is_alive():
-            # The producer may be waiting for room.
-            try:
-                self._queue.get_nowait()
-            except queue.Empty:
-                self._thread.join(0.01)
+    def finish(self) -> Batch:
+        """Wait for the rows; errors of their threads are raised here."""
+        parts = [part.result() for part in self._parts]
+        labels = [row for rows, _ in parts for row in rows]
+        num_corrupt = sum(count for _, count in parts)
+        return Batch(self._images, torch.from_numpy(pad_labels(labels)), self._position, num_corrupt)
 
-    def __iter__(self) -> Iterator[Batch]:
-        while True:
-            item = self._queue.get()
-            if item is None:
-                return
-            if isinstance(item, BaseException):
-                raise item
-            yield item
 
-    def _produce(self, make: Callable[[], Iterator[Batch]]) -> None:
-        try:
-            for batch in make():
-                self._queue.put(batch)
-                if self._closed.is_set():
-                    return
-            self._queue.put(None)
-        except BaseException as error:  # Whatever happens here must be told where batches are consumed.
-            self._queue.put(error)
+def _run_batches(begin: Callable[[ThreadPoolExecutor], Iterator[_PendingBatch]], threads: int) -> Iterator[Batch]:
+    """Finished batches in order, while enough of the next ones are under way to keep all threads busy."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    try:
+        waiting: deque[_PendingBatch] = deque()
+        num_chunks = 0
+        for batch in begin(pool):
+            waiting.append(batch)
+            num_chunks += batch.num_chunks
+            while num_chunks - waiting[0].num_chunks >= CHUNKS_PER_THREAD * threads:
+                num_chunks -= waiting[0].num_chunks
+                yield waiting.popleft().finish()
+        while waiting:
+            yield waiting.popleft().finish()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -8,14 +8,16 @@ The file is columnar JSON, so that 300,000 shards stay a few tens of megabytes a
 
 The digest names the content (labels' meaning, order and checksums of the shards), not where it lies, so data may
 be moved or copied without becoming other data. A data set that exists elsewhere can be *declared* by count, with
-no shards: enough to plan a study, and refused by training.
+no shards: enough to plan a study, and refused by training:
+
+    {"schema": 1, "declared": true, "name": "…", "label_type": "multi", "num_classes": 18291, "num_samples": 302000000}
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,24 +62,33 @@ class Manifest:
         url = self.urls[shard_id]
         return url if "://" in url else str(self.folder / url)
 
+    def label_problem(self, labels: Sequence[int]) -> str | None:
+        """What is wrong with a sample's class numbers, as the end of a sentence; None when nothing is."""
+        if any(not 0 <= label < len(self.classes) for label in labels):
+            return f"has the labels {list(labels)}, but the manifest has {len(self.classes)} classes"
+        if len(labels) != 1 and self.label_type == "single":
+            return f"has {len(labels)} labels, but the data set is single-label"
+        return None
+
     def save(self, path: Path) -> Self:
         """Write the manifest; its folder must be `self.folder` when urls are relative."""
-        body = {
-            "schema": MANIFEST_SCHEMA,
-            "name": self.name,
-            "label_type": self.label_type,
-            "classes": list(self.classes),
-            "num_samples": self.num_samples,
-            "num_bytes": int(self.shard_bytes.sum()),
-            "digest": self.digest,
-            "origin": dict(self.origin),
-            "shards": {
-                "url": list(self.urls),
-                "num_samples": self.shard_samples.tolist(),
-                "bytes": self.shard_bytes.tolist(),
-                "sha256": list(self.shard_sha256),
-            },
-        }
+        body: dict[str, Any] = {"schema": MANIFEST_SCHEMA, "name": self.name, "label_type": self.label_type}
+        if self.is_declared:
+            body |= {"declared": True, "num_classes": len(self.classes), "num_samples": self.num_samples}
+        else:
+            body |= {
+                "classes": list(self.classes),
+                "num_samples": self.num_samples,
+                "num_bytes": int(self.shard_bytes.sum()),
+                "digest": self.digest,
+                "origin": dict(self.origin),
+                "shards": {
+                    "url": list(self.urls),
+                    "num_samples": self.shard_samples.tolist(),
+                    "bytes": self.shard_bytes.tolist(),
+                    "sha256": list(self.shard_sha256),
+                },
+            }
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomic(path, json.dumps(body, ensure_ascii=False, indent=1) + "\n")
         return self
@@ -137,43 +148,66 @@ def load_manifest(path: Path) -> Manifest:
         raise UserError(f"manifest {path} cannot be read ({error.strerror}); {REMAKE}") from error
     except ValueError as error:
         raise UserError(f"manifest {path} is not JSON ({error}); {REMAKE}") from error
-    try:
-        return _from_body(body, path)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"manifest {path}: field {error} is missing or of the wrong type; {REMAKE}") from error
+    if not isinstance(body, dict) or body.get("schema") != MANIFEST_SCHEMA:
+        found = body.get("schema") if isinstance(body, dict) else type(body).__name__
+        raise UserError(f"manifest {path}: schema is {found!r}, but must be {MANIFEST_SCHEMA}; {REMAKE}")
+    return _from_fields(_Fields(path, body))
 
 
-def _from_body(body: Mapping[str, Any], path: Path) -> Manifest:
-    if body["schema"] != MANIFEST_SCHEMA:
-        raise UserError(f"manifest {path}: schema {body['schema']!r} is not {MANIFEST_SCHEMA}; {REMAKE}")
-    if body["label_type"] not in ("single", "multi"):
-        raise UserError(f"manifest {path}: label_type {body['label_type']!r} is neither 'single' nor 'multi'; {REMAKE}")
-    if body.get("declared"):
-        num_classes, num_samples = int(body["num_classes"]), int(body["num_samples"])
-        return declare_manifest(body["name"], body["label_type"], num_classes, num_samples, path.parent)
-    shards = body["shards"]
-    lengths = {field: len(shards[field]) for field in ("url", "num_samples", "bytes", "sha256")}
+def _from_fields(fields: "_Fields") -> Manifest:
+    name, label_type = fields.get("name", str), fields.get("label_type", str)
+    if label_type not in get_args(LabelType):
+        raise fields.error("label_type", f"{label_type!r} is neither 'single' nor 'multi'")
+    num_samples = fields.get("num_samples", int)
+    if num_samples <= 0:
+        raise fields.error("num_samples", f"{num_samples} is not above 0")
+    if fields.body.get("declared"):
+        return declare_manifest(name, label_type, fields.get("num_classes", int), num_samples, fields.path.parent)
+    shards = _Fields(fields.path, fields.get("shards", dict))
+    columns = {name: shards.get(name, list) for name in ("url", "num_samples", "bytes", "sha256")}
+    lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) != 1:
-        raise UserError(f"manifest {path}: the columns of shards are of different lengths {lengths}; {REMAKE}")
+        raise fields.error("shards", f"its columns have different lengths, {lengths}")
+    for column, kind in (("url", str), ("sha256", str), ("num_samples", int), ("bytes", int)):
+        if any(type(value) is not kind for value in columns[column]):
+            raise fields.error(f"shards.{column}", f"holds something else than {kind.__name__}")
+    if min(columns["num_samples"], default=0) < 0:
+        raise fields.error("shards.num_samples", "holds a negative number")
     manifest = build_manifest(
-        name=body["name"],
-        label_type=body["label_type"],
-        classes=body["classes"],
-        folder=path.parent,
-        urls=shards["url"],
-        num_samples=shards["num_samples"],
-        num_bytes=shards["bytes"],
-        sha256=shards["sha256"],
-        origin=body.get("origin", {}),
+        name=name,
+        label_type=label_type,
+        classes=fields.get("classes", list),
+        folder=fields.path.parent,
+        urls=columns["url"],
+        num_samples=columns["num_samples"],
+        num_bytes=columns["bytes"],
+        sha256=columns["sha256"],
+        origin=fields.get("origin", dict),
     )
-    if manifest.num_samples != body["num_samples"]:
-        counted = f"{manifest.num_samples} in its shards"
-        raise UserError(f"manifest {path}: num_samples is {body['num_samples']}, but {counted}; {REMAKE}")
-    if manifest.digest != body["digest"]:
-        raise UserError(f"manifest {path}: its digest does not fit its content, so it was edited; {REMAKE}")
-    if manifest.num_samples == 0:
-        raise UserError(f"manifest {path}: it lists no samples; {REMAKE}")
+    if manifest.num_samples != num_samples:
+        raise fields.error("num_samples", f"{num_samples}, but its shards hold {manifest.num_samples}")
+    if manifest.digest != fields.get("digest", str):
+        raise fields.error("digest", "does not fit the content, so that was edited")
     return manifest
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """A JSON object of a manifest file, whose fields are checked as they are taken."""
+
+    path: Path
+    body: Mapping[str, Any]
+
+    def get(self, name: str, kind: type) -> Any:
+        if name not in self.body:
+            raise self.error(name, "is missing")
+        value = self.body[name]
+        if type(value) is not kind:
+            raise self.error(name, f"is of type {type(value).__name__}, but must be {kind.__name__}")
+        return value
+
+    def error(self, name: str, problem: str) -> UserError:
+        return UserError(f"manifest {self.path}: {name}: {problem}; {REMAKE}")
 
 
 def _digest(label_type: str, classes: Sequence[str], num_samples: Sequence[int], sha256: Sequence[str]) -> str:

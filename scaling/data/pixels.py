@@ -6,74 +6,67 @@ then decoded at every visit.
 """
 
 import threading
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.data.decode import DecodeError, decode_rgb
+from scaling.data.corrupt import CorruptSampleError
+from scaling.data.decode import DecodeError, Pixels, decode_rgb
 from scaling.data.manifest import Manifest
-from scaling.data.tar_index import CorruptShardError, Shard
-from scaling.data.transforms import Pixels
-from scaling.errors import UserError
+from scaling.data.open_shards import OpenShards
 
 DEFAULT_CACHE_BYTES = 512 * 1024 * 1024
+
+
+class Picture(NamedTuple):
+    pixels: Pixels
+    labels: list[int]
+    """Class numbers; empty when a multi-label image has none."""
 
 
 class PixelSource:
     """Random access to a data set's samples. Threads may share one."""
 
     def __init__(self, manifest: Manifest, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
-        if manifest.is_declared:
-            raise UserError(
-                f"data set {manifest.name!r} is declared by count only; make its shards and a manifest before training"
-            )
         self.manifest = manifest
-        self._shards: dict[int, Shard] = {}
-        self._cache: dict[tuple[int, int], tuple[Pixels, list[int]]] = {}
+        self._shards = OpenShards(manifest)
+        self._cache: dict[tuple[int, int], Picture] = {}
         self._free_bytes = cache_bytes
         self._lock = threading.Lock()
 
-    def get(self, shard_id: int, index: int) -> tuple[Pixels, list[int]]:
-        """Pixels (height, width, 3) and class numbers of a sample; errors name shard and key."""
+    def get(self, shard_id: int, index: int) -> Picture:
+        """A sample; CorruptSampleError when its picture or label cannot be used."""
         found = self._cache.get((shard_id, index))
         if found is not None:
             return found
-        shard = self._shard(shard_id)
-        sample = shard.samples[index]
-        try:
-            pixels = decode_rgb(shard.image_bytes(sample))
-        except DecodeError as error:
-            raise CorruptShardError(f"shard {shard.location}: image of sample {sample.key!r}: {error}") from error
-        labels = shard.labels(sample)
-        num_classes = len(self.manifest.classes)
-        if any(not 0 <= label < num_classes for label in labels):
-            raise CorruptShardError(
-                f"shard {shard.location}: sample {sample.key!r} has labels {labels}, but the manifest has "
-                f"{num_classes} classes; index the shards again"
+        shard = self._shards.get(shard_id)
+        encoded, labels = shard.read(index)
+        if problem := self.manifest.label_problem(labels):
+            raise CorruptSampleError(
+                f"shard {shard.location}: sample {shard.key(index)!r} {problem}; index the shards again"
             )
-        with self._lock:
-            if pixels.nbytes <= self._free_bytes and (shard_id, index) not in self._cache:
-                self._free_bytes -= pixels.nbytes
-                self._cache[shard_id, index] = pixels, labels
-        return pixels, labels
+        try:
+            picture = Picture(decode_rgb(encoded), labels)
+        except DecodeError as error:
+            raise CorruptSampleError(
+                f"shard {shard.location}: the image of sample {shard.key(index)!r} cannot be decoded ({error})"
+            ) from error
+        self._remember((shard_id, index), picture)
+        return picture
 
     def shard_labels(self, shard_id: int) -> list[list[int]]:
         """Class numbers of every sample of a shard, without decoding pictures."""
-        shard = self._shard(shard_id)
-        return [shard.labels(sample) for sample in shard.samples]
+        shard = self._shards.get(shard_id)
+        return shard.read_labels(range(len(shard)))
 
-    def _shard(self, shard_id: int) -> Shard:
+    def _remember(self, place: tuple[int, int], picture: Picture) -> None:
+        if picture.pixels.nbytes > self._free_bytes:
+            return
         with self._lock:
-            if shard_id not in self._shards:
-                shard = Shard(self.manifest.shard_location(shard_id))
-                expected = int(self.manifest.shard_samples[shard_id])
-                if len(shard.samples) != expected:
-                    raise CorruptShardError(
-                        f"shard {shard.location} holds {len(shard.samples)} samples, but the manifest says {expected}; "
-                        "index the shards again"
-                    )
-                self._shards[shard_id] = shard
-            return self._shards[shard_id]
+            if picture.pixels.nbytes <= self._free_bytes and place not in self._cache:
+                self._free_bytes -= picture.pixels.nbytes
+                self._cache[place] = picture
 
 
 def pad_labels(labels: list[list[int]]) -> NDArray[np.int64]:

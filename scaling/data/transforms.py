@@ -11,11 +11,15 @@ position, so neither workers nor batches nor a restart can change what an image 
     fewshot     both sides to 8/7 of the input size, aspect ratio not kept, centre crop (big_vision's few-shot)
 """
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+import math
+from collections.abc import Sequence
 
-Pixels = NDArray[np.uint8]
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from scaling.data.decode import Pixels
 
 AUGMENTATIONS = ("none", "flip", "inception")
 EVAL_TRANSFORMS = ("upstream", "fewshot")
@@ -38,60 +42,51 @@ def draw_uniform(seed: int, first_position: int, count: int) -> NDArray[np.float
     philox = np.random.Philox(np.random.SeedSequence([seed, AUGMENT_STREAM]))
     philox.advance(first_position * (WORDS // 4))
     words = philox.random_raw(count * WORDS).reshape(count, WORDS)
-    return (words >> np.uint64(11)) * 2.0**-53
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def inception_boxes(
-    uniform: NDArray[np.float64], heights: NDArray[np.int64], widths: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Crop boxes (n, 4) as top, left, height, width: the first drawn crop that fits, else the whole image."""
+def inception_box(uniform: Sequence[float], height: int, width: int) -> tuple[int, int, int, int]:
+    """Crop as (top, left, height, width): the first of ten drawn ones that fits, else the whole image."""
     low, high = AREA_RANGE
-    area = (heights * widths)[:, None] * (low + (high - low) * uniform[:, :ATTEMPTS])
-    aspect = np.exp(LOG_ASPECT * (2 * uniform[:, ATTEMPTS : 2 * ATTEMPTS] - 1))
-    crop_width = np.rint(np.sqrt(area * aspect)).astype(np.int64)
-    crop_height = np.rint(np.sqrt(area / aspect)).astype(np.int64)
-    fits = (crop_width >= 1) & (crop_width <= widths[:, None]) & (crop_height >= 1) & (crop_height <= heights[:, None])
-    chosen = np.argmax(fits, axis=1)
-    rows = np.arange(len(uniform))
-    any_fits = fits[rows, chosen]
-    crop_height = np.where(any_fits, crop_height[rows, chosen], heights)
-    crop_width = np.where(any_fits, crop_width[rows, chosen], widths)
-    top = (uniform[:, 2 * ATTEMPTS] * (heights - crop_height + 1)).astype(np.int64)
-    left = (uniform[:, 2 * ATTEMPTS + 1] * (widths - crop_width + 1)).astype(np.int64)
-    return np.stack([top, left, crop_height, crop_width], axis=1)
+    crop_height, crop_width = height, width
+    for area_draw, aspect_draw in zip(uniform[:ATTEMPTS], uniform[ATTEMPTS : 2 * ATTEMPTS], strict=True):
+        area = height * width * (low + (high - low) * area_draw)
+        aspect = math.exp(LOG_ASPECT * (2 * aspect_draw - 1))
+        tall, wide = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 1 <= tall <= height and 1 <= wide <= width:
+            crop_height, crop_width = tall, wide
+            break
+    top = int(uniform[2 * ATTEMPTS] * (height - crop_height + 1))
+    left = int(uniform[2 * ATTEMPTS + 1] * (width - crop_width + 1))
+    return top, left, crop_height, crop_width
 
 
-def augment(images: list[Pixels], uniform: NDArray[np.float64], kind: str, size: int, out: Pixels) -> None:
-    """Write the training view of each image into `out` (n, size, size, 3); `uniform` (n, WORDS) decides."""
-    heights = np.array([image.shape[0] for image in images])
-    widths = np.array([image.shape[1] for image in images])
+def training_view(image: Pixels, uniform: Sequence[float], kind: str, size: int) -> torch.Tensor:
+    """The view of an image that a training step sees, uint8 (3, size, size); `uniform` (WORDS,) decides."""
     if kind == "inception":
-        boxes = inception_boxes(uniform, heights, widths)
-    else:
-        boxes = np.stack([0 * heights, 0 * widths, heights, widths], axis=1)
-    flips = uniform[:, 2 * ATTEMPTS + 2] < 0.5 if kind != "none" else np.zeros(len(images), dtype=bool)
-    for row, (image, flip) in enumerate(zip(images, flips, strict=True)):
-        top, left, height, width = boxes[row]
-        view = resize(image[top : top + height, left : left + width], size, size)
-        out[row] = view[:, ::-1] if flip else view
+        top, left, height, width = inception_box(uniform, *image.shape[:2])
+        image = image[top : top + height, left : left + width]
+    view = resize(image, size, size)
+    return view.flip(-1) if kind != "none" and uniform[2 * ATTEMPTS + 2] < 0.5 else view
 
 
-def evaluate_view(image: Pixels, kind: str, size: int) -> Pixels:
-    """The view (size, size, 3) of an image that an evaluation sees."""
+def evaluate_view(image: Pixels, kind: str, size: int) -> torch.Tensor:
+    """The view of an image that an evaluation sees, uint8 (3, size, size)."""
     target = round(size * 8 / 7)
     height, width = image.shape[:2]
     if kind == "fewshot":
-        image = resize(image, target, target)
+        view = resize(image, target, target)
     else:
         scale = target / min(height, width)
-        image = resize(image, round(height * scale), round(width * scale))
-    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
-    return image[top : top + size, left : left + size]
+        view = resize(image, round(height * scale), round(width * scale))
+    top, left = (view.shape[1] - size) // 2, (view.shape[2] - size) // 2
+    return view[:, top : top + size, left : left + size]
 
 
-def resize(image: Pixels, height: int, width: int) -> Pixels:
-    """Antialiased bilinear, as Pillow does it; the image itself when it has the size already."""
+def resize(image: Pixels, height: int, width: int) -> torch.Tensor:
+    """Antialiased bilinear on uint8, as Pillow does it; (3, height, width), channels last in memory."""
+    # The batch axis comes first, because only then do the strides say "channels last", and the result keeps them.
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).unsqueeze(0).permute(0, 3, 1, 2)
     if image.shape[:2] == (height, width):
-        return image
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+        return pixels[0]
+    return functional.interpolate(pixels, (height, width), mode="bilinear", antialias=True)[0]

@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import tarfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from scaling.data.manifest import load_manifest
 from scaling.data.pixels import PixelSource
 from scaling.errors import UserError
 
-SMALL = JftLikeConfig(num_train=300, num_val=60, num_support=4, num_test=5, shard_samples=100)
+SMALL = JftLikeConfig(num_train=300, num_val=60, support_per_class=4, num_test=100, shard_samples=100)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_bytes_follow_from_the_knobs_alone(made: Path, tmp_path: Path) -> None:
     make_jft_like(tmp_path / "again", SMALL, processes=1)
     assert files(tmp_path / "again") == files(made)
-    make_jft_like(tmp_path / "other", JftLikeConfig(**{**SMALL.as_dict(), "seed": 1}), processes=1)
+    make_jft_like(tmp_path / "other", JftLikeConfig(**{**asdict(SMALL), "seed": 1}), processes=1)
     assert files(tmp_path / "other")["train/manifest.json"] != files(made)["train/manifest.json"]
 
 
@@ -51,8 +52,8 @@ def test_a_complete_set_is_left_alone_and_a_broken_off_one_is_completed(made: Pa
 
 
 def test_other_knobs_in_the_same_folder_are_refused(made: Path) -> None:
-    with pytest.raises(UserError, match=r"noise = 0\.2, and 0\.1 is wanted"):
-        make_jft_like(made, JftLikeConfig(**{**SMALL.as_dict(), "noise": 0.1}))
+    with pytest.raises(UserError, match=r"noise: 0\.2 -> 0\.1"):
+        make_jft_like(made, JftLikeConfig(**{**asdict(SMALL), "noise": 0.1}))
 
 
 def test_shards_hold_what_their_manifests_say(made: Path) -> None:
@@ -111,7 +112,7 @@ def test_classes_have_a_long_tail_and_a_hierarchy() -> None:
 
 @pytest.mark.parametrize(("knob", "value"), [("noise", 1.5), ("image_size", 4), ("num_train", 0), ("variation", -1)])
 def test_knobs_out_of_range_are_told(knob: str, value: float) -> None:
-    with pytest.raises(UserError, match=rf"{knob}: {value} must lie between"):
+    with pytest.raises(UserError, match=knob):
         JftLikeConfig(**{knob: value})
 
 
@@ -119,7 +120,7 @@ def test_every_knob_is_explained_on_the_command_line() -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     text = parser.format_help()
-    for name in JftLikeConfig().as_dict():
+    for name in asdict(JftLikeConfig()):
         assert f"--{name.replace('_', '-')}" in text
 
 
@@ -133,7 +134,7 @@ def test_larger_pictures_are_drawn_finer_and_not_blown_up(tmp_path: Path, image_
 
     def picture(size: int) -> np.ndarray:
         knobs = JftLikeConfig(
-            image_size=size, num_train=8, num_val=1, num_support=1, num_test=1, shard_samples=10, clutter=0.0
+            image_size=size, num_train=8, num_val=1, support_per_class=1, num_test=20, shard_samples=10, clutter=0.0
         )
         make_jft_like(tmp_path / str(size), knobs, processes=1)
         return PixelSource(load_manifest(tmp_path / str(size) / "train" / "manifest.json")).get(0, 3)[0]

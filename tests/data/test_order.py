@@ -77,7 +77,9 @@ def test_subsets_of_one_seed_are_nested(sizes: list[int], seed: int, small: floa
 
     def members(fraction: float) -> set[tuple[int, int]]:
         subset = select_subset(manifest, fraction, seed)
-        return {(s, i) for s, n in zip(subset.shard_ids.tolist(), subset.counts.tolist(), strict=True) for i in range(n)}
+        return {
+            (s, i) for s, n in zip(subset.shard_ids.tolist(), subset.counts.tolist(), strict=True) for i in range(n)
+        }
 
     assert members(small) <= members(large)
 

@@ -14,15 +14,19 @@ from numpy.typing import NDArray
 from scaling.data.jft_like.draws import Draws
 from scaling.data.jft_like.layouts import LAYOUTS
 from scaling.data.jft_like.palettes import PALETTES
-from scaling.data.jft_like.shapes import SHAPES
+from scaling.data.jft_like.shapes import SHAPES_BY_PATH
 from scaling.data.jft_like.textures import TEXTURES
 
-SHAPE_PATHS = tuple(f"{kind}.{shape}" for kind, shapes in SHAPES.items() for shape in shapes)
+SHAPE_PATHS = tuple(SHAPES_BY_PATH)
 NUM_FACTOR_VALUES = (len(SHAPE_PATHS), len(TEXTURES), len(PALETTES), len(LAYOUTS))
+LEAVES_PER_VALUE = (6, 8, 8, 12)
+"""Leaves that share a shape, a texture, a palette, a layout, until all values are in use: with few classes
+few values are used, so that each is seen in several combinations and can be told from the others it comes with."""
+FEWEST_VALUES = (4, 3, 3, 3)
 NUM_COMBINATIONS = int(np.prod(NUM_FACTOR_VALUES))
 NUM_HYPERNYM_LEVELS = 3
 LEAVES_PER_HYPERNYM = 2
-"""Leaves that share shape and texture while there are few; with more leaves all textures come into use first."""
+"""Leaves that share shape and texture, about, while not all textures of a shape are in use."""
 
 Factors = NDArray[np.int64]
 """Indices of shape, texture, palette and layout: shape (classes, 4)."""
@@ -81,40 +85,42 @@ def make_taxonomy(num_leaves: int, num_unseen: int, exponent: float, seed: int) 
     )
 
 
+def values_in_use(num_leaves: int) -> tuple[int, ...]:
+    """How many shapes, textures, palettes and layouts a data set of so many leaf classes uses."""
+    return tuple(
+        min(size, max(fewest, round(num_leaves / leaves)))
+        for size, fewest, leaves in zip(NUM_FACTOR_VALUES, FEWEST_VALUES, LEAVES_PER_VALUE, strict=True)
+    )
+
+
 def _choose_combinations(num_leaves: int, num_unseen: int, seed: int) -> tuple[Factors, Factors]:
-    num_shapes, num_textures, num_palettes, num_layouts = NUM_FACTOR_VALUES
-    grid = np.stack(np.unravel_index(np.arange(NUM_COMBINATIONS), NUM_FACTOR_VALUES), axis=1).astype(np.int64)
-    draws = Draws.of(seed, "class combinations", np.arange(num_shapes))
-    shape_order = np.argsort(draws.uniform("shape"), kind="stable")
-    texture_order = np.argsort(draws.uniform("texture", count=num_textures), axis=1, kind="stable")
-    coats_per_texture = num_palettes * num_layouts
-    coats = Draws.of(seed, "class coats", np.arange(num_shapes * num_textures)).uniform("coat", count=coats_per_texture)
-    coat_order = np.argsort(coats, axis=1, kind="stable").reshape(num_shapes, num_textures, coats_per_texture)
-
-    leaf = np.arange(num_leaves)
-    shape, turn = shape_order[leaf % num_shapes], leaf // num_shapes
-    used_textures = min(num_textures, -(-num_leaves // (num_shapes * LEAVES_PER_HYPERNYM)))
-    texture = texture_order[shape, turn % used_textures]
-    coat = coat_order[shape, texture, turn // used_textures]
-    leaves = np.stack([shape, texture, coat // num_layouts, coat % num_layouts], axis=1)
-
-    taken = np.ravel_multi_index(tuple(leaves.T), NUM_FACTOR_VALUES)
-    known = np.logical_and.reduce([np.isin(grid[:, factor], leaves[:, factor]) for factor in range(4)])
-    known[taken] = False
-    order = np.argsort(Draws.of(seed, "unseen", np.arange(NUM_COMBINATIONS)).uniform("order"), kind="stable")
-    return leaves, _balanced_choice(grid[order[known[order]]], num_unseen)
+    used = values_in_use(num_leaves)
+    num_shapes, num_textures = used[:2]
+    grid = np.stack(np.unravel_index(np.arange(np.prod(used)), used), axis=1).astype(np.int64)
+    grid = grid[_random_order(seed, "combinations", len(grid))]
+    textures_per_shape = min(num_textures, -(-num_leaves // (num_shapes * LEAVES_PER_HYPERNYM)))
+    texture_rank = np.argsort(Draws.of(seed, "coats", np.arange(num_shapes)).uniform("coat", count=num_textures), axis=1)
+    is_upstream = texture_rank[grid[:, 0], grid[:, 1]] < textures_per_shape
+    chosen = _balanced_choice(grid, is_upstream, num_leaves)
+    is_free = np.ones(len(grid), np.bool_)
+    is_free[chosen] = False
+    for factor in range(4):
+        is_free &= np.isin(grid[:, factor], grid[chosen, factor])
+    return grid[chosen], grid[_balanced_choice(grid, is_free, num_unseen)]
 
 
-def _balanced_choice(candidates: Factors, count: int) -> Factors:
-    """The first candidates, in order, that keep every factor's values about equally used; shapes come first."""
-    used = [np.zeros(size, np.int64) for size in NUM_FACTOR_VALUES]
-    free = np.ones(len(candidates), np.bool_)
-    chosen = []
-    for _ in range(count):
-        crowding = sum(used[factor][candidates[:, factor]] * weight for factor, weight in enumerate((4, 1, 1, 1)))
-        best = int(np.argmin(np.where(free, crowding, np.iinfo(np.int64).max)))
-        free[best] = False
-        for factor, value in enumerate(candidates[best]):
-            used[factor][value] += 1
-        chosen.append(candidates[best])
-    return np.array(chosen)
+def _random_order(seed: int, stream: str, count: int) -> NDArray[np.intp]:
+    return np.argsort(Draws.of(seed, stream, np.arange(count)).uniform("order"), kind="stable")
+
+
+def _balanced_choice(candidates: Factors, is_free: NDArray[np.bool_], count: int) -> NDArray[np.intp]:
+    """Rows of free candidates, the first in order that keep the values of every factor about equally used."""
+    times_used = [np.zeros(size, np.int64) for size in NUM_FACTOR_VALUES]
+    is_free, chosen = is_free.copy(), np.empty(count, np.intp)
+    for position in range(count):
+        crowding = sum(times_used[factor][candidates[:, factor]] ** 2 for factor in range(4))
+        chosen[position] = np.argmin(np.where(is_free, crowding, np.iinfo(np.int64).max))
+        is_free[chosen[position]] = False
+        for factor, value in enumerate(candidates[chosen[position]]):
+            times_used[factor][value] += 1
+    return chosen

@@ -54,9 +54,10 @@ def _frame(distance: Floats, x: Floats, y: Floats, vary: Floats) -> Floats:
 
 LAYOUTS: dict[str, Layout] = {
     "single": Layout(_stay, 1.0),
-    "hollow": Layout(_stay, 1.05, _outline),
-    "framed": Layout(_stay, 0.66, _frame),
-    "pair": Layout(_mirror, 0.56),
-    "trio": Layout(_row, 0.41),
     "quad": Layout(_square, 0.5),
+    "hollow": Layout(_stay, 1.05, _outline),
+    "pair": Layout(_mirror, 0.56),
+    "framed": Layout(_stay, 0.66, _frame),
+    "trio": Layout(_row, 0.41),
 }
+"""In the order in which they come into use as there are more classes."""

@@ -14,12 +14,13 @@ from scaling.data.jft_like.draws import Draws, mix
 from scaling.data.jft_like.exact import Floats, cosine, ease, length, unit, wave
 from scaling.data.jft_like.layouts import LAYOUTS
 from scaling.data.jft_like.scene import Background, Clutter, Light, Objects, Rows
-from scaling.data.jft_like.shapes import SHAPE_FUNCTIONS
+from scaling.data.jft_like.shapes import SHAPES_BY_PATH
 from scaling.data.jft_like.textures import TEXTURES
 
 Canvas = NDArray[np.float32]
 """Shape (images, 3, size, size), linear colour, mostly within [0, 1]."""
 
+SHAPE_FUNCTIONS = tuple(SHAPES_BY_PATH.values())
 TEXTURE_FUNCTIONS = tuple(TEXTURES.values())
 LAYOUT_FUNCTIONS = tuple(LAYOUTS.values())
 

@@ -128,4 +128,10 @@ SHAPES: dict[str, dict[str, Shape]] = {
 }
 """Kind of shape -> family -> signed distance. The two outer levels of the class hierarchy."""
 
-SHAPE_FUNCTIONS: tuple[Shape, ...] = tuple(shape for family in SHAPES.values() for shape in family.values())
+SHAPES_BY_PATH: dict[str, Shape] = {
+    f"{kind}.{name}": SHAPES[kind][name]
+    for turn in zip(*SHAPES.values(), strict=True)
+    for kind, name in zip(SHAPES, turn, strict=True)
+}
+"""`kind.family` -> signed distance, in the order in which they come into use as there are more classes: one
+shape of every kind, then the next of every kind."""

@@ -59,12 +59,13 @@ def netted(u: Floats, v: Floats, gain: Floats) -> Floats:
 
 
 TEXTURES: dict[str, Texture] = {
-    "plain": plain,
     "striped": striped,
-    "checked": checked,
+    "plain": plain,
     "dotted": dotted,
+    "mottled": mottled,
+    "checked": checked,
     "ringed": ringed,
     "zigzag": zigzag,
-    "mottled": mottled,
     "netted": netted,
 }
+"""In the order in which they come into use as there are more classes."""

@@ -1,0 +1,124 @@
+"""`python -m scaling.bench pipeline`: training input per core, side by side with the loaders people use today.
+
+All loaders read the same shards, crop (area 5-100 %), resize and flip, each in this process with one worker, in turns,
+so that drifts of the machine meet all alike. What is compared is images per second of CPU time of the whole process,
+after a warm-up; the ratios are what to trust. Ours keeps no decoded picture here. It delivers uint8, normalised on
+the device; the others deliver normalised floats, as they do by default.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scaling.bench.planning import measure_planning
+from scaling.bench.rivals import timm_batches, webdataset_batches
+from scaling.data.loader import TrainLoader
+from scaling.data.manifest import Manifest, load_manifest
+from scaling.data.pixels import PixelSource
+from scaling.data.subset import select_subset
+from scaling.errors import UserError
+from scaling.tables import plain_table
+
+Batches = Generator[torch.Tensor, None, None]
+
+BASELINE = "webdataset + PIL + torchvision"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = __doc__
+    parser.epilog = "example:\n  python -m scaling.bench pipeline data/photos/manifest.json --images 600 --rounds 5"
+    parser.add_argument("manifest", type=Path, nargs="?", metavar="MANIFEST", help="photographs in shards")
+    parser.add_argument("--image-size", type=int, default=224, help="side of the input, pixels (default: 224)")
+    parser.add_argument("--batch", type=int, default=64, help="default: 64")
+    parser.add_argument("--images", type=int, default=600, help="images per loader and round (default: 600)")
+    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
+    parser.add_argument("--plan-only", action="store_true", help="measure planning at 300,000 shards and 512 ranks")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file as well")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.plan_only:
+        figures: dict[str, Any] = measure_planning()
+        rows = [
+            [name, f"{value:,.3g}" if isinstance(value, float) else f"{value:,}"] for name, value in figures.items()
+        ]
+        print(plain_table(["planning one rank", "value"], rows))
+    elif args.manifest is None:
+        raise UserError("name the manifest of some photographs, or give --plan-only")
+    else:
+        figures = measure_loaders(load_manifest(args.manifest), args)
+        print(_table(figures))
+    if args.json is not None:
+        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+    return 0
+
+
+def measure_loaders(manifest: Manifest, args: argparse.Namespace) -> dict[str, Any]:
+    """Images per CPU second of each loader, every round, and the medians of the ratios to the first."""
+    torch.set_num_threads(1)
+    makers: dict[str, Callable[[], Batches]] = {
+        BASELINE: lambda: webdataset_batches(manifest, args.image_size, args.batch),
+        "timm create_loader": lambda: timm_batches(manifest, args.image_size, args.batch),
+        "scaling.data.loader": lambda: _our_batches(manifest, args.image_size, args.batch),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in makers}
+    first_seconds: dict[str, list[float]] = {name: [] for name in makers}
+    for _ in range(args.rounds):
+        for name, make in makers.items():
+            # A loader lives for its own turn alone: one that works ahead would otherwise do so in the others' time.
+            with closing(make()) as batches:
+                first_seconds[name].append(_seconds_of_first(batches))
+                rates[name].append(_images_per_cpu_second(batches, args.images))
+    ratios = {
+        name: statistics.median(ours / base for ours, base in zip(values, rates[BASELINE], strict=True))
+        for name, values in rates.items()
+    }
+    return {"first_batch_seconds": first_seconds, "images_per_cpu_second": rates, "ratio": ratios}
+
+
+def _our_batches(manifest: Manifest, image_size: int, batch: int) -> Batches:
+    source = PixelSource(manifest, cache_bytes=0)
+    subset = select_subset(manifest, 1.0, 0)
+    loader = TrainLoader(source, subset, seed=0, batch=batch, image_size=image_size, augment="inception")
+    batches = iter(loader)
+    try:
+        for part in batches:
+            yield part.images
+    finally:
+        batches.close()
+
+
+def _images_per_cpu_second(batches: Batches, num_images: int) -> float:
+    """In steady state: what a loader had ready at the beginning, it has ready again at the end."""
+    count = 0
+    started = time.process_time()
+    while count < num_images:
+        count += len(next(batches))
+    return count / (time.process_time() - started)
+
+
+def _seconds_of_first(batches: Batches) -> float:
+    started = time.perf_counter()
+    next(batches)
+    return time.perf_counter() - started
+
+
+def _table(figures: dict[str, Any]) -> str:
+    rows = [
+        [
+            name,
+            f"{statistics.median(rates):,.0f}",
+            f"{min(rates):,.0f}-{max(rates):,.0f}",
+            f"{figures['ratio'][name]:.2f}",
+            f"{statistics.median(figures['first_batch_seconds'][name]):.2f}",
+        ]
+        for name, rates in figures["images_per_cpu_second"].items()
+    ]
+    return plain_table(["loader", "images/cpu-s", "range", "ratio", "first batch s"], rows)

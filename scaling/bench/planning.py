@@ -1,0 +1,69 @@
+"""What a rank of a very large study spends before its first batch: measured in a fresh process, without pictures."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from scaling.data.manifest import build_manifest
+
+NUM_SHARDS, SHARD_SAMPLES, NUM_CLASSES = 300_000, 1_000, 18_291
+NUM_RANKS, NUM_WORKERS, BATCH = 512, 8, 4096
+
+PLAN = """
+import json, sys, time
+started = time.perf_counter()
+from pathlib import Path
+import numpy as np
+from scaling.data.manifest import load_manifest
+from scaling.data.order import SampleOrder
+from scaling.data.subset import select_subset
+imported = time.perf_counter()
+manifest = load_manifest(Path(sys.argv[1]))
+loaded = time.perf_counter()
+subset = select_subset(manifest, 1.0, 0)
+order = SampleOrder(subset, 0)
+rank, world, batch = (int(word) for word in sys.argv[2:])
+# In the middle of the third epoch, as after a restart.
+position = (5 * manifest.num_samples // 2) // batch * batch
+order.locate(np.arange(position, position + batch)[rank::world])
+planned = time.perf_counter()
+print(json.dumps({
+    "import seconds": imported - started,
+    "manifest seconds": loaded - imported,
+    "subset and order seconds": planned - loaded,
+    "peak memory MB": int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024,
+}))
+"""
+
+
+def measure_planning() -> dict[str, Any]:
+    """Seconds and memory of the last of 512 ranks, from a cold start to the places of its first batch's samples.
+
+    The order is found once per rank and shared by its workers, so their number does not matter.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "manifest.json"
+        _write_manifest(path)
+        command = [sys.executable, "-c", PLAN, str(path), str(NUM_RANKS - 1), str(NUM_RANKS), str(BATCH)]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        megabytes = path.stat().st_size / 1e6
+    figures: dict[str, Any] = json.loads(answer.stdout)
+    size = {"shards": NUM_SHARDS, "samples": NUM_SHARDS * SHARD_SAMPLES, "ranks": NUM_RANKS, "workers": NUM_WORKERS}
+    return {**size, "manifest MB": megabytes, **figures}
+
+
+def _write_manifest(path: Path) -> None:
+    build_manifest(
+        name="planned",
+        label_type="multi",
+        classes=[f"class {number}" for number in range(NUM_CLASSES)],
+        folder=path.parent,
+        urls=[f"train/shard-{number:06d}.tar" for number in range(NUM_SHARDS)],
+        num_samples=[SHARD_SAMPLES] * NUM_SHARDS,
+        num_bytes=[100_000_000] * NUM_SHARDS,
+        sha256=[f"{number:064x}" for number in range(NUM_SHARDS)],
+        origin={},
+    ).save(path)

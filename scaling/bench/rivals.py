@@ -1,0 +1,75 @@
+"""The loaders that people use today, set up as their documentation says, with the same crop and flip as ours."""
+
+from collections.abc import Generator
+
+import torch
+import webdataset
+from timm.data import create_dataset, create_loader
+from torchvision import transforms
+
+from scaling.data.manifest import Manifest
+
+SHUFFLED_SAMPLES = 256
+"""Kept small: the figure is the cost of an image, and a larger shuffle would only fill later."""
+
+MEAN = STD = (0.5, 0.5, 0.5)
+
+AREA_RANGE = (0.05, 1.0)
+
+PICTURES = "jpg;jpeg;png;webp"
+
+
+def webdataset_batches(manifest: Manifest, image_size: int, batch: int) -> Generator[torch.Tensor, None, None]:
+    """`WebDataset(...).shuffle().decode("pil")` with torchvision's transforms, for ever."""
+    view = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(image_size, scale=AREA_RANGE),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+    data = (
+        webdataset.WebDataset(_shards(manifest), shardshuffle=len(manifest.urls))
+        .shuffle(SHUFFLED_SAMPLES)
+        .decode("pil")
+        .to_tuple(PICTURES, "__key__")
+        .map_tuple(view, len)
+    )
+    loader = webdataset.WebLoader(data, batch_size=batch, num_workers=0)
+    while True:
+        for images, _ in loader:
+            yield images
+
+
+def timm_batches(manifest: Manifest, image_size: int, batch: int) -> Generator[torch.Tensor, None, None]:
+    """timm's `create_loader` over its WebDataset reader, without colour jitter and the like, for ever."""
+    data = create_dataset(
+        "wds/",
+        root=str(manifest.folder),
+        split=f"{'::'.join(_shards(manifest))}|{manifest.num_samples}",
+        is_training=True,
+        batch_size=batch,
+        sample_shuffle_size=SHUFFLED_SAMPLES,
+        sample_initial_size=SHUFFLED_SAMPLES,
+    )
+    loader = create_loader(
+        data,
+        input_size=(3, image_size, image_size),
+        batch_size=batch,
+        is_training=True,
+        scale=AREA_RANGE,
+        color_jitter=0.0,
+        mean=MEAN,
+        std=STD,
+        num_workers=0,
+        persistent_workers=False,
+        device=torch.device("cpu"),
+    )
+    while True:
+        for images, _ in loader:
+            yield images
+
+
+def _shards(manifest: Manifest) -> list[str]:
+    return [manifest.shard_location(number) for number in range(len(manifest.urls))]

@@ -1,0 +1,65 @@
+"""`python -m scaling.data index`: a manifest for anybody's shards."""
+
+import argparse
+from pathlib import Path
+
+from scaling.data.commands.progress import Progress
+from scaling.data.index import expand_urls, index_shards
+from scaling.data.manifest import Manifest
+from scaling.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Read every shard once (headers and labels, no pictures) and write a manifest: counts, bytes,\n"
+        "checksums, classes. Shards are .tar or .tar.gz with one image (jpg, png, webp) and one label per key:\n"
+        '.cls with an integer, or .json with a list, {"labels": [...]} or {"label": n}.'
+    )
+    parser.epilog = (
+        "example:\n  python -m scaling.data index photos/train --out photos/train.json --classes photos/classes.txt"
+    )
+    parser.add_argument("urls", nargs="+", metavar="SHARDS", help="folders, files, wildcards or {00..09} ranges")
+    parser.add_argument("--out", type=Path, required=True, metavar="MANIFEST", help="the manifest to write")
+    parser.add_argument(
+        "--classes", type=Path, metavar="FILE", help="class names, one a line, or number<tab>name (default: numbers)"
+    )
+    parser.add_argument("--name", help="name of the data set (default: the manifest's file or folder name)")
+    parser.add_argument("--label-type", choices=("single", "multi"), help="default: found in the labels")
+    parser.add_argument("--threads", type=int, help="shards read at once (default: one per core)")
+
+
+def run(args: argparse.Namespace) -> int:
+    classes = None if args.classes is None else read_classes(args.classes)
+    paths = expand_urls(args.urls)
+    name = args.name or (args.out.parent.name if args.out.stem == "manifest" else args.out.stem)
+    manifest = index_shards(
+        paths,
+        args.out,
+        name=name,
+        classes=classes,
+        label_type=args.label_type,
+        threads=args.threads,
+        progress=Progress("shards"),
+    )
+    print(summary(manifest, args.out))
+    return 0
+
+
+def read_classes(path: Path) -> list[str]:
+    """Class names in the order of their numbers."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise UserError(f"--classes {path} cannot be read ({error.strerror}); it holds class names") from error
+    pairs = [line.split("\t", 1) for line in lines]
+    if pairs and all(len(pair) == 2 and pair[0] == str(number) for number, pair in enumerate(pairs)):
+        return [name for _, name in pairs]
+    return lines
+
+
+def summary(manifest: Manifest, path: Path) -> str:
+    """One line about a manifest that was written."""
+    return (
+        f"{path}: {manifest.num_samples:,} samples in {len(manifest.urls)} shards, {len(manifest.classes)} "
+        f"{manifest.label_type}-label classes, digest {manifest.digest[:12]}"
+    )

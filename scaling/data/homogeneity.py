@@ -1,0 +1,71 @@
+"""Whether label frequencies differ between shards by more than chance, so that a shard prefix is no fair sample.
+
+Pearson's chi-square of the shards x classes table, judged against what placing the same images into the same
+shards at random gives: mean and variance of the statistic are exact (Haldane 1940, Biometrika 31),
+so that rare classes and small shards need no merging, and a chi-square of these two moments gives the p-value (Nass
+1959, Biometrika 46). An image counts once, by its first label, because labels of one image are not independent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+SIGNIFICANCE = 1e-3
+
+NOTABLE_SPREAD = 1.1
+"""Spread above which a difference matters: with millions of images the smallest one is significant."""
+
+
+@dataclass(frozen=True)
+class Homogeneity:
+    spread: float
+    """Chi-square over its mean under random placement: the variance of class counts between shards, 1 by chance."""
+    p_value: float
+
+    @property
+    def is_fair(self) -> bool:
+        return self.p_value >= SIGNIFICANCE or self.spread < NOTABLE_SPREAD
+
+
+def compare_shards(labels_by_shard: Sequence[NDArray[np.int64]]) -> Homogeneity | None:
+    """Compare shards by the label of each image (any integers, one per image); None when nothing can differ."""
+    shards = [labels for labels in labels_by_shard if len(labels)]
+    sizes = np.array([len(labels) for labels in shards], dtype=np.float64)
+    if len(shards) < 2:
+        return None
+    classes, totals = np.unique(np.concatenate(shards), return_counts=True)
+    num_images = float(sizes.sum())
+    if len(classes) < 2 or num_images < 5:
+        return None
+    sum_of_squares = 0.0
+    for labels, size in zip(shards, sizes, strict=True):
+        present, counts = np.unique(labels, return_counts=True)
+        sum_of_squares += float((counts**2 / (size * totals[np.searchsorted(classes, present)])).sum())
+    statistic = num_images * (sum_of_squares - 1)
+    mean, variance = _moments(sizes, totals.astype(np.float64))
+    if variance <= 0:
+        return None
+    return Homogeneity(
+        max(0.0, statistic / mean), float(stats.chi2.sf(2 * mean * statistic / variance, 2 * mean**2 / variance))
+    )
+
+
+def _moments(rows: NDArray[np.float64], columns: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean and variance of chi-square over all tables with these margins, as random placement draws them.
+
+    Chi-square is n tr(P R Q R') for a random permutation R, with P (and Q) the projection on shards (classes) less the
+    constant; the two terms are the parts of P and Q in the two representations of the symmetric group that vary.
+    """
+    n = float(rows.sum())
+
+    def parts(margins: NDArray[np.float64]) -> tuple[float, float]:
+        count = len(margins)
+        return (count - 1) * (n - count) / (n - 1), (n * float((1 / margins).sum()) - count**2) / (n - 2)
+
+    (v_rows, w_rows), (v_columns, w_columns) = parts(rows), parts(columns)
+    mean = (len(rows) - 1) * (len(columns) - 1) * n / (n - 1)
+    variance = 2 * n / (n - 3) * (v_rows - w_rows) * (v_columns - w_columns) + n**2 / (n - 1) * w_rows * w_columns
+    return mean, variance
