@@ -26,6 +26,7 @@ Matrix = NDArray[np.float64]
 def evaluate(model: VisionModel, plan: EvalPlan, where: Circumstances) -> dict[str, float]:
     """`<n>shot_top1`, the mean over support seeds, and `<n>shot_top1_seed<s>` of each."""
     settings = FewShotSettings.model_validate(plan.settings)
+    _refuse_unfit(plan)
     support = extract_features(model, open_source(plan.sources["support"]), "fewshot", settings.batch, where)
     test = extract_features(model, open_source(plan.sources["test"]), "fewshot", settings.batch, where)
     num_classes = plan.sources["support"].num_classes
@@ -80,6 +81,19 @@ def ridge(features: Matrix, targets: Matrix, l2: float) -> Matrix:
         return np.linalg.solve(gram, features.T @ targets)
     gram = features @ features.T + l2 * np.eye(num_samples)
     return features.T @ np.linalg.solve(gram, targets)
+
+
+def _refuse_unfit(plan: EvalPlan) -> None:
+    """Classes have to be exclusive, and the same in both sets."""
+    support, test = plan.sources["support"], plan.sources["test"]
+    for source in (support, test):
+        if source.label_type != "single":
+            raise UserError(f"few-shot: {source.manifest} is multi-label; give a set with one class per image")
+    if support.num_classes != test.num_classes:
+        raise UserError(
+            f"few-shot: {support.manifest} has {support.num_classes} classes and {test.manifest} has "
+            f"{test.num_classes}; support and test must share their classes"
+        )
 
 
 def _with_bias(features: Matrix) -> Matrix:

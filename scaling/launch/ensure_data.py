@@ -18,7 +18,9 @@ def ensure_data(study: Study) -> None:
     if data.make is None or all((Path(data.root) / name).exists() for name in (data.train, data.val)):
         return
     if not data.root:
-        raise UserError("data.make needs data.root, the folder to make the shards in; add for example root: data/jft-like")
+        raise UserError(
+            "data.make needs data.root, the folder to make the shards in; add for example root: data/jft-like"
+        )
     command = [sys.executable, "-m", "scaling.data", "make", data.root]
     for name, value in data.make.items():
         command += [f"--{name.replace('_', '-')}", str(value)]

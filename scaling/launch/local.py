@@ -2,8 +2,8 @@
 
 Importing PyTorch, timm and DeepSpeed takes seconds, more than a small run's first epoch. A `forkserver`
 process (Python's own `multiprocessing`) imports them once; every run is a fork of it, so it starts at once, and
-a crash or `kill -9` takes nothing else with it. When the launcher dies the server ends, and its runs notice
-that their parent is gone, save a checkpoint and leave.
+a crash or `kill -9` takes nothing else with it. When the launcher dies its runs notice, save a checkpoint and
+leave.
 """
 
 import multiprocessing

@@ -18,7 +18,7 @@ from scaling.errors import UserError, did_you_mean
 from scaling.evals.settings import EVALUATIONS, EvaluationKind
 from scaling.launch.harness import describe_harness
 from scaling.launch.model_facts import ModelFacts, ModelQuery, count_models
-from scaling.models.registry import check_name, default_image_size, family_of
+from scaling.models.registry import check_name, check_options, default_image_size, family_of
 from scaling.records.run_plan import (
     EnginePlan,
     EvalPlan,
@@ -270,8 +270,10 @@ class Planner:
             names.append(plan.name)
 
     def _check_model(self, spec: RunSpec) -> None:
+        """The model's name and options are known to its family."""
         try:
             check_name(spec.settings.model)
+            check_options(spec.settings.model, spec.settings.model_options)
         except UserError as error:
             raise self._document.error(self._place_of_model(spec), str(error)) from error
 

@@ -76,7 +76,7 @@ def _mixers(prefix: str) -> tuple[ModelSpec, ...]:
         papers.append(_paper(f"{prefix}-{size}", shape, MIXER_SOURCE, millions))
     return (
         *papers,
-        _laptop(prefix, 32, _mixer_shape(8, 4, 64)),
+        _laptop(prefix, 32, _mixer_shape(8, 2, 96)),
         _laptop(prefix, 64, _mixer_shape(8, 4, 96)),
     )
 
@@ -91,7 +91,7 @@ def _vits() -> tuple[ModelSpec, ...]:
         papers.append(_paper(f"vit-{size}", _vit_shape(patch_size, *VIT_SIZES[letter]), source, millions))
     return (
         *papers,
-        _laptop("vit", 32, _vit_shape(8, 4, 64, 2)),
+        _laptop("vit", 32, _vit_shape(8, 2, 96, 3)),
         _laptop("vit", 64, _vit_shape(8, 3, 96, 3)),
     )
 
