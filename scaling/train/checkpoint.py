@@ -1,36 +1,40 @@
 """Checkpoints that a crash at any moment cannot spoil.
 
-    checkpoints/step_00000120/state.pt      weights, optimiser, counters, best-so-far (rank 0)
-                              rng_0.pt …    random state of every rank
-                              zero/         DeepSpeed's shards, in ZeRO stages above 0
-                              best.safetensors   the kept weights at that time
-                              COMPLETE      written last: without it the folder does not count
-    checkpoints/best/model.safetensors      weights with the best upstream validation so far
+    checkpoints/step_00000120/state.safetensors   weights, optimiser state; its metadata holds counters and best-so-far
+                              best.safetensors    the kept weights at that time (a hard link)
+                              COMPLETE            written last: without it the folder does not count
+    checkpoints/best/model.safetensors            weights with the best upstream validation so far
 
-A checkpoint is written under a temporary name, flushed to the disk, marked and renamed. In ZeRO stage 0 it holds
-full tensors and loads on any number of processes; ZeRO shards load on the number that wrote them only.
+A checkpoint is written under a temporary name, flushed to the disk, marked and renamed; the oldest go. It holds full
+tensors by parameter name, so it loads on any number of processes. There is no random state in it: everything random is
+a function of seed and position. Nothing is ever unpickled.
 """
 
+import json
 import logging
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from scaling.errors import UserError
 from scaling.records.files import sync_folder
+from scaling.train import portable_state
 from scaling.train.engine import Engine
+from scaling.train.failures import CheckpointError
 from scaling.train.process_group import Processes
 
 logger = logging.getLogger(__name__)
 
 COMPLETE = "COMPLETE"
+
+STATE = "state.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,8 @@ class Progress:
     """Upstream metrics of the kept weights; None before the first validation."""
     training: dict[str, float] = field(default_factory=dict)
     """The last logged training metrics."""
+    tally: list[list[float]] = field(default_factory=list)
+    """Sums since the last logged row, one list per process."""
 
 
 class CheckpointStore:
@@ -60,97 +66,103 @@ class CheckpointStore:
     def best_path(self) -> Path:
         return self._folder / "best" / "model.safetensors"
 
-    def save(self, engine: Engine, progress: Progress) -> Path:
-        """Write, mark and publish a checkpoint, then drop the oldest."""
-        final = self._folder / f"step_{progress.step:08d}"
-        partial = self._folder / f".partial_{progress.step:08d}"
+    def save(self, engine: Engine, progress: Progress) -> None:
+        """Write, mark and publish a checkpoint, then drop the oldest.
+
+        CheckpointError on all ranks when the disk refuses; what was saved before is then as it was.
+        """
+        tensors = portable_state.capture(engine, self._processes)
+        problem = ""
         if self._processes.is_first:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-        self._processes.barrier()
-        torch.save(_random_state(), partial / f"rng_{self._processes.rank}.pt")
-        zero = engine.plan.engine.zero_stage > 0
-        if zero:
-            # `save_latest` would name the checkpoint before the other ranks' shards are complete.
-            engine.deepspeed_engine.save_checkpoint(str(partial / "zero"), tag="state", save_latest=False)
-        if self._processes.is_first:
-            state = {
-                "identity": self._identity,
-                "progress": asdict(progress),
-                "world": self._processes.world,
-                "model": None if zero else engine.model.state_dict(),
-                "optimizer": None if zero else engine.deepspeed_engine.optimizer.state_dict(),
-            }
-            torch.save(state, partial / "state.pt")
-            if self.best_path.exists():
-                os.link(self.best_path, partial / "best.safetensors")
-        self._processes.barrier()
-        if self._processes.is_first:
-            for path in partial.rglob("*"):
-                _sync(path)
-            (partial / COMPLETE).write_text(f"{progress.step}\n")
-            _sync(partial / COMPLETE)
-            sync_folder(partial)
-            shutil.rmtree(final, ignore_errors=True)
-            partial.rename(final)
-            sync_folder(self._folder)
-            self._prune()
-        self._processes.barrier()
-        return final
+            try:
+                self._write(tensors, progress)
+            except (OSError, SafetensorError) as error:
+                shutil.rmtree(self._partial(progress.step), ignore_errors=True)
+                problem = str(error)
+        if self._processes.any(bool(problem)):
+            raise CheckpointError(f"the checkpoint of step {progress.step} could not be written: {problem}")
 
     def restore(self, engine: Engine) -> Progress:
         """Load the newest complete checkpoint; `Progress()` when there is none.
 
         A checkpoint that is marked complete and yet cannot be read is passed over with a warning.
         """
+        if self._processes.is_first:
+            for leftover in self._folder.glob(".partial_*"):
+                shutil.rmtree(leftover)
         for path in self._complete():
             try:
-                return self._load(path, engine)
-            except UserError:
-                raise
-            except Exception as error:
-                logger.warning("checkpoint %s cannot be read (%s); falling back to the one before", path.name, error)
+                progress, tensors = self._read(path)
+                problem = ""
+            except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+                problem = f"{type(error).__name__}: {error}"
+            # All ranks fall back together, also when only one of them cannot read.
+            if self._processes.any(bool(problem)):
+                logger.warning("checkpoint %s cannot be read (%s); falling back to the one before", path.name, problem)
+                continue
+            portable_state.install(engine, tensors)
+            if self._processes.is_first:
+                self._restore_best(path)
+            self._processes.barrier()
+            return progress
         return Progress()
 
-    def save_best(self, engine: Engine, step: int) -> None:
-        """Keep the present weights as the best so far (rank 0 writes)."""
+    def save_best(self, engine: Engine, step: int, metadata: dict[str, str]) -> None:
+        """Keep the present weights as the best so far (rank 0 writes); `metadata` says what model they are of."""
         if not self._processes.is_first:
             return
-        self.best_path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.best_path.with_suffix(".tmp")
-        weights = {name: tensor.contiguous() for name, tensor in engine.model.state_dict().items()}
-        save_file(weights, temporary, metadata={"step": str(step), "identity": self._identity})
-        _sync(temporary)
+        weights = {
+            name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+            for name, tensor in engine.model.state_dict().items()
+        }
+        try:
+            self.best_path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(weights, temporary, metadata={"step": str(step), "identity": self._identity, **metadata})
+            _sync(temporary)
+        except (OSError, SafetensorError) as error:
+            temporary.unlink(missing_ok=True)
+            raise CheckpointError(f"the best weights, of step {step}, could not be written: {error}") from error
         temporary.replace(self.best_path)
 
-    def _load(self, path: Path, engine: Engine) -> Progress:
-        state = torch.load(path / "state.pt", map_location=engine.device, weights_only=True)
-        if state["identity"] != self._identity:
+    def _write(self, tensors: dict[str, torch.Tensor], progress: Progress) -> None:
+        final, partial = self._folder / f"step_{progress.step:08d}", self._partial(progress.step)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        metadata = {"identity": self._identity, "progress": json.dumps(asdict(progress))}
+        save_file(tensors, partial / STATE, metadata=metadata)
+        _sync(partial / STATE)
+        if self.best_path.exists():
+            _link(self.best_path, partial / "best.safetensors")
+        (partial / COMPLETE).write_text(f"{progress.step}\n")
+        _sync(partial / COMPLETE)
+        sync_folder(partial)
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+        sync_folder(self._folder)
+        for path in list(self._complete())[self._keep :]:
+            shutil.rmtree(path)
+
+    def _read(self, path: Path) -> tuple[Progress, dict[str, torch.Tensor]]:
+        with safe_open(path / STATE, framework="pt") as file:
+            metadata: dict[str, Any] = file.metadata() or {}
+        if metadata["identity"] != self._identity:
             raise UserError(
-                f"{path} belongs to another run (identity {state['identity'][:8]}, this run is {self._identity[:8]}); "
-                "move it away"
+                f"{path} belongs to another run (identity {metadata['identity'][:8]}, this run is "
+                f"{self._identity[:8]}); move it away"
             )
-        if state["model"] is not None:
-            engine.model.load_state_dict(state["model"])
-            engine.deepspeed_engine.optimizer.load_state_dict(state["optimizer"])
-        elif state["world"] != self._processes.world:
-            raise UserError(
-                f"{path} holds ZeRO shards of {state['world']} processes and cannot be loaded on "
-                f"{self._processes.world}; start {state['world']}, or train with zero_stage: 0"
-            )
-        else:
-            engine.deepspeed_engine.load_checkpoint(str(path / "zero"), tag="state")
-        if state["world"] == self._processes.world:
-            _restore_random_state(torch.load(path / f"rng_{self._processes.rank}.pt", weights_only=True))
-        if self._processes.is_first and (path / "best.safetensors").exists():
-            # Weights kept after this checkpoint belong to work that is lost.
+        return Progress(**json.loads(metadata["progress"])), load_file(path / STATE)
+
+    def _restore_best(self, path: Path) -> None:
+        """Weights kept after this checkpoint belong to work that is lost."""
+        if (path / "best.safetensors").exists():
             self.best_path.parent.mkdir(exist_ok=True)
             temporary = self.best_path.with_suffix(".tmp")
-            temporary.unlink(missing_ok=True)
-            os.link(path / "best.safetensors", temporary)
+            _link(path / "best.safetensors", temporary)
             temporary.replace(self.best_path)
-        self._processes.barrier()
-        return replace(Progress(), **state["progress"])
+
+    def _partial(self, step: int) -> Path:
+        return self._folder / f".partial_{step:08d}"
 
     def _complete(self) -> Iterator[Path]:
         """Marked checkpoints, newest first by step number."""
@@ -160,35 +172,25 @@ class CheckpointStore:
             reverse=True,
         )
 
-    def _prune(self) -> None:
-        for path in list(self._complete())[self._keep :]:
-            shutil.rmtree(path)
-
 
 def load_weights(path: Path, model: torch.nn.Module) -> int:
     """Load kept weights into a model; returns the step they are from."""
     model.load_state_dict(load_file(path))
     with safe_open(path, framework="pt") as file:
-        return int((file.metadata() or {}).get("step", 0))
+        return int((file.metadata() or {})["step"])
 
 
-def _random_state() -> dict[str, Any]:
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _restore_random_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+def _link(source: Path, target: Path) -> None:
+    """A second name for a file that is never written again, or a copy where the file system knows no hard links."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+        _sync(target)
 
 
 def _sync(path: Path) -> None:
-    """Flush a file or folder to the disk."""
-    if path.is_dir():
-        sync_folder(path)
-        return
+    """Flush a file to the disk."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())

@@ -15,6 +15,8 @@ from scaling.records.result import RunResult
 from scaling.records.run_plan import RunPlan
 from scaling.records.state import RunLock, RunState
 from scaling.train.exit_codes import BAD_INPUT, BUSY, DONE, FAILED
+from scaling.train.failures import describe
+from scaling.train.preemption import PreemptionFlag
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +28,7 @@ def train_run(run_dir: str, *, watch_parent: bool = False, to_terminal: bool = F
     the process that started it disappears.
     """
     folder = Path(run_dir)
-    is_first = int(os.environ.get("RANK", "0")) == 0
+    rank = int(os.environ.get("RANK", "0"))
     try:
         plan = RunPlan.load(folder)
     except UserError as error:
@@ -36,30 +38,24 @@ def train_run(run_dir: str, *, watch_parent: bool = False, to_terminal: bool = F
     if result is not None and all(result.evals.get(plan_.name) == plan_.digest() for plan_ in plan.evals):
         return DONE
     lock = RunLock(folder)
-    if is_first and not lock.acquire():
+    if rank == 0 and not lock.acquire():
         return BUSY
     if not to_terminal:
         _redirect_output(folder / "log.txt")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    _set_up_logging(rank)
     started = time.monotonic()
     logger.info("run %s, attempt %d, process %d", plan.run_id, RunState.load(folder).attempt + 1, os.getpid())
+    # Flag first: a signal that arrives while PyTorch is imported must not be lost.
+    flag = PreemptionFlag(watch_parent=watch_parent)
     try:
-        # Flag first: a signal that arrives while PyTorch is imported must not be lost.
-        from scaling.train.preemption import PreemptionFlag
-
-        flag = PreemptionFlag(watch_parent=watch_parent)
         import scaling.train.preload  # noqa: F401
         from scaling.train.session import run_session
 
         code = run_session(folder, plan, flag)
-    except UserError as error:
-        logger.error("error: %s", error)
-        _ensure_failed(folder, str(error), is_first)
-        return FAILED
     except Exception as error:
-        logger.exception("the run failed")
-        _ensure_failed(folder, f"{type(error).__name__}: {error}", is_first)
+        logger.exception("the run failed outside of its records")
+        if rank == 0:
+            _ensure_failed(folder, describe(error))
         return FAILED
     finally:
         lock.release()
@@ -77,8 +73,20 @@ def _redirect_output(path: Path) -> None:
     os.close(log)
 
 
-def _ensure_failed(folder: Path, message: str, is_first: bool) -> None:
-    """An error before the records were open must be found in the state too."""
-    state = RunState.load(folder)
-    if is_first and state.status != "failed":
-        state.model_copy(update={"status": "failed", "attempt": max(1, state.attempt), "error": message}).save(folder)
+def _set_up_logging(rank: int) -> None:
+    """The first process tells what happens; the others only what goes wrong."""
+    form = "%(asctime)s %(message)s" if rank == 0 else f"%(asctime)s process {rank}: %(message)s"
+    level = logging.INFO if rank == 0 else logging.WARNING
+    logging.basicConfig(level=level, format=form, stream=sys.stderr, force=True)
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+
+
+def _ensure_failed(folder: Path, message: str) -> None:
+    """An error before the records were open, or one that they could not take, should be found in the state too."""
+    try:
+        state = RunState.load(folder)
+        if state.status != "failed":
+            failed = {"status": "failed", "attempt": max(1, state.attempt), "error": message}
+            state.model_copy(update=failed).save(folder)
+    except OSError as error:
+        logger.error("the state could not be written either: %s", error)

@@ -8,3 +8,5 @@ PREEMPTED = 3
 """A checkpoint was saved; starting the run again continues it."""
 BUSY = 4
 """Another living process holds the run."""
+LOST_PARTNER = 5
+"""Another process of the run died or stayed silent; starting the run again continues from its last checkpoint."""

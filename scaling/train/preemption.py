@@ -4,24 +4,25 @@ A signal handler only raises a flag; the training loop looks at it at a step edg
 together and leave. Saving inside a handler would meet half-updated weights and ranks at different steps.
 """
 
-import os
+import multiprocessing
 import signal
 import threading
-import time
 from types import FrameType
-
-PARENT_POLL_SECONDS = 1.0
 
 
 class PreemptionFlag:
-    """Up once this process was asked to leave."""
+    """Up once this process was asked to leave.
+
+    With `watch_parent` it also goes up when the process that started this one through `multiprocessing` is gone. The
+    system's parent would not tell: it is the fork server, which lives on as long as any of its children.
+    """
 
     def __init__(self, *, watch_parent: bool) -> None:
         self.reason = ""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGUSR1, self._on_signal)
         if watch_parent:
-            threading.Thread(target=self._watch_parent, args=(os.getppid(),), daemon=True).start()
+            threading.Thread(target=self._watch_parent, daemon=True).start()
 
     @property
     def is_up(self) -> bool:
@@ -30,7 +31,8 @@ class PreemptionFlag:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.reason = f"received {signal.Signals(number).name}"
 
-    def _watch_parent(self, parent: int) -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_POLL_SECONDS)
+    def _watch_parent(self) -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None, "nobody started this process through multiprocessing"
+        parent.join()
         self.reason = "the launcher is gone"

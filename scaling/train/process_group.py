@@ -1,7 +1,8 @@
-"""The processes of one run: who this one is, and how they meet.
+"""The processes of one run: who this one is, how they meet, and how the loss of one is noticed.
 
 torchrun, srun wrappers, Ray and the local backend all describe a process by RANK, WORLD_SIZE and LOCAL_RANK; with none
-of them set the run is a single process. A single process meets itself through a file, which needs no port.
+of them set the run is a single process. A single process meets itself through a file, which needs no port. What the
+hosts have to agree on travels through gloo on the CPU, also beside NCCL, so that agreeing never waits for a GPU.
 """
 
 import os
@@ -12,13 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import deepspeed
 import torch
 import torch.distributed
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=20)
-"""A partner silent for so long is lost; the run fails and can be resumed."""
+"""A partner silent for so long is lost; the run ends and can be resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class Processes:
     rank: int
     world: int
     device: torch.device
+    host_group: Any = None
+    """torch.distributed group in which agreements are made; None for the default one."""
 
     @property
     def is_first(self) -> bool:
@@ -35,19 +39,27 @@ class Processes:
         """Whether the flag is up on any process; every process must ask at the same step."""
         if self.world == 1:
             return flag
-        value = torch.tensor([float(flag)], device=self.device)
-        torch.distributed.all_reduce(value, op=torch.distributed.ReduceOp.MAX)
+        value = torch.tensor([float(flag)])
+        torch.distributed.all_reduce(value, op=torch.distributed.ReduceOp.MAX, group=self.host_group)
         return bool(value.item())
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """Element-wise sum over the processes."""
+        """Element-wise sum over the processes, in place; on the processes' device."""
         if self.world > 1:
             torch.distributed.all_reduce(values)
         return values
 
+    def gather(self, values: torch.Tensor) -> list[torch.Tensor]:
+        """The tensors of all processes in the order of their ranks."""
+        if self.world == 1:
+            return [values]
+        parts = [torch.empty_like(values) for _ in range(self.world)]
+        torch.distributed.all_gather(parts, values)
+        return parts
+
     def barrier(self) -> None:
-        if self.world > 1:
-            torch.distributed.barrier()
+        """Wait for all processes."""
+        self.any(False)
 
 
 @contextmanager
@@ -57,7 +69,7 @@ def join_processes() -> Iterator[Processes]:
     os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it, also for a single process.
     device = torch.device("cpu")
     if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     # DeepSpeed compiles a C++ shared-memory operator at every distributed start, even with gloo, which takes 25 s and
     # more. We use torch's collectives only, so it is told that there is none.
@@ -74,6 +86,19 @@ def join_processes() -> Iterator[Processes]:
             **meeting,
         )
         try:
-            yield Processes(rank, world, device)
+            host_group = None
+            if device.type == "cuda" and world > 1:
+                host_group = torch.distributed.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
+            yield Processes(rank, world, device, host_group)
         finally:
             deepspeed.comm.destroy_process_group()
+
+
+def is_lost_partner(error: BaseException) -> bool:
+    """Whether an error says that another process died or stayed silent, rather than that this one did wrong.
+
+    gloo tells it in a plain RuntimeError that names its own source file; NCCL has an exception of torch's.
+    """
+    return isinstance(error, torch.distributed.DistError) or (
+        isinstance(error, RuntimeError) and "/gloo/" in str(error)
+    )

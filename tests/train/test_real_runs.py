@@ -20,7 +20,7 @@ from scaling.spec.study import LaunchSpec
 from scaling.train.entry import train_run
 from scaling.train.exit_codes import BUSY, DONE, FAILED, PREEMPTED
 
-TIMES = {"images_per_second"}
+TIMES = {"images_per_second", "data_wait_seconds", "memory_bytes"}
 """Metrics that measure the machine and not the model."""
 
 
@@ -55,8 +55,7 @@ def kept_weights(run: PlannedRun) -> dict[str, torch.Tensor]:
 
 def last_state(run: PlannedRun) -> dict[str, torch.Tensor]:
     newest = max((run.run_dir / "checkpoints").glob("step_*"), key=lambda path: int(path.name[5:]))
-    state: dict[str, torch.Tensor] = torch.load(newest / "state.pt", weights_only=True)["model"]
-    return state
+    return load_file(newest / "state.safetensors")
 
 
 def assert_same_run(one: PlannedRun, other: PlannedRun) -> None:
@@ -153,7 +152,7 @@ def test_a_torn_newest_checkpoint_falls_back_to_the_one_before(backend: LocalBac
     train(backend, unbroken)
     train(backend, torn)
     (torn.run_dir / "result.json").unlink()
-    newest = torn.run_dir / "checkpoints" / "step_00000030" / "state.pt"
+    newest = torn.run_dir / "checkpoints" / "step_00000030" / "state.safetensors"
     newest.write_bytes(newest.read_bytes()[:5000])
     train(backend, torn)
     assert "falling back" in (torn.run_dir / "log.txt").read_text()

@@ -1,0 +1,68 @@
+"""`python -m analysis STUDY_DIR ...`: figures, tables and a report from the records of one or more studies."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from scaling.errors import UserError, run_command
+
+_DESCRIPTION = (
+    "Draw the figures and tables of finished runs, fit their laws and write a report (index.html, report.md, CSV, "
+    "Parquet, LaTeX, PNG, SVG)."
+)
+_EXAMPLE = "example: python -m analysis runs/quickstart"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(_run, argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    options = _parser().parse_args(argv)
+    # Imported late, so that --help and a wrong option answer at once.
+    from analysis.check import check_report
+    from analysis.from_csv import records_from_csv
+    from analysis.load import load_records
+    from analysis.make_report import make_report
+    from analysis.published.report import make_published_report
+
+    if options.published_only:
+        print(make_published_report(options.out or Path("published_report")).words)
+        return 0
+    if not options.sources:
+        raise UserError("no study: name RUNS/<study> of a launched study, or use --published-only")
+    read_csv = options.from_csv
+    records = records_from_csv(options.sources, options.metric) if read_csv else load_records(options.sources)
+    first = options.sources[0]
+    out = options.out or (first.with_suffix("") if read_csv else first) / "report"
+    if options.check:
+        return check_report(records, out, options.metric, published=options.published)
+    print(make_report(records, out, options.metric, published=options.published).words)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m analysis", description=_DESCRIPTION, epilog=_EXAMPLE)
+    parser.add_argument("sources", metavar="STUDY_DIR", nargs="*", type=Path, help="RUNS/<study> of a launched study")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, help="where to write (default: STUDY_DIR/report of the first)"
+    )
+    parser.add_argument("--metric", metavar="NAME", help="headline metric (default: the first few-shot 5-shot top-1)")
+    parser.add_argument("--published", action="store_true", help="also draw the papers' numbers beside the study's")
+    parser.add_argument(
+        "--published-only", action="store_true", help="redraw the papers' Figures 2 (right) and 3 and Tables 2 and 3"
+    )
+    parser.add_argument(
+        "--from-csv", action="store_true", help="STUDY_DIR are CSV tables of finished runs (model, num_images, metrics)"
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; say how the report in --out differs from the records (exit 1)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Figure: metric against pre-training size, one line per model (the shape of Mixer Figure 2, right).
+
+Lines join means over runs; the band runs from the smallest to the largest run; every run is a small point. Nothing is
+interpolated, smoothed or left out: a size that a model lacks is a gap in its points, and the caption says so.
+"""
+
+import pandas as pd
+
+from analysis.axes import EndLabel, end_labels, headline, subset_size_axis, value_axis
+from analysis.drawing import Drawing
+from analysis.load import Records
+from analysis.metrics import display_scale, metric_title
+from analysis.numbers import count_text, percent_text, spread_text
+from analysis.style import looks, new_figure
+
+
+def accuracy_vs_size(records: Records, table: pd.DataFrame, metric: str) -> Drawing:
+    """Draw the cells of `analysis.summary.cells` and the runs behind them."""
+    figure = new_figure()
+    ax = figure.add_subplot()
+    scale = display_scale(metric)
+    drawing = Drawing(
+        name=f"accuracy_vs_size{records.suffix}",
+        title="Accuracy and pre-training size",
+        caption=_caption(records, table, metric),
+        figure=figure,
+        points=table,
+    )
+    look_of = looks(records.models.values())
+    ends = []
+    for model, rows in table.groupby("model", sort=False):
+        look = look_of[str(model)]
+        mean = scale * rows["mean"]
+        if (rows["num_runs"] > 1).any():
+            ax.fill_between(
+                rows["num_images"],
+                scale * rows["min"],
+                scale * rows["max"],
+                color=look.colour,
+                alpha=0.13,
+                linewidth=0,
+            )
+            runs = records.runs[(records.runs["model"] == model) & records.runs[metric].notna()]
+            ax.plot(runs["num_images"], scale * runs[metric], linestyle="none", marker=look.marker, color=look.colour,
+                    markersize=0.45 * look.marker_size, alpha=0.5, markeredgewidth=0)  # fmt: skip
+        (line,) = ax.plot(
+            rows["num_images"], mean, color=look.colour, marker=look.marker, markersize=look.marker_size,
+            linewidth=look.line_width, markeredgecolor="white", markeredgewidth=0.7, zorder=3
+        )  # fmt: skip
+        title = records.models[str(model)].title
+        drawing.explain(line, [_tip(title, row, metric) for row in rows.itertuples()])
+        ends.append(EndLabel(title, rows["num_images"].iloc[-1], mean.iloc[-1], look.colour))
+    shares = table.groupby("num_images")["fraction"].agg(lambda s: s.iloc[0] if s.nunique() == 1 else None)
+    subset_size_axis(ax, shares.to_dict())
+    ax.set_xlabel("distinct pre-training images (share of the full set)")
+    value_axis(ax, metric_title(metric))
+    headline(ax, drawing.title, _note(table))
+    end_labels(ax, ends)
+    return drawing
+
+
+def _tip(title: str, row: object, metric: str) -> str:
+    scale = display_scale(metric)
+    return (
+        f"{title}\n{count_text(row.num_images)} images ({percent_text(row.fraction)})\n"  # type: ignore[attr-defined]
+        f"{spread_text(scale * row.mean, scale * row.sd)}, n = {row.num_runs}\n{row.run_ids}"  # type: ignore[attr-defined]
+    )
+
+
+def _run_counts(table: pd.DataFrame) -> str:
+    low, high = table["num_runs"].min(), table["num_runs"].max()
+    return f"n = {low}" if low == high else f"n = {low} to {high}"
+
+
+def _note(table: pd.DataFrame) -> str:
+    counts = _run_counts(table)
+    if table["num_runs"].max() == 1:
+        return f"{counts} run a point: the spread between runs is not known"
+    return f"mean; band: smallest to largest run; {counts} runs a point"
+
+
+def _caption(records: Records, table: pd.DataFrame, metric: str) -> str:
+    text = (
+        f"{metric_title(metric)} against the number of distinct pre-training images (log scale). "
+        "Large markers and lines: mean over independent training runs. "
+    )
+    if table["num_runs"].max() == 1:
+        text += "Each point is one run (n = 1), so no spread is shown."
+    else:
+        text += f"Band and small markers: the smallest to the largest run ({_run_counts(table)} a point)."
+    sizes = set(table["num_images"])
+    for model, rows in table.groupby("model", sort=False):
+        lacking = sorted(sizes - set(rows["num_images"]))
+        if lacking:
+            text += f" {records.models[str(model)].title} has no finished run at {', '.join(count_text(size) for size in lacking)}."
+    return text

@@ -1,0 +1,121 @@
+"""Figures: metric against throughput, one per device and precision (the shape of Mixer Figure 3, right).
+
+Images per second mean nothing across devices, so runs measured on different devices never share a figure. The
+accuracy is that of the largest subset size that every model has. The dotted staircase is the Pareto front: it
+joins the models that no other model beats on both axes, without claiming anything between them.
+"""
+
+import re
+
+import pandas as pd
+
+from analysis.axes import EndLabel, headline, log_axis, value_axis
+from analysis.drawing import Drawing
+from analysis.labels import point_labels
+from analysis.load import Records
+from analysis.metrics import THROUGHPUT_METRIC, display_scale, metric_title
+from analysis.numbers import count_text, number_text, spread_text
+from analysis.style import MUTED, looks, new_figure
+
+TRAINING_THROUGHPUT = "images_per_second"
+"""Of the run's result: the fallback when no throughput evaluation was run."""
+
+
+def throughput_column(records: Records) -> str:
+    measured = THROUGHPUT_METRIC in records.runs and records.runs[THROUGHPUT_METRIC].notna().any()
+    return THROUGHPUT_METRIC if measured else TRAINING_THROUGHPUT
+
+
+def throughput_points(records: Records, table: pd.DataFrame) -> pd.DataFrame:
+    """One row per device, precision and model: median, smallest and largest throughput over its runs, and the
+    metric's cell at the largest size common to all models (each model's own largest when they share none)."""
+    column = throughput_column(records)
+    shared = set.intersection(*(set(rows["num_images"]) for _, rows in table.groupby("model")))
+    last = table[table["num_images"] == max(shared)] if shared else table.groupby("model", sort=False).tail(1)
+    keys = ["device", "precision", "num_devices", "model"]
+    measured = records.runs[records.runs[column].notna()]
+    speed = measured.groupby(keys, sort=True)[column].agg(
+        throughput_median="median", throughput_min="min", throughput_max="max", throughput_runs="count"
+    )
+    points = speed.reset_index().merge(last, on="model")
+    order = sorted(points.index, key=lambda i: (*points.loc[i, keys[:3]], records.models[points.model[i]]))
+    return points.loc[order].reset_index(drop=True)
+
+
+def accuracy_vs_throughput(records: Records, table: pd.DataFrame, metric: str) -> list[Drawing]:
+    """One drawing per device, precision and number of devices; none for runs without any throughput."""
+    if throughput_column(records) not in records.runs:
+        return []
+    points = throughput_points(records, table)
+    groups = list(points.groupby(["device", "precision", "num_devices"], sort=True))
+    drawings = []
+    for (device, precision, num_devices), rows in groups:
+        where = f"{device}, {precision}" + (f", {num_devices} devices" if num_devices > 1 else "")
+        suffix = "" if len(groups) == 1 else "_" + re.sub(r"[^a-z0-9]+", "-", where.lower()).strip("-")
+        drawings.append(_draw(records, rows.reset_index(drop=True), metric, where, suffix))
+    return drawings
+
+
+def pareto_front(points: pd.DataFrame) -> pd.DataFrame:
+    """Rows that no other row beats or equals on both throughput and mean, by falling throughput."""
+    ordered = points.sort_values(["throughput_median", "mean"], ascending=[False, False], kind="stable")
+    return ordered[ordered["mean"] > ordered["mean"].cummax().shift(fill_value=float("-inf"))]
+
+
+def _draw(records: Records, rows: pd.DataFrame, metric: str, where: str, suffix: str) -> Drawing:
+    figure = new_figure()
+    ax = figure.add_subplot()
+    scale = display_scale(metric)
+    column = throughput_column(records)
+    kind = "inference" if column == THROUGHPUT_METRIC else "training (no inference measurement in these runs)"
+    drawing = Drawing(
+        name=f"accuracy_vs_throughput{records.suffix}{suffix}",
+        title="Throughput and accuracy",
+        caption=_caption(rows, metric, kind, where),
+        figure=figure,
+        points=rows,
+    )
+    front = pareto_front(rows)
+    if len(front) > 1:
+        ax.step(front["throughput_median"], scale * front["mean"], where="post", color=MUTED, linewidth=1.0,
+                linestyle=":", zorder=1)  # fmt: skip
+    look_of = looks(records.models.values())
+    labels = []
+    for row in rows.itertuples():
+        look = look_of[str(row.model)]
+        x, y = row.throughput_median, scale * row.mean
+        ax.plot([row.throughput_min, row.throughput_max], [y, y], color=look.colour, linewidth=1.0, alpha=0.7)
+        ax.plot([x, x], [scale * row.min, scale * row.max], color=look.colour, linewidth=1.0, alpha=0.7)
+        (dot,) = ax.plot([x], [y], linestyle="none", color=look.colour, marker=look.marker, zorder=3,
+                         markersize=1.35 * look.marker_size, markeredgecolor="white", markeredgewidth=0.8)  # fmt: skip
+        title = records.models[str(row.model)].title
+        drawing.explain(dot, [
+            f"{title}\n{number_text(x)} images/s (median of {row.throughput_runs} runs)\n"
+            f"{spread_text(y, scale * row.sd)}, n = {row.num_runs}\n{row.run_ids}"
+        ])  # fmt: skip
+        labels.append(EndLabel(title, x, y, look.colour))
+    log_axis(ax, [*rows["throughput_min"], *rows["throughput_max"]])
+    ax.set_xlabel(f"{kind} throughput, images/s ({where})")
+    value_axis(ax, metric_title(metric))
+    headline(
+        ax,
+        drawing.title,
+        f"pre-trained on {_sizes(rows)} images; bars: smallest to largest run; dotted: Pareto front",
+    )
+    ax.margins(y=0.14)
+    point_labels(ax, labels)
+    return drawing
+
+
+def _sizes(rows: pd.DataFrame) -> str:
+    sizes = sorted(set(rows["num_images"]))
+    return count_text(sizes[0]) if len(sizes) == 1 else "each model's largest number of"
+
+
+def _caption(rows: pd.DataFrame, metric: str, kind: str, where: str) -> str:
+    return (
+        f"{metric_title(metric)} after pre-training on {_sizes(rows)} images against {kind} throughput on {where}: "
+        f"median over the runs of a model ({rows['throughput_runs'].min()} to {rows['throughput_runs'].max()} runs). "
+        "Bars run from the smallest to the largest run on both axes. The dotted staircase joins the models that no "
+        "other model beats in both."
+    )

@@ -1,0 +1,85 @@
+"""Figure: the fitted law of each model, with used and held-out points, the extrapolated part dashed.
+
+A panel per model on log-log axes of error. Filled markers were fitted, hollow ones lie outside the window. The darker
+band is the 90 % interval of the mean curve, the lighter one that of a single new run; both go two doublings beyond
+the data at most.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from analysis.drawing import Drawing
+from analysis.laws.law import FAR_DOUBLINGS, Law
+from analysis.load import Records
+from analysis.metrics import is_accuracy, metric_title
+from analysis.numbers import count_text
+from analysis.panels import panel_grid
+from analysis.style import looks
+
+
+def law_fits(records: Records, laws: Mapping[str, Law], metric: str) -> Drawing:
+    """One drawing with a panel per model, sharing both axes."""
+    error_title = f"100 - {metric_title(metric)}" if is_accuracy(metric) else metric_title(metric)
+    figure, panels = panel_grid(len(laws), "distinct pre-training images", error_title)
+    look_of = looks(records.models.values())
+    tables = []
+    scale = 100.0 if is_accuracy(metric) else 1.0
+    for panel, (model, law) in zip(panels, laws.items(), strict=True):
+        grid = np.geomspace(law.x.min(), law.x.max() * 2**FAR_DOUBLINGS, 60)
+        table = law.predict(grid)
+        tables.append(table.assign(model=model))
+        _draw_law(panel, law, table, look_of[model].colour, look_of[model].marker, scale)
+        panel.set_title(records.models[model].title, fontsize=9, pad=4)
+    sizes = sorted({float(size) for law in laws.values() for size in law.x})
+    _axes(panels[0], sizes)
+    return Drawing(
+        name=f"law_fits{records.suffix}",
+        title="Fitted laws",
+        caption=(
+            f"{error_title} against distinct pre-training images, log-log, with the law of each model. Filled markers: runs "
+            "used by the fit; hollow: runs outside its window. Solid: fitted range; dashed: extrapolation, at most two "
+            "doublings. Dark band: 90 % interval of the mean curve; light band: 90 % interval of one new run."
+        ),
+        figure=figure,
+        points=pd.concat(tables, ignore_index=True),
+    )
+
+
+def _draw_law(ax: Axes, law: Law, table: pd.DataFrame, colour: str, marker: str, scale: float) -> None:
+    for kind, alpha in (("run", 0.10), ("mean", 0.22)):
+        ax.fill_between(table["x"], scale * table[f"{kind}_low"], scale * table[f"{kind}_high"], color=colour, alpha=alpha,
+                        linewidth=0)  # fmt: skip
+    inside = (table["x"] >= law.window[0] * 0.999) & (table["x"] <= law.window[1] * 1.001)
+    beyond = table["x"] >= table["x"][inside].max()
+    ax.plot(table["x"][inside], scale * table["error"][inside], color=colour, linewidth=1.4)
+    ax.plot(table["x"][beyond], scale * table["error"][beyond], color=colour, linewidth=1.4, linestyle=(0, (4, 2)))
+    used = law.choice.estimator.used(law.x)
+    ax.plot(law.x[used], scale * law.y[used], linestyle="none", marker=marker, color=colour, markersize=5,
+            markeredgecolor="white", markeredgewidth=0.4)  # fmt: skip
+    ax.plot(law.x[~used], scale * law.y[~used], linestyle="none", marker=marker, markerfacecolor="none",
+            markeredgecolor=colour, markersize=5, markeredgewidth=0.8)  # fmt: skip
+
+
+def _axes(ax: Axes, sizes: list[float]) -> None:
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ticks = [size for i, size in enumerate(sizes) if i == 0 or size / sizes[0] > 2.5**i or len(sizes) <= 4]
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: count_text(x)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    low, high = ax.get_ylim()
+    ax.yaxis.set_major_locator(FixedLocator([tick for tick in _round_values(low, high) if low <= tick <= high]))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def _round_values(low: float, high: float) -> list[float]:
+    """1, 1.5, 2, 3, 4, 6, 8 times powers of ten over a short range, 1, 2, 5 over a long one."""
+    steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0) if high < 8 * low else (1.0, 2.0, 5.0)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [step * 10.0**power for power in powers for step in steps]

@@ -1,0 +1,64 @@
+"""Figure: upstream validation during training, a panel per model and a line per subset size.
+
+Every validation of every run is drawn; nothing is smoothed. The kept weights are those of the best validation, so the
+highest point of a line is what the other figures score.
+"""
+
+import matplotlib as mpl
+import pandas as pd
+
+from analysis.drawing import Drawing
+from analysis.load import Records
+from analysis.metrics import UPSTREAM_METRIC, display_scale, metric_title
+from analysis.numbers import count_text, number_text
+from analysis.panels import panel_grid
+
+_MAX_POINTS = 60
+"""Points drawn per run; a longer log is thinned evenly, first and last kept."""
+
+
+def learning_curves(records: Records, rows: pd.DataFrame, metric: str = UPSTREAM_METRIC) -> Drawing | None:
+    """None when no run logged the metric during training."""
+    if metric not in rows:
+        return None
+    columns = ["run_id", "step", "examples_seen", metric]
+    logged = rows.loc[rows[metric].notna(), columns].merge(
+        records.runs[["run_id", "model", "num_images", "seed"]], on="run_id"
+    )
+    logged = pd.concat([_thin(run) for _, run in logged.groupby("run_id", sort=True)], ignore_index=True)
+    if logged.empty:
+        return None
+    models = sorted(logged["model"].unique(), key=lambda model: records.models[model])
+    figure, panels = panel_grid(len(models), "training examples seen, repetitions counted", metric_title(metric))
+    sizes = sorted(logged["num_images"].unique())
+    shades = mpl.colormaps["viridis"].resampled(256)
+    colour_of = {size: shades(0.08 + 0.8 * rank / max(len(sizes) - 1, 1)) for rank, size in enumerate(sizes)}
+    scale = display_scale(metric)
+    for panel, model in zip(panels, models, strict=True):
+        own = logged[logged["model"] == model]
+        for (size, _), run in own.groupby(["num_images", "run_id"], sort=True):
+            panel.plot(run["examples_seen"], scale * run[metric], color=colour_of[size], linewidth=1.1, alpha=0.9)
+        panel.set_title(records.models[model].title, fontsize=9, pad=4)
+        panel.xaxis.set_major_formatter(lambda value, _: number_text(value) if value > 0 else "0")
+        panel.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
+    handles = [mpl.lines.Line2D([], [], color=colour_of[size], linewidth=2) for size in sizes]
+    names = [f"{count_text(size)} images" for size in sizes]
+    figure.legend(handles, names, loc="outside upper center", ncols=len(sizes), frameon=False, fontsize=8.5)
+    return Drawing(
+        name=f"learning_curves{records.suffix}",
+        title="Upstream validation during training",
+        caption=(
+            f"{metric_title(metric)} during training, one line per run, coloured by the number of distinct pre-training "
+            "images (dark: few, light: many)."
+        ),
+        figure=figure,
+        points=logged,
+    )
+
+
+def _thin(run: pd.DataFrame) -> pd.DataFrame:
+    ordered = run.sort_values("step", kind="stable")
+    if len(ordered) <= _MAX_POINTS:
+        return ordered
+    keep = sorted({round(i * (len(ordered) - 1) / (_MAX_POINTS - 1)) for i in range(_MAX_POINTS)})
+    return ordered.iloc[keep]

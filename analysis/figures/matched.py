@@ -1,0 +1,77 @@
+"""Figure: differences between models at matched data, compute or throughput, with their intervals.
+
+One panel per subset size would repeat the main figure; this one shows what the main figure cannot: each pair's
+difference at the largest common value, sorted, with its 90 % interval, and P(better) beside it.
+"""
+
+import pandas as pd
+
+from analysis.drawing import Drawing
+from analysis.load import Records
+from analysis.metrics import display_scale, metric_title
+from analysis.naming import FAMILY_TITLES, parse_model_name
+from analysis.numbers import number_text
+from analysis.style import INK, MUTED, looks, new_figure
+
+MIN_PAIRS, MAX_PAIRS = 2, 28
+
+
+def differences_figure(records: Records, table: pd.DataFrame, metric: str, matched: str) -> Drawing | None:
+    """Pairs of `analysis.compare.COLUMNS` at the largest matched value of each pair; None for a single pair.
+
+    `matched` says in a word what is matched.
+    """
+    last = table.groupby(["model_a", "model_b"], sort=False).tail(1)
+    if len(last) < MIN_PAIRS:
+        return None
+    flipped = last["difference"] < 0
+    rows = pd.DataFrame(
+        {
+            "better": last["model_a"].where(~flipped, last["model_b"]),
+            "worse": last["model_b"].where(~flipped, last["model_a"]),
+            "at": last["at"],
+            "difference": last["difference"].abs(),
+            "low": last["low"].where(~flipped, -last["high"]),
+            "high": last["high"].where(~flipped, -last["low"]),
+            "p_better": last["p_a_better"].where(~flipped, 1 - last["p_a_better"]),
+            "pairs": last["pairs"],
+        }
+    )
+    rows = rows.sort_values(["difference", "better", "worse"]).reset_index(drop=True).head(MAX_PAIRS)
+    scale = display_scale(metric)
+    figure = new_figure(7.0, 1.3 + 0.24 * len(rows))
+    ax = figure.add_subplot()
+    names = records.models | {family: parse_model_name(family, family) for family in records.runs["family"].unique()}
+    look_of = looks(names.values())
+    drawing = Drawing(
+        name=f"differences_{matched}{records.suffix}",
+        title=f"Differences at matched {matched}",
+        caption=(
+            f"Difference in {metric_title(metric)} between two models at their largest common value of {matched}, "
+            "sorted, with 90 % intervals over paired seeds. On the right: the probability that the first is better. "
+            "Pairs whose interval crosses 0 cannot be told apart."
+        ),
+        figure=figure,
+        points=rows,
+    )
+    places = range(len(rows))
+    ax.axvline(0.0, color=MUTED, linewidth=0.9)
+    for place, row in zip(places, rows.itertuples(), strict=True):
+        look = look_of[str(row.better)]
+        ax.plot([scale * row.low, scale * row.high], [place, place], color=look.colour, linewidth=1.6, alpha=0.6)
+        (dot,) = ax.plot([scale * row.difference], [place], marker=look.marker, color=look.colour, markersize=6,
+                         linestyle="none", markeredgecolor="white", markeredgewidth=0.6)  # fmt: skip
+        chance = "" if row.p_better != row.p_better else f"P {row.p_better:.2f}" if row.p_better < 0.995 else "P > 0.99"
+        drawing.explain(dot, [
+            f"{row.better} - {row.worse} at {number_text(row.at)}\n{scale * row.difference:.2f} "
+            f"[{scale * row.low:.2f}, {scale * row.high:.2f}], {chance or 'spread unknown'}, {row.pairs} pairs"
+        ])  # fmt: skip
+        ax.text(1.01, place, chance, transform=ax.get_yaxis_transform(), va="center", fontsize=7.5, color=INK)
+    titles = {name: FAMILY_TITLES.get(name, model.title) for name, model in names.items()}
+    ax.set_yticks(list(places), [f"{titles[row.better]} over {titles[row.worse]}" for row in rows.itertuples()])
+    ax.tick_params(axis="y", length=0, labelsize=7.5)
+    ax.grid(visible=False, axis="y")
+    ax.set_ylim(-0.7, len(rows) - 0.3)
+    ax.set_xlabel(f"difference in {metric_title(metric)}")
+    ax.set_title(drawing.title)
+    return drawing

@@ -1,0 +1,71 @@
+"""What a model's name says: family, scale and patch, its place in tables and its spelling in print.
+
+Names follow the papers: `mixer-b/32`, `vit-l/16`, `bit-r152x2`. The scale is a letter (Ti, S, B, L, H, G) or, for
+ResNets, depth times width squared, which orders them by parameters. A name outside these patterns is still
+a model; its scale then comes from its parameter count.
+"""
+
+import re
+from dataclasses import dataclass
+
+LETTER_SCALES = {"ti": 0, "s": 1, "b": 2, "l": 3, "h": 4, "g": 5}
+MAX_SCALE = 5
+FAMILY_TITLES = {"mixer": "Mixer", "vit": "ViT", "bit": "BiT"}
+
+_RESNET = re.compile(r"r(\d+)x(\d+)")
+_PATCH = re.compile(r"/(\d+)")
+_RESNET_STEPS = (20, 80, 400, 1200, 4000)
+"""depth * width**2 of the first ResNet of the next scale: R50x1 is an S, R50x2 a B, R152x2 an L, R152x4 an H."""
+_PARAM_STEPS = (12e6, 40e6, 150e6, 450e6, 1.5e9)
+"""The same by body parameters, between the sizes of ViT Table 1."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ModelName:
+    """Ordered by family, scale, patch (coarse before fine) and name."""
+
+    family: str
+    scale: int
+    """0 (Ti) to 5 (G)."""
+    minus_patch: int
+    name: str
+
+    @property
+    def patch(self) -> int | None:
+        """Side of a patch in pixels; None for a network without patches."""
+        return -self.minus_patch or None
+
+    @property
+    def title(self) -> str:
+        """The spelling of the papers: Mixer-B/32, ViT-L/16, BiT-R152x2."""
+        head, dash, tail = self.name.partition("-")
+        if head.lower() not in FAMILY_TITLES:
+            return self.name
+        size, slash, rest = tail.partition("/")
+        if size.lower() in LETTER_SCALES or _RESNET.fullmatch(size.lower()):
+            size = size[:1].upper() + size[1:]
+        return FAMILY_TITLES[head.lower()] + dash + size + slash + rest
+
+
+def parse_model_name(name: str, family: str = "", num_body_params: float | None = None) -> ModelName:
+    """Read `name`; `family` defaults to the text before the first hyphen."""
+    head, _, tail = name.partition("-")
+    patch = _PATCH.search(name)
+    return ModelName(
+        family=(family or head).lower(),
+        scale=_scale(tail.lower(), num_body_params),
+        minus_patch=-int(patch[1]) if patch else 0,
+        name=name,
+    )
+
+
+def _scale(tail: str, num_body_params: float | None) -> int:
+    letter = re.match(r"[a-z]+", tail)
+    if letter and letter[0] in LETTER_SCALES:
+        return LETTER_SCALES[letter[0]]
+    resnet = _RESNET.search(tail)
+    if resnet:
+        return sum(int(resnet[1]) * int(resnet[2]) ** 2 >= step for step in _RESNET_STEPS)
+    if num_body_params:
+        return sum(num_body_params >= step for step in _PARAM_STEPS)
+    return LETTER_SCALES["b"]

@@ -1,0 +1,38 @@
+"""Numbers as people read them: 300, 9.06M, 3 %, 41.2 ± 0.6, 3·10¹⁸."""
+
+import math
+
+_SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+
+
+def count_text(number: float) -> str:
+    """A count with three significant digits: 300, 1k, 9.06M, 1.2B."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size * (1 - 5e-4):
+            return f"{_significant(number / size)}{unit}"
+    return _significant(number)
+
+
+def number_text(value: float) -> str:
+    """As `count_text` from 1 to a trillion, 0.03 below, 3·10¹⁸ beyond."""
+    if value <= 0 or not math.isfinite(value):
+        return f"{value:g}"
+    if value >= 1e12 or value < 1e-4:
+        power = math.floor(math.log10(value) + 1e-9)
+        digits = f"{value / 10.0**power:.3g}"
+        exponent = str(power).translate(_SUPERSCRIPT)
+        return f"10{exponent}" if digits == "1" else f"{digits}·10{exponent}"
+    return count_text(value) if value >= 1 else f"{value:.2g}"
+
+
+def percent_text(fraction: float) -> str:
+    return f"{_significant(100 * fraction)} %"
+
+
+def spread_text(mean: float, sd: float, digits: int = 1) -> str:
+    """`41.2 ± 0.6`, or `41.2` when there is no spread to tell."""
+    return f"{mean:.{digits}f}" if math.isnan(sd) else f"{mean:.{digits}f} ± {sd:.{digits}f}"
+
+
+def _significant(value: float) -> str:
+    return f"{float(f'{value:.3g}'):g}"

@@ -1,0 +1,96 @@
+"""The report of a study: `index.html` (one file, no network) and `report.md`.
+
+Figures are inlined as SVG whose ink and paper follow the reader's light or dark setting; style and script are inlined
+too. Both files hold the same text, so that neither can say more than the other.
+"""
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from analysis.drawing import Drawing, inline_svg
+from analysis.style import FAMILY_COLOURS, GRID, INK, MUTED, PAPER
+from analysis.tables import markdown
+
+THEMED = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"} | {
+    colour: f"var(--{family})" for family, colour in FAMILY_COLOURS.items()
+}
+"""Colours of the figures that follow the page's theme: brighter families on dark paper."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageTable:
+    """A table as it is printed."""
+
+    caption: str
+    table: pd.DataFrame
+    tips: pd.DataFrame | None = None
+    """Texts behind the cells, in the table's shape: where a number comes from."""
+
+    def headings(self) -> list[tuple[str, bool]]:
+        """Column names, and whether the column reads as text: no value starts with a number."""
+        return [
+            (str(name), not self.table.iloc[:, column].astype(str).str.match(r"[-+<>]?\s?\d").any())
+            for column, name in enumerate(self.table.columns)
+        ]
+
+    def rows(self) -> list[list[tuple[object, str]]]:
+        """Cells with the text behind them."""
+        values = self.table.to_numpy().tolist()
+        if self.tips is None:
+            return [[(value, "") for value in row] for row in values]
+        tips = self.tips.astype(str).to_numpy().tolist()
+        return [list(zip(row, texts, strict=True)) for row, texts in zip(values, tips, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading with text, tables and figures under it."""
+
+    title: str
+    text: str = ""
+    drawings: tuple[Drawing, ...] = ()
+    tables: tuple[PageTable, ...] = ()
+
+
+def write_page(title: str, subtitle: str, sections: list[Section], folder: Path) -> list[Path]:
+    """Write index.html and report.md into `folder`."""
+    html = folder / "index.html"
+    html.write_text(_html(title, subtitle, sections), encoding="utf-8")
+    text = folder / "report.md"
+    text.write_text(_markdown(title, subtitle, sections), encoding="utf-8")
+    return [html, text]
+
+
+def _html(title: str, subtitle: str, sections: list[Section]) -> str:
+    source = files("analysis.report")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.globals["inline_svg"] = lambda drawing: Markup(inline_svg(drawing, THEMED))
+    template = environment.from_string((source / "page.html").read_text(encoding="utf-8"))
+    return template.render(
+        title=title,
+        subtitle=subtitle,
+        sections=sections,
+        style=Markup((source / "page.css").read_text(encoding="utf-8")),
+        script=Markup((source / "page.js").read_text(encoding="utf-8")),
+    )
+
+
+def _markdown(title: str, subtitle: str, sections: list[Section]) -> str:
+    parts = [f"# {title}", subtitle]
+    for section in sections:
+        parts.append(f"## {section.title}")
+        if section.text:
+            parts.append(section.text)
+        for entry in section.tables:
+            parts += [entry.caption, markdown(entry.table)]
+        for drawing in section.drawings:
+            parts += [
+                f"![{drawing.title}]({drawing.name}.png)",
+                f"*{drawing.caption}* Data: {drawing.name}.csv",
+            ]
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,212 @@
+"""The training loop: steps, and what happens at the edge between two of them.
+
+At a step edge, in this order: log, validate and keep the best, save, leave if asked to. The order is what makes a
+resumed run repeat nothing and lose nothing: a checkpoint remembers the validation of its own step. Between edges that
+log, validate or save, nothing waits for the device.
+"""
+
+import logging
+import math
+import resource
+import time
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import replace
+from typing import cast
+
+import torch
+
+from scaling.data.loader import Batch, EvalLoader, TrainLoader
+from scaling.data.subset import select_subset
+from scaling.evals.runner import open_source
+from scaling.records.run_plan import RunPlan
+from scaling.train.checkpoint import CheckpointStore, Progress
+from scaling.train.device_peaks import peak_flops_per_second
+from scaling.train.engine import Engine
+from scaling.train.failures import CheckpointError, DivergenceError
+from scaling.train.preemption import PreemptionFlag
+from scaling.train.process_group import Processes
+from scaling.train.recorder import Recorder
+from scaling.train.schedule import learning_rate_at
+from scaling.train.tally import Means, Tally
+from scaling.train.validation import validate
+
+logger = logging.getLogger(__name__)
+
+VALIDATION_BATCH = 256
+
+
+class Loop:
+    """Takes a run from `progress` to its last step."""
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        engine: Engine,
+        store: CheckpointStore,
+        progress: Progress,
+        flag: PreemptionFlag,
+        processes: Processes,
+        recorder: Recorder,
+    ) -> None:
+        self._plan, self._engine, self._store = plan, engine, store
+        self._flag, self._processes, self._recorder = flag, processes, recorder
+        self.progress = progress
+        self._tally = Tally(processes.device)
+        if progress.tally:
+            self._tally.restore(progress.tally, processes)
+        self._row_train_seconds = progress.train_seconds
+        self._row_step = progress.step
+        self._data_wait_seconds = 0.0
+        self._validation = EvalLoader(
+            open_source(plan.val),
+            batch=VALIDATION_BATCH,
+            image_size=plan.model.image_size,
+            transform="upstream",
+            rank=processes.rank,
+            world=processes.world,
+            threads=plan.engine.loader_threads,
+        )
+
+    def run(self) -> bool:
+        """Steps to the end; False when asked to leave on the way, with a checkpoint saved."""
+        first, last = self.progress.step, self._plan.schedule.steps
+        self._recorder.event("start", {})
+        logger.info("starting at step %d of %d on %s", first, last, self._processes.device)
+        # The loader's iterator is a generator; closing it ends the loader's threads.
+        with closing(cast("Generator[Batch]", iter(self._loader(first)))) as batches:
+            for step in range(first + 1, last + 1):
+                waiting = time.perf_counter()
+                batch = next(batches)
+                self._data_wait_seconds += time.perf_counter() - waiting
+                with self._recorder.clock.step():
+                    loss, norm = self._engine.train_step(step, batch.images, batch.labels)
+                    self._tally.add(loss, norm)
+                self._recorder.step = step
+                if self._edge(step):
+                    return False
+        return True
+
+    def _edge(self, step: int) -> bool:
+        """What is due after a step; True when the run leaves here."""
+        intervals = self._plan.intervals
+        if self._is_due(step, intervals.log_steps):
+            self._log(step)
+        if self._is_due(step, intervals.validate_steps):
+            self._validate(step)
+        is_leaving = self._processes.any(self._flag.is_up)
+        if is_leaving or self._is_due(step, intervals.checkpoint_steps):
+            self._save(step, must=is_leaving)
+        if not is_leaving or step == self._plan.schedule.steps:
+            return False
+        reason = self._flag.reason or "another process was asked to leave"
+        self._recorder.event("preempt", {}, reason)
+        self._recorder.state("preempted")
+        logger.info("leaving at step %d: %s", step, reason)
+        return True
+
+    def _loader(self, step: int) -> TrainLoader:
+        plan = self._plan
+        source = open_source(plan.train)
+        subset = select_subset(source.manifest, plan.subset.fraction, plan.subset.seed)
+        assert subset.digest == plan.subset.digest, "the subset rule changed without a new order version"
+        return TrainLoader(
+            source,
+            subset,
+            seed=plan.seed,
+            batch=plan.schedule.batch,
+            image_size=plan.model.image_size,
+            augment=plan.recipe.augment,
+            rank=self._processes.rank,
+            world=self._processes.world,
+            threads=plan.engine.loader_threads,
+            start_position=step * plan.schedule.batch,
+        )
+
+    def _log(self, step: int) -> None:
+        """One row: means since the last one, and what the machine did."""
+        means = self._checked_means(step)
+        if means is None:
+            return
+        clock = self._recorder.clock
+        clock.settle()
+        metrics = {
+            "loss": means.loss,
+            "learning_rate": learning_rate_at(step, self._plan.schedule, self._plan.recipe),
+            "grad_norm": means.grad_norm,
+            "data_wait_seconds": self._data_wait_seconds,
+            "memory_bytes": _peak_memory_bytes(self._processes.device),
+        }
+        seconds = clock.train_seconds - self._row_train_seconds
+        if seconds > 0:
+            rate = (step - self._row_step) * self._plan.schedule.batch / seconds
+            metrics["images_per_second"] = rate
+            peak = peak_flops_per_second(self._recorder.device_name, self._plan.recipe.precision)
+            if peak is not None:
+                metrics["mfu"] = rate * self._plan.model.flops_train_per_image / (peak * self._processes.world)
+        self._tally.reset()
+        self._row_step, self._row_train_seconds, self._data_wait_seconds = step, clock.train_seconds, 0.0
+        self.progress = replace(self.progress, training=metrics)
+        self._recorder.event("step", metrics)
+        logger.info("step %d loss %.4f", step, means.loss)
+
+    def _validate(self, step: int) -> None:
+        """Score the held-out split and keep the weights when they are the best so far (higher precision@1, then lower
+        loss; earlier wins a tie)."""
+        self._checked_means(step)
+        metrics = validate(self._engine.model, self._validation, self._plan, self._processes)
+        best = self.progress.best_metrics
+        if best is None or _rank_of(metrics) > _rank_of(best):
+            self._store.save_best(self._engine, step, {"model": self._plan.model.model_dump_json()})
+            self.progress = replace(self.progress, best_step=step, best_metrics=metrics)
+        self._recorder.event("eval", metrics)
+
+    def _save(self, step: int, *, must: bool) -> None:
+        """Save a checkpoint. One that cannot be written costs a warning and not the run, unless the run leaves here
+        and `must` have it."""
+        self._checked_means(step)
+        clock = self._recorder.clock
+        clock.settle()
+        progress = replace(
+            self.progress,
+            step=step,
+            train_seconds=clock.train_seconds,
+            pause_seconds=clock.pause_seconds,
+            tally=self._tally.collect(self._processes),
+        )
+        try:
+            self._store.save(self._engine, progress)
+        except CheckpointError as error:
+            last = f"the last good checkpoint is of step {self.progress.step}"
+            if must:
+                raise CheckpointError(f"{error}; {last}; make room and start the run again") from error
+            logger.warning("%s; %s; training goes on", error, last)
+            return
+        self.progress = progress
+        self._recorder.event("checkpoint", {})
+
+    def _checked_means(self, step: int) -> Means | None:
+        """Means since the last row; DivergenceError when they are not numbers, so that such weights are never kept."""
+        means = self._tally.means(self._processes)
+        if means is None or (math.isfinite(means.loss) and math.isfinite(means.grad_norm)):
+            return means
+        rate = learning_rate_at(step, self._plan.schedule, self._plan.recipe)
+        raise DivergenceError(
+            f"mean loss {means.loss} and gradient norm {means.grad_norm} in steps {step - means.num_steps + 1} to "
+            f"{step}, where the learning rate is {rate:.3g}; the last good checkpoint is of step {self.progress.step}; "
+            "lower learning_rate, or clip lower"
+        )
+
+    def _is_due(self, step: int, interval: int) -> bool:
+        return step % interval == 0 or step == self._plan.schedule.steps
+
+
+def _rank_of(metrics: dict[str, float]) -> tuple[float, float]:
+    return metrics["upstream/precision_at_1"], -metrics["upstream/loss"]
+
+
+def _peak_memory_bytes(device: torch.device) -> float:
+    """The most that tensors took on a GPU so far; on a CPU the most that the process took."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0

@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from synthetic_study import METRIC, Truth, make_study
+
+from analysis.compare import at_matched_data, difference_from
+from analysis.crossover import crossovers
+from analysis.load import load_records
+from analysis.matched_cost import families_at_matched_cost, models_at_matched_cost
+from analysis.power import main as power_main
+from analysis.power import paired_power, seeds_needed, seeds_table
+from analysis.study_laws import study_laws
+
+
+def curve(floor: float, scale: float, exponent: float) -> Truth:
+    return Truth(floor, scale, exponent, 1000, 60_000_000, 8.0)
+
+
+def test_the_paired_interval_is_students_with_the_spread_pooled_over_sizes(tmp_path: Path) -> None:
+    records = load_records([make_study(tmp_path, models=["mixer-b/32", "vit-b/32"], seeds=range(4))])
+    table = at_matched_data(records, METRIC)
+    wide = records.runs.pivot(index=["num_images", "seed"], columns="model", values=METRIC)
+    gap = wide["mixer-b/32"] - wide["vit-b/32"]
+    centred = gap - gap.groupby("num_images").transform("mean")
+    error = np.sqrt((centred**2).sum() / 12 / 4)
+    for row in table.itertuples():
+        mean = gap[row.at].mean()
+        assert row.difference == pytest.approx(mean, abs=1e-12)
+        assert (row.low, row.high) == pytest.approx(stats.t.interval(0.9, 12, mean, error), abs=1e-12)
+        assert row.p_a_better == pytest.approx(stats.t.sf(0, 12, mean, error), abs=1e-12)
+        assert row.pairs == 4
+
+
+def test_one_seed_gives_a_difference_without_an_interval(tmp_path: Path) -> None:
+    records = load_records([make_study(tmp_path, models=["mixer-b/32", "vit-b/32"], seeds=(0,))])
+    table = at_matched_data(records, METRIC)
+    assert len(table) == 4
+    assert table[["low", "high", "p_a_better"]].isna().all(axis=None)
+
+
+def test_without_common_seeds_the_interval_is_welchs(tmp_path: Path) -> None:
+    one = make_study(tmp_path, name="a", models=["mixer-b/32"], seeds=(0, 1, 2), fractions=(1.0,))
+    two = make_study(tmp_path, name="b", models=["vit-b/32"], seeds=(5, 6, 7, 8), fractions=(1.0,))
+    records = load_records([one, two])
+    (row,) = at_matched_data(records, METRIC).itertuples()
+    a, b = (records.runs.loc[records.runs["model"] == m, METRIC] for m in ("mixer-b/32", "vit-b/32"))
+    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.9)
+    assert (row.low, row.high) == pytest.approx(tuple(interval), rel=1e-9)
+
+
+def test_matched_compute_stays_inside_what_both_models_measured(tmp_path: Path) -> None:
+    studies = [
+        make_study(tmp_path, name=f"steps{steps}", models=["mixer-b/32", "vit-b/32"], seeds=(0, 1), steps=steps)
+        for steps in (200, 400, 800)
+    ]
+    records = load_records(studies)
+    table = models_at_matched_cost(records, METRIC, "flops")
+    ranges = records.runs.groupby("model")["flops"].agg(["min", "max"])
+    assert len(table) == 3
+    assert table["at"].min() >= ranges["min"].max() * (1 - 1e-9)
+    assert table["at"].max() <= ranges["max"].min() * (1 + 1e-9)
+
+
+def test_one_cost_per_model_gives_no_matched_compute_row(tmp_path: Path) -> None:
+    records = load_records([make_study(tmp_path, models=["mixer-b/32", "vit-b/32"])])
+    assert models_at_matched_cost(records, METRIC, "flops").empty
+
+
+def test_families_are_compared_between_their_models_only(tmp_path: Path) -> None:
+    models = ["mixer-b/32", "mixer-l/16", "vit-b/32", "vit-l/32", "bit-r152x2"]
+    records = load_records([make_study(tmp_path, models=models, seeds=(0, 1), noise=0.0)])
+    table = families_at_matched_cost(records, METRIC, "flops")
+    cost = records.runs.groupby("model")["flops"].median()
+    assert set(zip(table["model_a"], table["model_b"], strict=True)) == {("mixer", "vit")}
+    assert table["at"].tolist() == pytest.approx(np.geomspace(cost["vit-b/32"], cost["vit-l/32"], 3).tolist())
+    full = records.runs[records.runs["num_images"] == 10_000].groupby("model")[METRIC].mean()
+    share = np.log(cost["vit-b/32"] / cost["mixer-b/32"]) / np.log(cost["mixer-l/16"] / cost["mixer-b/32"])
+    mixer = full["mixer-b/32"] + share * (full["mixer-l/16"] - full["mixer-b/32"])
+    assert table["mean_a"].iloc[0] == pytest.approx(mixer)
+    assert table["mean_b"].iloc[0] == pytest.approx(full["vit-b/32"])
+
+
+def verdicts(tmp_path: Path, first: Truth, second: Truth, noise: float) -> pd.Series:
+    truths = {"mixer-b/32": first, "vit-b/32": second}
+    records = load_records([make_study(tmp_path, models=list(truths), truths=truths, noise=noise, seeds=range(4))])
+    laws, _ = study_laws(records, METRIC)
+    return crossovers(laws).iloc[0]
+
+
+def test_a_crossover_inside_the_data_is_found_where_it_is(tmp_path: Path) -> None:
+    first, second = curve(0.40, 0.10, 0.7), curve(0.20, 0.40, 0.7)
+    found = verdicts(tmp_path, first, second, 0.003)
+    true_size = 1000 * (0.30 / 0.20) ** (1 / 0.7)
+    assert (found.verdict, found.earlier, found.later) == ("crosses", "mixer-b/32", "vit-b/32")
+    assert found["low"] <= true_size * 1.15
+    assert found["high"] >= true_size / 1.15
+    assert abs(np.log2(found["size"] / true_size)) < 0.3
+
+
+def test_parallel_curves_do_not_cross(tmp_path: Path) -> None:
+    found = verdicts(tmp_path, curve(0.30, 0.10, 0.7), curve(0.40, 0.10, 0.7), 0.003)
+    assert found.verdict == "none in range"
+    assert np.isnan(found["size"])
+
+
+def test_equal_curves_are_not_identified(tmp_path: Path) -> None:
+    found = verdicts(tmp_path, curve(0.30, 0.10, 0.7), curve(0.30, 0.10, 0.7), 0.01)
+    assert found.verdict == "not identified"
+    assert np.isnan(found["size"])
+
+
+def test_power_agrees_with_simulation_and_needs_more_seeds_for_less() -> None:
+    rng = np.random.default_rng(0)
+    samples = 0.9 + rng.standard_normal((20_000, 8))
+    rejected = stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.10
+    assert paired_power(0.9, 8) == pytest.approx(rejected.mean(), abs=0.01)
+    assert paired_power(0.0, 8) == pytest.approx(0.10, abs=1e-6)
+    assert seeds_needed(0.5) > seeds_needed(1.0) > seeds_needed(3.0) >= 2
+
+
+def test_power_uses_the_measured_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = make_study(tmp_path, models=["mixer-b/32", "vit-b/32"], seeds=range(12), noise=0.008)
+    (row,) = seeds_table(load_records([study]), METRIC, [0.01]).itertuples(index=False)
+    assert row.paired_sd == pytest.approx(0.008 * 2**0.5, rel=0.25)
+    assert row[-1] == seeds_needed(0.01 / row.paired_sd)
+    assert power_main([str(study), "--difference", "1"]) == 0
+    assert "seeds for 1" in capsys.readouterr().out
+
+
+def test_difference_without_spread_is_certain() -> None:
+    assert difference_from(0.1, 0.0, 3, 4).p_positive == 1.0

@@ -1,0 +1,57 @@
+"""Processes of a test's own, forked from a warm server as the local backend's are, with the faults a test wants."""
+
+import multiprocessing
+import os
+import socket
+import time
+from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from scaling.train.entry import train_run
+
+Prepare = Callable[[int], None]
+"""Called in each process with its rank before anything else: sets a limit, breaks something."""
+
+
+def start(target: Callable[..., None], *args: Any, world: int) -> list[ForkServerProcess]:
+    """`world` processes that run `target(*args)` as ranks of one torch.distributed job."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["scaling.train.preload"])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    processes = [context.Process(target=_run, args=(target, args, rank, world, port)) for rank in range(world)]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def start_run(run_dir: Path, world: int, prepare: Prepare | None = None) -> list[ForkServerProcess]:
+    """The processes of one run; each ends with `train_run`'s exit code."""
+    return start(_train, run_dir, prepare, world=world)
+
+
+def codes(processes: list[ForkServerProcess], seconds: float = 120) -> list[int | None]:
+    """Exit codes, by rank; a process that does not end in time is killed."""
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+    ended = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+        process.join()
+    return ended
+
+
+def _run(target: Callable[..., None], args: tuple[Any, ...], rank: int, world: int, port: int) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": str(world)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    target(*args)
+
+
+def _train(run_dir: Path, prepare: Prepare | None) -> None:
+    if prepare is not None:
+        prepare(int(os.environ["RANK"]))
+    raise SystemExit(train_run(str(run_dir)))
