@@ -1,5 +1,6 @@
 """Real runs: DeepSpeed, real tars, real processes, real signals. Every run here trains a few seconds at most."""
 
+import contextlib
 import json
 import os
 import random
@@ -101,26 +102,25 @@ def test_a_finished_run_is_not_trained_again(backend: LocalBackend, plan_tiny) -
 
 
 def test_killed_at_random_moments_it_ends_bit_for_bit_as_if_never_killed(backend: LocalBackend, plan_tiny) -> None:
-    """`kill -9` at six random moments: while starting, stepping, saving or scoring, wherever it hits."""
-    (unbroken,) = plan_tiny(name="unbroken")
-    (killed,) = plan_tiny(name="killed")
-    started = time.monotonic()
-    train(backend, unbroken)
-    length = time.monotonic() - started
+    """`kill -9` at up to six random moments: starting, stepping, saving or scoring, wherever it hits."""
+    (unbroken,) = plan_tiny("protocol.steps=60", name="unbroken")
+    (killed,) = plan_tiny("protocol.steps=60", name="killed")
+    result = train(backend, unbroken)
+    length = result.train_seconds + result.pause_seconds
     moments = random.Random(0)
     kills = 0
-    for _ in range(6):
+    for attempt in range(1, 7):
         backend.start(killed.run_dir)
-        time.sleep(moments.uniform(0.2, 0.9) * length)
-        pid = RunState.load(killed.run_dir).pid
-        running = RunState.load(killed.run_dir).status == "running"
-        if running and pid:
-            os.kill(pid, signal.SIGKILL)
-            kills += 1
+        while RunState.load(killed.run_dir).attempt < attempt:
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, 0.4) * length)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(RunState.load(killed.run_dir).pid, signal.SIGKILL)
         code = wait(backend, killed)
         assert code in (-signal.SIGKILL, DONE)
         if code == DONE:
             break
+        kills += 1
     assert kills >= 1
     train(backend, killed)
     assert_same_run(unbroken, killed)
