@@ -16,6 +16,12 @@ from scaling.records.state import RunLock
 from scaling.records.study import RunRecord, load_study
 from scaling.tables import plain_table
 
+EPILOG = """\
+examples:
+  python -m scaling.status runs/quickstart
+  python -m scaling.status runs/quickstart --watch
+"""
+
 WATCH_SECONDS = 2.0
 
 SILENT_SECONDS = 60.0
@@ -27,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m scaling.status",
         description="Where every run of a study stands.",
-        epilog="example:\n  python -m scaling.status runs/quickstart\n  python -m scaling.status runs/quickstart --watch",
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("study_dir", type=Path, metavar="STUDY_DIR", help="the folder RUNS/<study>")

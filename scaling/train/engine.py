@@ -20,6 +20,7 @@ from scaling.models.vision_model import VisionModel
 from scaling.records.run_plan import RecipePlan, RunPlan
 from scaling.train.batching import Batching
 from scaling.train.losses import upstream_loss
+from scaling.train.process_group import apply_timeout
 from scaling.train.schedule import learning_rate_at
 
 NOT_KERNELS = ("pos_embed", "cls_token")
@@ -104,6 +105,7 @@ def build_engine(model: VisionModel, plan: RunPlan, batching: Batching, device: 
         "steps_per_print": 2**62,
     }
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config, dist_init_required=False)
+    apply_timeout(engine.seq_data_parallel_group)
     return Engine(engine, model, plan, batching, device, rank)
 
 

@@ -94,6 +94,14 @@ def join_processes() -> Iterator[Processes]:
             deepspeed.comm.destroy_process_group()
 
 
+def apply_timeout(group: Any) -> None:
+    """Give a group that DeepSpeed made our timeout: it clones the default group with PyTorch's, half an hour."""
+    c10d = torch.distributed.distributed_c10d
+    # The public name is newer than the oldest PyTorch that we work with.
+    set_timeout = getattr(c10d, "set_timeout", None) or c10d._set_pg_timeout
+    set_timeout(COLLECTIVE_TIMEOUT, group)
+
+
 def is_lost_partner(error: BaseException) -> bool:
     """Whether an error says that another process died or stayed silent, rather than that this one did wrong.
 
