@@ -11,7 +11,7 @@ from scaling.models.mixer_conv import to_conv, to_linear
 from scaling.models.vision_model import VisionModel
 
 NAME = "mixer-laptop-32px"
-SIDE, NUM_TOKENS, WIDTH, HIDDEN = 4, 16, 64, 32
+SIDE, NUM_TOKENS, WIDTH, HIDDEN = 4, 16, 96, 48
 IMAGES = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
@@ -118,8 +118,8 @@ def test_ablated_kernels_start_as_the_shared_one_does() -> None:
 
 
 def test_blocks_of_channels_must_be_equal() -> None:
-    with pytest.raises(UserError, match=r"token_mlps = 3 .* must divide the 64 channels"):
-        build(token_mlps=3)
+    with pytest.raises(UserError, match=r"token_mlps = 5 .* must divide the 96 channels"):
+        build(token_mlps=5)
 
 
 @pytest.mark.parametrize("name", [NAME, "mixer-conv-laptop-32px"])

@@ -59,7 +59,7 @@ def patch_tokens(images: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np
 
 def mixer_forward(checkpoint: Checkpoint, images: np.ndarray) -> np.ndarray:
     x = patch_tokens(images, checkpoint["stem/kernel"], checkpoint["stem/bias"])
-    for index in range(4):
+    for index in range(2):
         block = f"MixerBlock_{index}"
         tokens = layer_norm(x, checkpoint, f"{block}/LayerNorm_0").swapaxes(1, 2)
         x = x + mlp_block(tokens, checkpoint, f"{block}/token_mixing").swapaxes(1, 2)
@@ -85,7 +85,7 @@ def vit_forward(checkpoint: Checkpoint, images: np.ndarray) -> np.ndarray:
     x = patch_tokens(images, checkpoint["embedding/kernel"], checkpoint["embedding/bias"])
     x = np.concatenate([np.tile(checkpoint["cls"], (len(x), 1, 1)), x], axis=1)
     x = x + checkpoint["Transformer/posembed_input/pos_embedding"]
-    for index in range(4):
+    for index in range(2):
         block = f"Transformer/encoderblock_{index}"
         normed = layer_norm(x, checkpoint, f"{block}/LayerNorm_0")
         x = x + attention(normed, checkpoint, f"{block}/MultiHeadDotProductAttention_1")
@@ -184,20 +184,20 @@ def test_round_trip(checkpoint_path: Path, name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "published_name", "shape"),
     [
-        ("mixer-laptop-32px", "MixerBlock_3/token_mixing/Dense_0/kernel", (16, 32)),
-        ("mixer-laptop-32px", "stem/kernel", (8, 8, 3, 64)),
+        ("mixer-laptop-32px", "MixerBlock_1/token_mixing/Dense_0/kernel", (16, 48)),
+        ("mixer-laptop-32px", "stem/kernel", (8, 8, 3, 96)),
         (
             "vit-laptop-32px",
             "Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel",
-            (64, 2, 32),
+            (96, 3, 32),
         ),
         (
             "vit-laptop-32px",
-            "Transformer/encoderblock_3/MultiHeadDotProductAttention_1/out/kernel",
-            (2, 32, 64),
+            "Transformer/encoderblock_1/MultiHeadDotProductAttention_1/out/kernel",
+            (3, 32, 96),
         ),
-        ("vit-laptop-32px", "Transformer/posembed_input/pos_embedding", (1, 17, 64)),
-        ("vit-laptop-32px", "pre_logits/kernel", (64, 64)),
+        ("vit-laptop-32px", "Transformer/posembed_input/pos_embedding", (1, 17, 96)),
+        ("vit-laptop-32px", "pre_logits/kernel", (96, 96)),
         ("bit-laptop-32px", "resnet/block2/unit01/a/proj/standardized_conv2d/kernel", (1, 1, 64, 128)),
         ("bit-laptop-32px", "resnet/head/conv2d/kernel", (1, 1, 256, 5)),
     ],

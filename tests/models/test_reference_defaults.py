@@ -42,7 +42,7 @@ def test_gelu(name: str, options: dict[str, object]) -> None:
     expected = exact if options else tanh
     activations = [module for key, module in build(name, options=options).named_modules() if key.endswith(".act")]
     activations = [module for module in activations if not isinstance(module, nn.Tanh)]
-    assert len(activations) == (4 if name.startswith("vit") else 8)
+    assert len(activations) == (2 if name.startswith("vit") else 4)
     for activation in activations:
         assert torch.allclose(activation(x), expected, rtol=0, atol=1e-12)
 
@@ -107,9 +107,9 @@ def drop_rates(model: VisionModel) -> list[float]:
 @pytest.mark.parametrize(
     ("name", "drop_path", "expected"),
     [
-        ("mixer-laptop-32px", 0.3, [0.0, 0.1, 0.2, 0.3]),
-        ("mixer-conv-laptop-32px", 0.3, [0.0, 0.1, 0.2, 0.3]),
-        ("vit-laptop-32px", 0.3, [0.0, 0.0, 0.1, 0.1, 0.2, 0.2, 0.3, 0.3]),
+        ("mixer-laptop-64px", 0.3, [0.0, 0.1, 0.2, 0.3]),
+        ("mixer-conv-laptop-64px", 0.3, [0.0, 0.1, 0.2, 0.3]),
+        ("vit-laptop-64px", 0.3, [0.0, 0.0, 0.15, 0.15, 0.3, 0.3]),
         ("bit-laptop-32px", 0.4, [0.0, 0.1, 0.2, 0.3, 0.4]),
     ],
 )
@@ -118,7 +118,7 @@ def test_stochastic_depth_rises_linearly(name: str, drop_path: float, expected: 
 
 
 def test_stochastic_depth_as_timm_sets_it() -> None:
-    model = build("mixer-laptop-32px", drop_path=0.3, options={"drop_path_rule": "constant"})
+    model = build("mixer-laptop-64px", drop_path=0.3, options={"drop_path_rule": "constant"})
     assert drop_rates(model) == [0.3] * 4
 
 
@@ -149,7 +149,7 @@ def test_vit_has_a_tanh_layer_upstream() -> None:
 def test_vit_without_it() -> None:
     model = build("vit-laptop-32px", options={"pre_logits": "none"})
     assert torch.equal(model.features(IMAGES), model.body(IMAGES))
-    assert model.num_params == model.num_body_params + 10 * 64 + 10
+    assert model.num_params == model.num_body_params + 10 * 96 + 10
 
 
 @pytest.mark.parametrize(

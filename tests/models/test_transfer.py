@@ -11,7 +11,7 @@ from scaling.models.mixer_conv import to_conv, to_linear
 from scaling.models.transfer import block_order, change_resolution, replace_head
 from scaling.models.vision_model import VisionModel
 
-SIDE, WIDTH, HIDDEN = 4, 64, 32
+SIDE, WIDTH, HIDDEN = 4, 96, 48
 
 
 def build(name: str, image_size: int = 32, **options: object) -> VisionModel:

@@ -183,7 +183,7 @@ def test_json_names_method_versions_and_sources(capsys: pytest.CaptureFixture[st
     mixer, resnet = json.loads(capsys.readouterr().out)
     assert (mixer["family"], mixer["num_classes"], mixer["image_size"]) == ("mixer", 10, 32)
     assert mixer["shape"] == asdict(find_model("mixer-laptop-32px")[1].shape)
-    assert mixer["num_params"] == mixer["num_params_body"] + 10 * 64 + 10
+    assert mixer["num_params"] == mixer["num_params_body"] + 10 * 96 + 10
     assert mixer["torch_version"] == torch.__version__
     assert "flop_counter" in mixer["method"] and "not a published model" in mixer["source"]
     # torchvision's table gives 11,689,512 for ResNet-18, of which 513,000 are its classifier.
