@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from analysis.load import Records
+from analysis.metrics import direction
 
 LEVEL = 0.90
 COLUMNS = [
@@ -50,16 +51,22 @@ def at_matched_data(records: Records, metric: str) -> pd.DataFrame:
         a, b = runs[runs["model"] == first], runs[runs["model"] == second]
         for size, difference in differences_by_size(a, b, metric).items():
             mean_a, mean_b = (rows_[rows_["num_images"] == size][metric].mean() for rows_ in (a, b))
-            rows.append(row_of("images", size, first, second, float(mean_a), float(mean_b), difference))
+            rows.append(row_of("images", size, (first, second), (float(mean_a), float(mean_b)), difference, metric))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def row_of(
-    matched: str, at: float, first: str, second: str, mean_a: float, mean_b: float, difference: Difference
+    matched: str,
+    at: float,
+    models: tuple[str, str],
+    means: tuple[float, float],
+    difference: Difference,
+    metric: str,
 ) -> dict[str, object]:
-    values = (matched, at, first, second, mean_a, mean_b, difference.mean, difference.low, difference.high,
-              difference.p_positive, difference.num_pairs)  # fmt: skip
-    return dict(zip(COLUMNS, values, strict=True))
+    """One row of COLUMNS; of a loss, the lower is the better."""
+    p_better = difference.p_positive if direction(metric) > 0 else 1 - difference.p_positive
+    interval = (difference.mean, difference.low, difference.high)
+    return dict(zip(COLUMNS, (matched, at, *models, *means, *interval, p_better, difference.num_pairs), strict=True))
 
 
 def differences_by_size(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> dict[float, Difference]:

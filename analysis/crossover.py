@@ -1,8 +1,8 @@
 """Where one model overtakes another: an interval, "none in range", or "not identified".
 
-Inside the measured sizes the difference of the means (drawn with the paired run spread) is followed from size to size, and
-the crossing is interpolated in log size. Beyond them the laws go on, at most two doublings: crossings further out
-are not predictable, and nothing is said about them.
+Inside the measured sizes the difference of the means (drawn with the paired run spread) is followed from size to
+size, and the crossing is interpolated in log size. Beyond them the laws go on, at most two doublings: crossings
+further out are not predictable, and nothing is said about them.
 """
 
 import itertools

@@ -1,8 +1,8 @@
 """A table of finished runs, logged anywhere, as records.
 
 The columns are those of `runs.csv` in a report. `model` and `num_images` are needed; `seed` (0), `run_id` (made from
-the row), `study` and `fraction` (share of the largest size) are filled in; costs, device and settings are used where they
-are given. Every column with a slash in its name, and the one named by --metric, is a metric.
+the row), `study` and `fraction` (share of the largest size) are filled in; costs, device and settings are used where
+they are given. Every column with a slash in its name, and the one named by --metric, is a metric.
 """
 
 from collections.abc import Sequence

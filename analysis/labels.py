@@ -22,7 +22,7 @@ _PLACES = ((1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0))
 """Directions from the point, in order of preference: corners first, which bars and fronts seldom cross."""
 _DISTANCES = (5.0, 8.0, 13.0, 20.0)
 """From the point to the label, in points."""
-_PRICE_OF_DISTANCE = 0.35
+_PRICE_OF_DISTANCE = 0.15
 """Area, in text heights per pixel of distance, that a label may cover to stay near its point."""
 _LEADER_FROM = 9.0
 """Labels further away than this, in points, get a thin line to their point."""
@@ -63,9 +63,10 @@ def point_labels(ax: Axes, labels: Sequence[EndLabel], font_size: float = 8.5) -
 
 def _leader(ax: Axes, label: EndLabel, offset: Array) -> None:
     """A thin line from the point to the nearest edge of its label."""
+    line = {"arrowstyle": "-", "color": label.colour, "linewidth": 0.6, "alpha": 0.6, "shrinkA": 0, "shrinkB": 4}
     ax.annotate(
         "", xy=(label.x, label.y), xytext=tuple(offset), textcoords="offset points", annotation_clip=False,
-        arrowprops={"arrowstyle": "-", "color": label.colour, "linewidth": 0.6, "alpha": 0.6, "shrinkA": 0, "shrinkB": 4}
+        arrowprops=line
     )  # fmt: skip
 
 

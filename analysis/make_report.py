@@ -162,8 +162,9 @@ def _comparison_section(records: Records, metric: str, matched: pd.DataFrame, he
     text = ""
     if "flops" in records.runs and "flops" not in set(matched["matched"]):
         text = (
-            "Matched compute: under this protocol each model was trained at one cost only and no two families have a common "
-            "range of FLOPs to interpolate in; nothing is extrapolated. A matched_compute study answers that question."
+            "Matched compute: under this protocol each model was trained at one cost only and no two families have a "
+            "common range of FLOPs to interpolate in; nothing is extrapolated. A matched_compute study answers that "
+            "question."
         )
     return Section(f"{heading}Models compared", text, tuple(drawings), tuple(tables))
 

@@ -31,7 +31,7 @@ def models_at_matched_cost(records: Records, metric: str, cost: str) -> pd.DataF
     for model in sorted(runs["model"].unique(), key=lambda name: records.models[name]):
         own = runs[runs["model"] == model]
         curves[model] = {int(str(seed)): _curve(rows, metric, cost) for seed, rows in own.groupby("seed")}
-    return _compare(curves, cost)
+    return _compare(curves, cost, metric)
 
 
 def families_at_matched_cost(records: Records, metric: str, cost: str) -> pd.DataFrame:
@@ -49,7 +49,7 @@ def families_at_matched_cost(records: Records, metric: str, cost: str) -> pd.Dat
     curves = {}
     for family, rows in largest.groupby("family", sort=True):
         curves[str(family)] = {int(str(seed)): _curve(own, metric, cost) for seed, own in rows.groupby("seed")}
-    return _compare(curves, cost)
+    return _compare(curves, cost, metric)
 
 
 def _measured(records: Records, metric: str, cost: str) -> pd.DataFrame:
@@ -63,7 +63,7 @@ def _curve(rows: pd.DataFrame, metric: str, cost: str) -> Curve:
     return ordered[cost].to_numpy(float), ordered[metric].to_numpy(float)
 
 
-def _compare(curves: Mapping[str, Mapping[int, Curve]], cost: str) -> pd.DataFrame:
+def _compare(curves: Mapping[str, Mapping[int, Curve]], cost: str, metric: str) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     for first, second in itertools.combinations(curves, 2):
         a, b = curves[first], curves[second]
@@ -81,7 +81,8 @@ def _compare(curves: Mapping[str, Mapping[int, Curve]], cost: str) -> pd.DataFra
             error = float(gap.std(ddof=1)) / math.sqrt(len(gap)) if freedom else math.nan
             mean_a, mean_b = values.mean(axis=0)
             difference = difference_from(float(gap.mean()), error, freedom, len(gap))
-            rows.append(row_of(cost, float(at), first, second, float(mean_a), float(mean_b), difference))
+            means = (float(mean_a), float(mean_b))
+            rows.append(row_of(cost, float(at), (first, second), means, difference, metric))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -4,6 +4,7 @@ The headline is linear 5-shot top-1 when the study measured it (the proxy for tr
 upstream precision at 1. Accuracies are stored as fractions and printed in percent; everything else keeps its unit.
 """
 
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -49,6 +50,11 @@ def is_accuracy(metric: str) -> bool:
     return leaf.endswith(_ACCURACY_ENDINGS)
 
 
+def direction(metric: str) -> float:
+    """1 where higher is better, -1 for losses and errors."""
+    return -1.0 if metric.rsplit("/", 1)[-1].lower().endswith(("loss", "error")) else 1.0
+
+
 def display_scale(metric: str) -> float:
     """Factor from the stored value to the printed one: 100 for accuracies."""
     return 100.0 if is_accuracy(metric) else 1.0
@@ -57,5 +63,5 @@ def display_scale(metric: str) -> float:
 def metric_title(metric: str) -> str:
     """Axis text with unit, such as `unseen: 5-shot top-1, %`."""
     name, _, leaf = metric.rpartition("/")
-    leaf = leaf.replace("5shot_top1", "linear 5-shot top-1").replace("_at_", "@").replace("_", " ")
+    leaf = re.sub(r"^(\d+)shot_top1", r"linear \1-shot top-1", leaf).replace("_at_", "@").replace("_", " ")
     return f"{name}: {leaf}{', %' if is_accuracy(metric) else ''}" if name else leaf

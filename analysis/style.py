@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
+from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
@@ -25,6 +26,8 @@ FAMILY_COLOURS = {"mixer": "#d55e00", "vit": "#0072b2", "bit": "#009e73"}
 _FURTHER_COLOURS = ("#cc79a7", "#56b4e9", "#e69f00", "#8c6d31", "#7f7f7f")
 
 _PATCH_MARKERS = {32: "o", 16: "^", 14: "D", 8: "v", 4: "s", 2: "P"}
+_NO_PATCH_MARKERS = {"mixer": "o", "vit": "^"}
+"""Where a name tells no patch; squares for convolutional networks and other families."""
 _NO_PATCH_MARKER = "s"
 _OTHER_PATCH_MARKER = "h"
 _MARKER_AREA = {"o": 1.0, "^": 1.08, "D": 0.82, "v": 1.08, "s": 0.88, "P": 1.1, "h": 1.05}
@@ -42,6 +45,26 @@ class Look:
     line_width: float
     """Points."""
 
+    def dots(self, size: float = 1.0) -> dict[str, Any]:
+        """Arguments of `Axes.plot` for markers alone, `size` times as large as usual."""
+        return {
+            "color": self.colour,
+            "marker": self.marker,
+            "markersize": size * self.marker_size,
+            "markeredgecolor": PAPER,
+            "markeredgewidth": 0.7,
+            "linestyle": "none",
+            "zorder": 3,
+        }
+
+    def line(self) -> dict[str, Any]:
+        """Arguments of `Axes.plot` for markers joined by a line."""
+        return self.dots() | {"linestyle": "-", "linewidth": self.line_width}
+
+    def bar(self) -> dict[str, Any]:
+        """Arguments for the bar from the smallest to the largest run."""
+        return {"color": self.colour, "linewidth": 1.0, "alpha": 0.7}
+
 
 def looks(models: Iterable[ModelName]) -> dict[str, Look]:
     """The look of each model by name.
@@ -55,7 +78,10 @@ def looks(models: Iterable[ModelName]) -> dict[str, Look]:
 
 
 def _look(model: ModelName, colour: str) -> Look:
-    marker = _NO_PATCH_MARKER if model.patch is None else _PATCH_MARKERS.get(model.patch, _OTHER_PATCH_MARKER)
+    if model.patch is None:
+        marker = _NO_PATCH_MARKERS.get(model.family, _NO_PATCH_MARKER)
+    else:
+        marker = _PATCH_MARKERS.get(model.patch, _OTHER_PATCH_MARKER)
     return Look(
         colour=colour,
         marker=marker,

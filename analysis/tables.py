@@ -10,8 +10,8 @@ from analysis.metrics import display_scale
 from analysis.numbers import count_text, percent_text, spread_text
 
 _LATEX = (
-    ("\\", r"\textbackslash "), ("%", r"\%"), ("&", r"\&"), ("_", r"\_"), ("#", r"\#"), ("±", r"$\pm$"), ("×", r"$\times$"),
-    ("∞", r"$\infty$"), ("·", r"$\cdot$"), ("≥", r"$\geq$"), ("<", r"$<$"), (">", r"$>$"),
+    ("\\", r"\textbackslash "), ("%", r"\%"), ("&", r"\&"), ("_", r"\_"), ("#", r"\#"), ("±", r"$\pm$"),
+    ("×", r"$\times$"), ("·", r"$\cdot$"), ("^", r"\^{}"), ("<", r"$<$"), (">", r"$>$"),
 )  # fmt: skip
 
 

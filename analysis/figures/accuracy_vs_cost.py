@@ -11,9 +11,10 @@ import pandas as pd
 
 from analysis.axes import EndLabel, headline, log_axis, value_axis
 from analysis.drawing import Drawing
+from analysis.figures.accuracy_vs_throughput import front_of
 from analysis.labels import point_labels
 from analysis.load import Records
-from analysis.metrics import display_scale, metric_title
+from analysis.metrics import direction, display_scale, metric_title
 from analysis.numbers import count_text, number_text, spread_text
 from analysis.style import MUTED, looks, new_figure
 
@@ -54,10 +55,9 @@ def cost_cells(records: Records, runs: pd.DataFrame, metric: str, cost: str) -> 
     return table.loc[order].reset_index(drop=True)
 
 
-def cheapest_front(table: pd.DataFrame) -> pd.DataFrame:
+def cheapest_front(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Rows that no other row beats or equals on both cost and mean, by rising cost."""
-    ordered = table.sort_values(["cost_mean", "mean"], ascending=[True, False], kind="stable")
-    return ordered[ordered["mean"] > ordered["mean"].cummax().shift(fill_value=float("-inf"))]
+    return front_of(table.assign(merit=direction(metric) * table["mean"]), "cost_mean", ascending=True)
 
 
 def _known(runs: pd.DataFrame, cost: str) -> bool:
@@ -68,14 +68,14 @@ def _draw(records: Records, table: pd.DataFrame, metric: str, cost: str, where: 
     figure = new_figure()
     ax = figure.add_subplot()
     scale = display_scale(metric)
-    front = cheapest_front(table)
+    front = cheapest_front(table, metric)
     drawing = Drawing(
         name=f"accuracy_vs_{cost}{records.suffix}{slug}",
         title="Accuracy and compute" if cost == "flops" else "Accuracy and training time",
         caption=(
-            f"{metric_title(metric)} against {_COST_TITLES[cost]}{where}, log scale. Markers: mean over the runs of one "
-            "model and subset size; a line joins a model's sizes, the larger markers are its largest. Bars: smallest to "
-            "largest run. The dotted staircase is the Pareto front: no point is both cheaper and better."
+            f"{metric_title(metric)} against {_COST_TITLES[cost]}{where}, log scale. Markers: mean over the runs of "
+            "one model and subset size; a line joins a model's sizes, the larger markers are its largest. Bars: "
+            "smallest to largest run. The dotted staircase is the Pareto front: no point is both cheaper and better."
         ),
         figure=figure,
         points=table,
@@ -90,13 +90,9 @@ def _draw(records: Records, table: pd.DataFrame, metric: str, cost: str, where: 
         look = look_of[str(model)]
         title = records.models[str(model)].title
         ax.plot(rows["cost_mean"], scale * rows["mean"], color=look.colour, linewidth=0.7 * look.line_width, alpha=0.5)
-        ax.vlines(
-            rows["cost_mean"], scale * rows["min"], scale * rows["max"], color=look.colour, linewidth=1.0, alpha=0.7
-        )
+        ax.vlines(rows["cost_mean"], scale * rows["min"], scale * rows["max"], **look.bar())
         for part, size in ((rows.iloc[:-1], 0.75), (rows.iloc[-1:], 1.25)):
-            (dots,) = ax.plot(part["cost_mean"], scale * part["mean"], linestyle="none", marker=look.marker, zorder=3,
-                              color=look.colour, markersize=size * look.marker_size, markeredgecolor="white",
-                              markeredgewidth=0.7)  # fmt: skip
+            (dots,) = ax.plot(part["cost_mean"], scale * part["mean"], **look.dots(size))
             drawing.explain(dots, [_tip(title, row, scale, cost) for row in part.itertuples()])
         last = rows.iloc[-1]
         labels.append(EndLabel(title, float(last["cost_mean"]), scale * float(last["mean"]), look.colour))

@@ -16,54 +16,56 @@ from analysis.style import looks, new_figure
 
 def accuracy_vs_size(records: Records, table: pd.DataFrame, metric: str) -> Drawing:
     """Draw the cells of `analysis.summary.cells` and the runs behind them."""
+    return against_size(
+        records,
+        table,
+        metric,
+        name="accuracy_vs_size",
+        title="Accuracy and pre-training size",
+        y_label=metric_title(metric),
+        facts=_facts(table),
+        caption=_caption(records, table, metric),
+    )
+
+
+def against_size(
+    records: Records, table: pd.DataFrame, metric: str, *, name: str, title: str, y_label: str, facts: str, caption: str
+) -> Drawing:
+    """Cells of any metric against the number of distinct pre-training images."""
     figure = new_figure()
     ax = figure.add_subplot()
+    drawing = Drawing(f"{name}{records.suffix}", title, caption, figure, table)
     scale = display_scale(metric)
-    drawing = Drawing(
-        name=f"accuracy_vs_size{records.suffix}",
-        title="Accuracy and pre-training size",
-        caption=_caption(records, table, metric),
-        figure=figure,
-        points=table,
-    )
     look_of = looks(records.models.values())
     ends = []
     for model, rows in table.groupby("model", sort=False):
-        look = look_of[str(model)]
-        mean = scale * rows["mean"]
+        look, images, mean = look_of[str(model)], rows["num_images"], scale * rows["mean"]
         if (rows["num_runs"] > 1).any():
             ax.fill_between(
-                rows["num_images"],
-                scale * rows["min"],
-                scale * rows["max"],
-                color=look.colour,
-                alpha=0.13,
-                linewidth=0,
+                images, scale * rows["min"], scale * rows["max"], color=look.colour, alpha=0.13, linewidth=0
             )
             runs = records.runs[(records.runs["model"] == model) & records.runs[metric].notna()]
-            ax.plot(runs["num_images"], scale * runs[metric], linestyle="none", marker=look.marker, color=look.colour,
-                    markersize=0.45 * look.marker_size, alpha=0.5, markeredgewidth=0)  # fmt: skip
-        (line,) = ax.plot(
-            rows["num_images"], mean, color=look.colour, marker=look.marker, markersize=look.marker_size,
-            linewidth=look.line_width, markeredgecolor="white", markeredgewidth=0.7, zorder=3
-        )  # fmt: skip
-        title = records.models[str(model)].title
-        drawing.explain(line, [_tip(title, row, metric) for row in rows.itertuples()])
-        ends.append(EndLabel(title, rows["num_images"].iloc[-1], mean.iloc[-1], look.colour))
+            faint = look.dots(0.45) | {"alpha": 0.5, "markeredgewidth": 0, "zorder": 2}
+            ax.plot(runs["num_images"], scale * runs[metric], **faint)
+        (line,) = ax.plot(images, mean, **look.line())
+        model_title = records.models[str(model)].title
+        drawing.explain(line, [_tip(model_title, row, metric) for row in rows.itertuples()])
+        ends.append(EndLabel(model_title, float(images.iloc[-1]), float(mean.iloc[-1]), look.colour))
     shares = table.groupby("num_images")["fraction"].agg(lambda s: s.iloc[0] if s.nunique() == 1 else None)
     subset_size_axis(ax, shares.to_dict())
     ax.set_xlabel("distinct pre-training images (share of the full set)")
-    value_axis(ax, metric_title(metric))
-    headline(ax, drawing.title, _note(table))
+    value_axis(ax, y_label)
+    headline(ax, title, facts)
     end_labels(ax, ends)
     return drawing
 
 
 def _tip(title: str, row: object, metric: str) -> str:
     scale = display_scale(metric)
+    digits = 1 if scale != 1 else 3
     return (
         f"{title}\n{count_text(row.num_images)} images ({percent_text(row.fraction)})\n"  # type: ignore[attr-defined]
-        f"{spread_text(scale * row.mean, scale * row.sd)}, n = {row.num_runs}\n{row.run_ids}"  # type: ignore[attr-defined]
+        f"{spread_text(scale * row.mean, scale * row.sd, digits)}, n = {row.num_runs}\n{row.run_ids}"  # type: ignore[attr-defined]
     )
 
 
@@ -72,7 +74,7 @@ def _run_counts(table: pd.DataFrame) -> str:
     return f"n = {low}" if low == high else f"n = {low} to {high}"
 
 
-def _note(table: pd.DataFrame) -> str:
+def _facts(table: pd.DataFrame) -> str:
     counts = _run_counts(table)
     if table["num_runs"].max() == 1:
         return f"{counts} run a point: the spread between runs is not known"
@@ -92,5 +94,6 @@ def _caption(records: Records, table: pd.DataFrame, metric: str) -> str:
     for model, rows in table.groupby("model", sort=False):
         lacking = sorted(sizes - set(rows["num_images"]))
         if lacking:
-            text += f" {records.models[str(model)].title} has no finished run at {', '.join(count_text(size) for size in lacking)}."
+            sizes_text = ", ".join(count_text(size) for size in lacking)
+            text += f" {records.models[str(model)].title} has no finished run at {sizes_text}."
     return text

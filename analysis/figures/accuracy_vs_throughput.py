@@ -13,7 +13,7 @@ from analysis.axes import EndLabel, headline, log_axis, value_axis
 from analysis.drawing import Drawing
 from analysis.labels import point_labels
 from analysis.load import Records
-from analysis.metrics import THROUGHPUT_METRIC, display_scale, metric_title
+from analysis.metrics import THROUGHPUT_METRIC, direction, display_scale, metric_title
 from analysis.numbers import count_text, number_text, spread_text
 from analysis.style import MUTED, looks, new_figure
 
@@ -56,10 +56,15 @@ def accuracy_vs_throughput(records: Records, table: pd.DataFrame, metric: str) -
     return drawings
 
 
-def pareto_front(points: pd.DataFrame) -> pd.DataFrame:
+def pareto_front(points: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Rows that no other row beats or equals on both throughput and mean, by falling throughput."""
-    ordered = points.sort_values(["throughput_median", "mean"], ascending=[False, False], kind="stable")
-    return ordered[ordered["mean"] > ordered["mean"].cummax().shift(fill_value=float("-inf"))]
+    return front_of(points.assign(merit=direction(metric) * points["mean"]), "throughput_median", ascending=False)
+
+
+def front_of(points: pd.DataFrame, cost: str, *, ascending: bool) -> pd.DataFrame:
+    """Rows whose `merit` is above that of every row before them in the order of `cost`."""
+    ordered = points.sort_values([cost, "merit"], ascending=[ascending, False], kind="stable")
+    return ordered[ordered["merit"] > ordered["merit"].cummax().shift(fill_value=float("-inf"))]
 
 
 def _draw(records: Records, rows: pd.DataFrame, metric: str, where: str, suffix: str) -> Drawing:
@@ -75,7 +80,7 @@ def _draw(records: Records, rows: pd.DataFrame, metric: str, where: str, suffix:
         figure=figure,
         points=rows,
     )
-    front = pareto_front(rows)
+    front = pareto_front(rows, metric)
     if len(front) > 1:
         ax.step(front["throughput_median"], scale * front["mean"], where="post", color=MUTED, linewidth=1.0,
                 linestyle=":", zorder=1)  # fmt: skip
@@ -84,10 +89,9 @@ def _draw(records: Records, rows: pd.DataFrame, metric: str, where: str, suffix:
     for row in rows.itertuples():
         look = look_of[str(row.model)]
         x, y = row.throughput_median, scale * row.mean
-        ax.plot([row.throughput_min, row.throughput_max], [y, y], color=look.colour, linewidth=1.0, alpha=0.7)
-        ax.plot([x, x], [scale * row.min, scale * row.max], color=look.colour, linewidth=1.0, alpha=0.7)
-        (dot,) = ax.plot([x], [y], linestyle="none", color=look.colour, marker=look.marker, zorder=3,
-                         markersize=1.35 * look.marker_size, markeredgecolor="white", markeredgewidth=0.8)  # fmt: skip
+        ax.plot([row.throughput_min, row.throughput_max], [y, y], **look.bar())
+        ax.plot([x, x], [scale * row.min, scale * row.max], **look.bar())
+        (dot,) = ax.plot([x], [y], **look.dots(1.35))
         title = records.models[str(row.model)].title
         drawing.explain(dot, [
             f"{title}\n{number_text(x)} images/s (median of {row.throughput_runs} runs)\n"

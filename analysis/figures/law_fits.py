@@ -41,9 +41,9 @@ def law_fits(records: Records, laws: Mapping[str, Law], metric: str) -> Drawing:
         name=f"law_fits{records.suffix}",
         title="Fitted laws",
         caption=(
-            f"{error_title} against distinct pre-training images, log-log, with the law of each model. Filled markers: runs "
-            "used by the fit; hollow: runs outside its window. Solid: fitted range; dashed: extrapolation, at most two "
-            "doublings. Dark band: 90 % interval of the mean curve; light band: 90 % interval of one new run."
+            f"{error_title} against distinct pre-training images, log-log, with the law of each model. Filled markers: "
+            "runs used by the fit; hollow: runs outside its window. Solid: fitted range; dashed: extrapolation, at "
+            "most two doublings. Dark band: 90 % interval of the mean curve; light band: 90 % interval of one new run."
         ),
         figure=figure,
         points=pd.concat(tables, ignore_index=True),
@@ -52,8 +52,8 @@ def law_fits(records: Records, laws: Mapping[str, Law], metric: str) -> Drawing:
 
 def _draw_law(ax: Axes, law: Law, table: pd.DataFrame, colour: str, marker: str, scale: float) -> None:
     for kind, alpha in (("run", 0.10), ("mean", 0.22)):
-        ax.fill_between(table["x"], scale * table[f"{kind}_low"], scale * table[f"{kind}_high"], color=colour, alpha=alpha,
-                        linewidth=0)  # fmt: skip
+        low, high = scale * table[f"{kind}_low"], scale * table[f"{kind}_high"]
+        ax.fill_between(table["x"], low, high, color=colour, alpha=alpha, linewidth=0)
     inside = (table["x"] >= law.window[0] * 0.999) & (table["x"] <= law.window[1] * 1.001)
     beyond = table["x"] >= table["x"][inside].max()
     ax.plot(table["x"][inside], scale * table["error"][inside], color=colour, linewidth=1.4)

@@ -48,8 +48,8 @@ def learning_curves(records: Records, rows: pd.DataFrame, metric: str = UPSTREAM
         name=f"learning_curves{records.suffix}",
         title="Upstream validation during training",
         caption=(
-            f"{metric_title(metric)} during training, one line per run, coloured by the number of distinct pre-training "
-            "images (dark: few, light: many)."
+            f"{metric_title(metric)} during training, one line per run, coloured by the number of distinct "
+            "pre-training images (dark: few, light: many)."
         ),
         figure=figure,
         points=logged,

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.drawing import Drawing
 from analysis.load import Records
-from analysis.metrics import display_scale, metric_title
+from analysis.metrics import direction, display_scale, metric_title
 from analysis.naming import FAMILY_TITLES, parse_model_name
 from analysis.numbers import number_text
 from analysis.style import INK, MUTED, looks, new_figure
@@ -24,15 +24,15 @@ def differences_figure(records: Records, table: pd.DataFrame, metric: str, match
     last = table.groupby(["model_a", "model_b"], sort=False).tail(1)
     if len(last) < MIN_PAIRS:
         return None
-    flipped = last["difference"] < 0
+    flipped = direction(metric) * last["difference"] < 0
     rows = pd.DataFrame(
         {
             "better": last["model_a"].where(~flipped, last["model_b"]),
             "worse": last["model_b"].where(~flipped, last["model_a"]),
             "at": last["at"],
             "difference": last["difference"].abs(),
-            "low": last["low"].where(~flipped, -last["high"]),
-            "high": last["high"].where(~flipped, -last["low"]),
+            "low": last["low"].where(last["difference"] >= 0, -last["high"]),
+            "high": last["high"].where(last["difference"] >= 0, -last["low"]),
             "p_better": last["p_a_better"].where(~flipped, 1 - last["p_a_better"]),
             "pairs": last["pairs"],
         }
@@ -59,8 +59,7 @@ def differences_figure(records: Records, table: pd.DataFrame, metric: str, match
     for place, row in zip(places, rows.itertuples(), strict=True):
         look = look_of[str(row.better)]
         ax.plot([scale * row.low, scale * row.high], [place, place], color=look.colour, linewidth=1.6, alpha=0.6)
-        (dot,) = ax.plot([scale * row.difference], [place], marker=look.marker, color=look.colour, markersize=6,
-                         linestyle="none", markeredgecolor="white", markeredgewidth=0.6)  # fmt: skip
+        (dot,) = ax.plot([scale * row.difference], [place], **look.dots())
         chance = "" if row.p_better != row.p_better else f"P {row.p_better:.2f}" if row.p_better < 0.995 else "P > 0.99"
         drawing.explain(dot, [
             f"{row.better} - {row.worse} at {number_text(row.at)}\n{scale * row.difference:.2f} "

@@ -15,8 +15,8 @@ from analysis.load import Records
 from analysis.metrics import display_scale, metric_title
 from analysis.naming import parse_model_name
 from analysis.numbers import number_text, percent_text
-from analysis.published.tables import FIGURE_2_SOURCE, FIGURE_3_SOURCE, figure_3_points
-from analysis.style import MUTED, looks, new_figure
+from analysis.published.tables import FIGURE_2_SOURCE, FIGURE_3_SOURCE, PUBLISHED_METRIC, figure_3_points
+from analysis.style import MUTED, PAPER, looks, new_figure
 
 _AXES = {
     "core_days": ("published_accuracy_vs_cost", "pre-training cost, TPUv3 core-days"),
@@ -45,15 +45,16 @@ def _figure_3(points: pd.DataFrame, column: str) -> Drawing:
     look_of = looks(models.values())
     log_axis(ax, points[column].tolist())
     renamed = points.assign(mean=points["imagenet_top1"], cost_mean=points[column], throughput_median=points[column])
-    front = cheapest_front(renamed) if column == "core_days" else pareto_front(renamed)
+    front = (
+        cheapest_front(renamed, PUBLISHED_METRIC) if column == "core_days" else pareto_front(renamed, PUBLISHED_METRIC)
+    )
     ax.step(front[column], 100 * front["mean"], where="post", color=MUTED, linewidth=1.0, linestyle=":", zorder=1)
     labels = []
     for row in points.itertuples():
         model, value = models[row.model], getattr(row, column)
         look = look_of[row.model]
         epochs = f" ({row.epochs} ep)" if row.epochs == "14" and model.scale < 4 else ""
-        (dot,) = ax.plot([value], [100 * row.imagenet_top1], linestyle="none", marker=look.marker, color=look.colour,
-                         markersize=look.marker_size, markeredgecolor="white", markeredgewidth=0.7, zorder=3)  # fmt: skip
+        (dot,) = ax.plot([value], [100 * row.imagenet_top1], **look.dots())
         drawing.explain(dot, [
             f"{model.title}, {row.epochs or '?'} epochs\n{number_text(value)} {label.split(', ')[1]}\n"
             f"{100 * row.imagenet_top1:.2f} %\n{row.verified}"
@@ -81,12 +82,17 @@ def beside_published(records: Records, table: pd.DataFrame, published: pd.DataFr
         own = source == "this study"
         for model, rows in cells.groupby("model", sort=False):
             look = look_of[str(model)]
-            ax.plot(rows["fraction"], 100 * rows["mean"] if not own else scale * rows["mean"], color=look.colour,
-                    marker=look.marker, markersize=look.marker_size, linewidth=look.line_width if own else 0.8,
-                    alpha=1.0 if own else 0.55, markeredgecolor="white" if own else look.colour,
-                    markerfacecolor=look.colour if own else "white", markeredgewidth=0.7, zorder=3 if own else 2)  # fmt: skip
+            hollow = {
+                "markerfacecolor": PAPER,
+                "markeredgecolor": look.colour,
+                "linewidth": 0.8,
+                "alpha": 0.55,
+                "zorder": 2,
+            }
+            values = (scale if own else 100.0) * rows["mean"]
+            ax.plot(rows["fraction"], values, **(look.line() if own else look.line() | hollow))
             text = models[str(model)].title + ("" if own else " (paper)")
-            ends.append(EndLabel(text, rows["fraction"].iloc[-1], 100 * rows["mean"].iloc[-1], look.colour))
+            ends.append(EndLabel(text, float(rows["fraction"].iloc[-1]), float(values.iloc[-1]), look.colour))
     everything = pd.concat(points, ignore_index=True)
     subset_size_axis(ax, dict.fromkeys(sorted(everything["fraction"].unique())))
     ax.xaxis.set_major_formatter(lambda x, _: percent_text(x))

@@ -56,6 +56,8 @@ class Law:
         tails = [(1 - level) / 2, (1 + level) / 2]
         mean_low, mean_high = np.exp(_quantiles(self.draws.log_mean_curve(x), tails))
         run_low, run_high = np.exp(_quantiles(self.draws.log_new_run(x), tails))
+        # Finitely many draws must not make a run look more certain than the mean.
+        run_low, run_high = np.minimum(run_low, mean_low), np.maximum(run_high, mean_high)
         ceiling = self.fit.ceiling
         return pd.DataFrame(
             {

@@ -34,6 +34,13 @@ def test_the_paired_interval_is_students_with_the_spread_pooled_over_sizes(tmp_p
         assert row.pairs == 4
 
 
+def test_of_a_loss_the_lower_is_the_better(tmp_path: Path) -> None:
+    records = load_records([make_study(tmp_path, models=["mixer-b/32", "vit-b/32"], seeds=range(4))])
+    loss, accuracy = (at_matched_data(records, metric) for metric in ("upstream/loss", METRIC))
+    assert loss["difference"].tolist() == pytest.approx((-accuracy["difference"]).tolist())
+    assert loss["p_a_better"].tolist() == pytest.approx(accuracy["p_a_better"].tolist())
+
+
 def test_one_seed_gives_a_difference_without_an_interval(tmp_path: Path) -> None:
     records = load_records([make_study(tmp_path, models=["mixer-b/32", "vit-b/32"], seeds=(0,))])
     table = at_matched_data(records, METRIC)

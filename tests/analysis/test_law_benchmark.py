@@ -16,11 +16,12 @@ ARGUMENTS = ["--x", "Seen Examples", "--y", "Loss", "--by", "Task", "Model", "--
 
 @pytest.fixture(scope="module")
 def scores(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """Log error of each estimator on six Caltech101 and three ImageNet curves, rows shuffled; seconds per curve."""
+    """Log error of each estimator on the 18 Caltech101 and three ImageNet curves, rows shuffled; seconds a curve."""
     folder = tmp_path_factory.mktemp("fits")
     table = pd.read_csv(TABLE)
     some = table["Model"].isin(["BiT/50/1", "MiX/B/16", "ViT/B/16"])
-    table = table[(table["Task"] == "cal_10") | ((table["Task"] == "inet_25") & some)].sample(frac=1.0, random_state=0)
+    caltech = table["Task"].str.startswith("cal")
+    table = table[caltech | ((table["Task"] == "inet_25") & some)].sample(frac=1.0, random_state=0)
     table.to_csv(folder / "table.csv", index=False)
     started = time.process_time()
     assert main([str(folder / "table.csv"), *ARGUMENTS, "--json", str(folder / "fits.json")]) == 0
@@ -60,7 +61,7 @@ def test_m1_of_the_command_line_is_that_regression(scores: pd.DataFrame) -> None
 def test_the_default_is_good_where_there_are_many_points_and_better_than_rich_forms_where_few(
     scores: pd.DataFrame,
 ) -> None:
-    many, few = scores[scores["task"] == "inet_25"], scores[scores["task"] == "cal_10"]
+    many, few = scores[scores["task"] == "inet_25"], scores[scores["task"] != "inet_25"]
     assert many["default"].mean() <= 0.010
     assert few["default"].mean() < min(few["M4"].mean(), few["BNSL"].mean())
 

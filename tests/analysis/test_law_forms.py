@@ -20,10 +20,13 @@ def test_curves_fall_and_stay_finite_wherever_the_parameters_are(form: Form) -> 
 def test_m4_solves_its_own_equation() -> None:
     theta = np.array([[np.log(0.4), -0.5, np.log(0.7), -2.0]])
     u = np.log(np.array([0.01, 0.3, 1.0, 5.0]))
+    floor, start = np.exp(-0.5), np.exp(-0.5) + 1.0
+
+    def off(f: float, right: float) -> float:
+        return float((f - floor) - right * (start - f) ** 0.7)
+
     for log_f, at in zip(M4.log_shape(theta, u)[0], u, strict=True):
-        floor, start = np.exp(-0.5), np.exp(-0.5) + 1.0
-        right = np.exp(-2.0 - 0.4 * at)
-        solved = brentq(lambda f, r=right: (f - floor) - r * (start - f) ** 0.7, floor, start, xtol=1e-14)
+        solved = brentq(off, floor, start, args=(np.exp(-2.0 - 0.4 * at),), xtol=1e-14)
         assert np.exp(log_f) == pytest.approx(solved, rel=1e-6)
 
 
