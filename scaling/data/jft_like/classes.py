@@ -99,7 +99,9 @@ def _choose_combinations(num_leaves: int, num_unseen: int, seed: int) -> tuple[F
     grid = np.stack(np.unravel_index(np.arange(np.prod(used)), used), axis=1).astype(np.int64)
     grid = grid[_random_order(seed, "combinations", len(grid))]
     textures_per_shape = min(num_textures, -(-num_leaves // (num_shapes * LEAVES_PER_HYPERNYM)))
-    texture_rank = np.argsort(Draws.of(seed, "coats", np.arange(num_shapes)).uniform("coat", count=num_textures), axis=1)
+    texture_rank = np.argsort(
+        Draws.of(seed, "coats", np.arange(num_shapes)).uniform("coat", count=num_textures), axis=1
+    )
     is_upstream = texture_rank[grid[:, 0], grid[:, 1]] < textures_per_shape
     chosen = _balanced_choice(grid, is_upstream, num_leaves)
     is_free = np.ones(len(grid), np.bool_)

@@ -60,7 +60,8 @@ class JftLikeConfig:
         self._check(
             "num_leaf_classes",
             num_classes <= NUM_COMBINATIONS // 2,
-            f"and num_unseen_classes may use half of the {NUM_COMBINATIONS} combinations of visual factors; ask for fewer",
+            f"and num_unseen_classes may use half of the {NUM_COMBINATIONS} combinations of visual factors; ask for "
+            "fewer",
         )
         self._check("labels_per_image", 1.0 <= self.labels_per_image <= 2.0, "must lie between 1 and 2")
         self._check("zipf_exponent", 0.0 <= self.zipf_exponent <= 3.0, "must lie between 0 and 3")
