@@ -1,11 +1,13 @@
 """`python -m analysis.fit TABLE.csv`: scaling laws for any table of sizes and errors.
 
 Fits every form and the default estimator to each curve, prints their log errors on held-out rows where a column
-marks them, and writes parameters, window, back-tests and predictions as JSON.
+marks them, and writes parameters, window, back-tests and predictions as JSON. Rows that cannot be used and curves
+that allow no law are named on stderr; the exit code is 1 when some curves were refused.
 """
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +16,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.laws.fitting import Prior, fit_form
-from analysis.laws.forms import FORMS, Array
-from analysis.laws.law import LEVEL, Law, ceiling_of, check_curve, describe, fit_law
+from analysis.curves import Curve, read_curves
+from analysis.laws.fitting import Fit, Prior, fit_form
+from analysis.laws.forms import FORMS
+from analysis.laws.law import LEVEL, Law, ceiling_of, describe, fit_law
 from analysis.tables import plain_text
-from scaling.errors import UserError, did_you_mean, run_command
+from scaling.errors import UserError, run_command
 
 _DESCRIPTION = (
     "Fit scaling laws (error against examples) to every curve of a CSV table: forms M1-M4, shifted power law, BNSL, "
@@ -39,69 +42,61 @@ def _run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.fit", description=_DESCRIPTION, epilog=_EXAMPLE)
     parser.add_argument("table", metavar="TABLE.csv", type=Path, help="one row per run; any order")
     parser.add_argument("--x", metavar="COL", required=True, help="examples (positive)")
-    parser.add_argument("--y", metavar="COL", required=True, help="error or loss (positive, lower is better)")
+    parser.add_argument(
+        "--y",
+        metavar="COL",
+        required=True,
+        help="error or loss, lower is better: up to 1 an error rate, kept in [0, 1]; above, a loss",
+    )
     parser.add_argument("--by", metavar="COL", nargs="+", default=[], help="columns that tell curves apart")
     parser.add_argument("--fit-column", metavar="COL", help="1 for rows to fit, 0 for rows to predict and score")
     parser.add_argument("--at", metavar="X", nargs="+", type=float, default=[], help="sizes to predict")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything there")
     options = parser.parse_args(argv)
     by = [name for given in options.by for name in given.split(",")]
-    table = _read(options.table, [options.x, options.y, *by, *([options.fit_column] if options.fit_column else [])])
-    curves = []
-    for names, rows in table.groupby(by, sort=True) if by else [((), table)]:
-        label = dict(zip(by, names, strict=True))
-        curves.append(_fit_curve(label, rows, options.x, options.y, options.fit_column, options.at))
-    print(plain_text(_screen_table(curves, bool(options.fit_column))))
+    curves = read_curves(options.table, options.x, options.y, by, options.fit_column)
+    fits, refused = [], []
+    for curve in curves:
+        try:
+            fits.append(_fit_curve(curve, options.at))
+        except UserError as error:
+            refused.append(f"{curve.name}: {error}")
+    if not fits:
+        raise UserError(f"{options.table}: {refused[0]}" + _first_left_out(curves))
+    print(plain_text(_screen_table(fits)))
+    for line in [*(f"{curve.name}: left out, {line}" for curve in curves for line in curve.left_out), *refused]:
+        print(line, file=sys.stderr)
     if options.json:
-        options.json.write_text(json.dumps({"level": LEVEL, "curves": curves}, indent=1, allow_nan=False) + "\n")
-    return 0
+        told = {"level": LEVEL, "curves": fits, "refused": refused}
+        options.json.write_text(json.dumps(told, indent=1, allow_nan=False) + "\n")
+    return 1 if refused else 0
 
 
-def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as CSV ({error}); give a table with a header line") from error
-    for name in columns:
-        if name not in table:
-            raise UserError(f"{path}: no column {name!r}; {did_you_mean(name, table.columns)}")
-    for name in columns[:2]:
-        if not pd.api.types.is_numeric_dtype(table[name]):
-            raise UserError(f"{path}: column {name!r} holds text; choose a column of numbers")
-    return table
+def _first_left_out(curves: Sequence[Curve]) -> str:
+    lines = [line for curve in curves for line in curve.left_out]
+    return f" ({len(lines)} rows left out; {lines[0]})" if lines else ""
 
 
-def _fit_curve(
-    label: dict[str, object], rows: pd.DataFrame, x: str, y: str, fit_column: str | None, at: list[float]
-) -> dict[str, Any]:
-    ordered = rows.sort_values([x, y], kind="stable")
-    chosen = ordered[fit_column].astype(bool) if fit_column else pd.Series(True, index=ordered.index)
-    name = ", ".join(f"{key} {value}" for key, value in label.items()) or "table"
-    fit_x, fit_y = ordered.loc[chosen, x].to_numpy(float), ordered.loc[chosen, y].to_numpy(float)
-    test_x, test_y = ordered.loc[~chosen, x].to_numpy(float), ordered.loc[~chosen, y].to_numpy(float)
-    try:
-        check_curve(fit_x, fit_y)
-        law = fit_law(fit_x, fit_y)
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from error
-    curve: dict[str, Any] = {"curve": {key: str(value) for key, value in label.items()}, "forms": {}}
+def _fit_curve(curve: Curve, at: Sequence[float]) -> dict[str, Any]:
+    law = fit_law(curve.x, curve.y)
+    found: dict[str, Any] = {"curve": curve.label, "left_out": list(curve.left_out), "forms": {}}
     for form in FORMS:
-        fit = fit_form(form, fit_x, fit_y, prior=Prior(), ceiling=ceiling_of(fit_y))
-        curve["forms"][form.name] = {
+        fit = fit_form(form, curve.x, curve.y, prior=Prior(), ceiling=ceiling_of(curve.y))
+        found["forms"][form.name] = {
             "formula": form.formula,
             "num_params": form.num_params,
             "parameters": describe(fit),
-            **_scores(test_y, fit.predict(test_x)[0] if len(test_x) else test_y),
+            **_scores(curve, fit),
         }
-    curve[DEFAULT] = _law_entry(law) | _scores(test_y, law.fit.predict(test_x)[0] if len(test_x) else test_y)
-    targets = np.unique([*test_x, *at] or [2 * fit_x.max()])
-    curve["predictions"] = law.predict(targets).to_dict("records")
-    if len(test_x):
-        bands = law.predict(test_x)
-        curve[DEFAULT]["share_of_rows_inside_run_interval"] = float(
-            np.mean((test_y >= bands["run_low"]) & (test_y <= bands["run_high"]))
+    found[DEFAULT] = _law_entry(law) | _scores(curve, law.fit)
+    targets = np.unique([*curve.held_x, *at] or [2 * curve.x.max()])
+    found["predictions"] = law.predict(targets).to_dict("records")
+    if len(curve.held_x):
+        bands = law.predict(curve.held_x)
+        found[DEFAULT]["share_of_rows_inside_run_interval"] = float(
+            np.mean((curve.held_y >= bands["run_low"]) & (curve.held_y <= bands["run_high"]))
         )
-    return curve
+    return found
 
 
 def _law_entry(law: Law) -> dict[str, Any]:
@@ -122,41 +117,55 @@ def _law_entry(law: Law) -> dict[str, Any]:
     }
 
 
-def _scores(truth: Array, predicted: Array) -> dict[str, float]:
+def _scores(curve: Curve, fit: Fit) -> dict[str, float]:
     """Root mean square log error on held-out rows (Eq. 6 of arXiv 2209.06640); nothing without such rows."""
-    if not len(truth):
+    if not len(curve.held_x):
         return {}
-    return {"rmse_log": float(np.sqrt(np.mean((np.log(predicted) - np.log(truth)) ** 2)))}
+    gap = fit.log_predict(curve.held_x)[0] - np.log(curve.held_y)
+    return {"rmse_log": float(np.sqrt(np.mean(gap**2)))}
 
 
-def _screen_table(curves: list[dict[str, Any]], scored: bool) -> pd.DataFrame:
+def _screen_table(curves: list[dict[str, Any]]) -> pd.DataFrame:
+    """Scores on held-out rows where there are any, predictions otherwise."""
+    if any("rmse_log" in curve[DEFAULT] for curve in curves):
+        return _score_table(curves)
     rows = []
     for curve in curves:
-        label = " ".join(curve["curve"].values()) or "table"
-        law = curve[DEFAULT]
-        if scored:
-            errors = {name: entry["rmse_log"] for name, entry in curve["forms"].items()}
-            rows.append({"curve": label} | errors | {DEFAULT: law["rmse_log"], "estimator": law["estimator"]})
-        else:
-            last = curve["predictions"][-1]
+        for row in curve["predictions"]:
             rows.append(
                 {
-                    "curve": label,
-                    "estimator": law["estimator"],
-                    "at x": f"{last['x']:.4g}",
-                    "error": f"{last['error']:.4f}",
-                    "90 % mean curve": f"{last['mean_low']:.4f} .. {last['mean_high']:.4f}",
-                    "90 % new run": f"{last['run_low']:.4f} .. {last['run_high']:.4f}",
-                    "doublings beyond": f"{last['doublings_beyond']:.2f}",
+                    "curve": _name(curve),
+                    "estimator": curve[DEFAULT]["estimator"],
+                    "at x": f"{row['x']:.4g}",
+                    "error": f"{row['error']:.4g}",
+                    "90 % mean curve": f"{row['mean_low']:.4g} .. {row['mean_high']:.4g}",
+                    "90 % new run": f"{row['run_low']:.4g} .. {row['run_high']:.4g}",
+                    "doublings beyond": f"{row['doublings_beyond']:.2f}",
                 }
             )
+    return pd.DataFrame(rows)
+
+
+def _score_table(curves: list[dict[str, Any]]) -> pd.DataFrame:
+    rows = []
+    for curve in curves:
+        law = curve[DEFAULT]
+        errors = {name: entry.get("rmse_log", math.nan) for name, entry in curve["forms"].items()}
+        last = curve["predictions"][-1]["doublings_beyond"]
+        rows.append(
+            {"curve": _name(curve)} | errors
+            | {DEFAULT: law.get("rmse_log", math.nan), "estimator": law["estimator"], "doublings beyond": f"{last:.2f}"}
+        )  # fmt: skip
     table = pd.DataFrame(rows)
-    if scored:
-        names = [*(form.name for form in FORMS), DEFAULT]
-        mean = {"curve": "mean RMSE of log error", **table[names].mean(), "estimator": ""}
-        table = pd.concat([table, pd.DataFrame([mean])], ignore_index=True)
-        table[names] = table[names].map("{:.4f}".format)
+    names = [*(form.name for form in FORMS), DEFAULT]
+    mean = {"curve": "mean RMSE of log error", **table[names].mean(), "estimator": "", "doublings beyond": ""}
+    table = pd.concat([table, pd.DataFrame([mean])], ignore_index=True)
+    table[names] = table[names].map(lambda error: "-" if math.isnan(error) else f"{error:.4f}")
     return table
+
+
+def _name(curve: dict[str, Any]) -> str:
+    return " ".join(curve["curve"].values()) or "table"
 
 
 if __name__ == "__main__":

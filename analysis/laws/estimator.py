@@ -18,6 +18,8 @@ MIN_WINDOW_SIZES = 4
 POINTS_PER_PARAMETER = 8
 CLEARLY_SMALLER = 0.7
 """A rival's back-test error must be below this share of the base's."""
+QUICK_ITERATIONS = 30
+_USUAL_PRIOR = Prior()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,10 @@ class Estimator:
         start = min(sizes[-min(MIN_WINDOW_SIZES, len(sizes))], sizes[-1] / self.window)
         return np.asarray(x >= start * (1 - 1e-9))
 
-    def fit(self, x: Array, y: Array, ceiling: float) -> Fit:
+    def fit(self, x: Array, y: Array, ceiling: float, prior: Prior = _USUAL_PRIOR) -> Fit:
+        """A quick fit, for comparing windows and forms; a law's own curve is polished further."""
         used = self.used(x)
-        return fit_form(self.form, x[used], y[used], prior=Prior(), ceiling=ceiling)
+        return fit_form(self.form, x[used], y[used], prior=prior, ceiling=ceiling, max_iterations=QUICK_ITERATIONS)
 
 
 BASE = Estimator(M2, 8)

@@ -14,6 +14,7 @@ from analysis.laws.forms import Array, Form
 from analysis.laws.least_squares import minimise
 
 NUM_POLISHED = 6
+MAX_ITERATIONS = 100
 _RELATIVE_GAIN = 1e-7
 _RELATIVE_GAIN_OF_DRAWS = 1e-4
 """Given starts mean that the answer is near and many are asked for."""
@@ -80,6 +81,7 @@ def fit_form(
     prior: Prior | None = None,
     ceiling: float = 1.0,
     starts: Array | None = None,
+    max_iterations: int = MAX_ITERATIONS,
 ) -> Fit:
     """Fit `form` to x[N] > 0 and y > 0, where y is [N], or [B, N] for B problems that share x.
 
@@ -102,7 +104,9 @@ def fit_form(
     num_problems = len(log_y)
     theta0, owner = _best_starts(residuals, grid, num_problems)
     gain = _RELATIVE_GAIN if starts is None else _RELATIVE_GAIN_OF_DRAWS
-    theta, cost = minimise(lambda at, rows: residuals(at, owner[rows]), theta0, form.lower, form.upper, gain)
+    theta, cost = minimise(
+        lambda at, rows: residuals(at, owner[rows]), theta0, form.lower, form.upper, gain, max_iterations
+    )
     best = np.array([np.flatnonzero(owner == row)[np.argmin(cost[owner == row])] for row in range(num_problems)])
     theta = theta[best]
     log_scale = np.sum(share * (log_y - form.log_shape(theta, u)), axis=1)

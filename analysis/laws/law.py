@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.laws.estimator import Choice, Estimator, choose
-from analysis.laws.fitting import Fit
+from analysis.laws.fitting import Fit, Prior
 from analysis.laws.forms import Array
 from analysis.laws.uncertainty import Draws, draw_curves
 from scaling.errors import UserError
@@ -27,7 +27,6 @@ class Law:
     """Everything said about one curve. Errors are in the unit of the table, sizes in examples."""
 
     choice: Choice
-    fit: Fit
     draws: Draws
     num_points: int
     num_sizes: int
@@ -36,6 +35,11 @@ class Law:
     num_points_used: int
     x: Array
     y: Array
+
+    @property
+    def fit(self) -> Fit:
+        """The curve itself, the prior weighed against the measured run spread: what the intervals lie around."""
+        return self.draws.centre
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -56,13 +60,15 @@ class Law:
         tails = [(1 - level) / 2, (1 + level) / 2]
         mean_low, mean_high = np.exp(_quantiles(self.draws.log_mean_curve(x), tails))
         run_low, run_high = np.exp(_quantiles(self.draws.log_new_run(x), tails))
-        # Finitely many draws must not make a run look more certain than the mean.
+        error = self.fit.predict(x)[0]
+        # Finitely many draws must neither pass by the curve itself nor make a run look more certain than the mean.
+        mean_low, mean_high = np.minimum(mean_low, error), np.maximum(mean_high, error)
         run_low, run_high = np.minimum(run_low, mean_low), np.maximum(run_high, mean_high)
         ceiling = self.fit.ceiling
         return pd.DataFrame(
             {
                 "x": x,
-                "error": self.fit.predict(x)[0],
+                "error": error,
                 "mean_low": np.minimum(mean_low, ceiling),
                 "mean_high": np.minimum(mean_high, ceiling),
                 "run_low": np.minimum(run_low, ceiling),
@@ -76,7 +82,8 @@ class Law:
         found = {}
         for window in _SENSITIVITY_WINDOWS:
             estimator = Estimator(self.choice.estimator.form, window)
-            found[estimator.name] = float(estimator.fit(self.x, self.y, self.fit.ceiling).predict(np.array([x]))[0, 0])
+            fit = estimator.fit(self.x, self.y, self.fit.ceiling, Prior(self.draws.prior_log_error))
+            found[estimator.name] = float(fit.predict(np.array([x]))[0, 0])
         return found
 
 
@@ -94,7 +101,6 @@ def fit_law(x: Array, y: Array, *, noise: Array | None = None, seed: int = 0) ->
     used = choice.estimator.used(x)
     return Law(
         choice=choice,
-        fit=choice.estimator.fit(x, y, limit),
         draws=draw_curves(choice.estimator, x, y, ceiling=limit, seed=seed, noise=noise),
         num_points=len(x),
         num_sizes=len(np.unique(x)),

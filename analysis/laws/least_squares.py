@@ -11,16 +11,20 @@ import numpy as np
 from analysis.laws.forms import Array
 
 _STEP = 1e-6
-_MAX_ITERATIONS = 50
 
 
 def minimise(
-    residuals: Callable[[Array, Array], Array], theta: Array, lower: Array, upper: Array, relative_gain: float
+    residuals: Callable[[Array, Array], Array],
+    theta: Array,
+    lower: Array,
+    upper: Array,
+    relative_gain: float,
+    max_iterations: int,
 ) -> tuple[Array, Array]:
     """Minimise the sum of squares of each problem of a batch.
 
     `residuals(theta[b, P], rows[b]) -> [b, N]` evaluates problems `rows` of the batch. A problem
-    ends when a step gains less than `relative_gain` of its sum of squares. Returns theta [B, P] and the sums [B].
+    ends when a step gains less than `relative_gain` of its sum of squares, or after `max_iterations`. Returns theta [B, P] and the sums [B].
     """
     theta = np.clip(theta, lower, upper)
     num_problems, num_params = theta.shape
@@ -28,7 +32,7 @@ def minimise(
     active = np.arange(num_problems)
     current = residuals(theta, active)
     cost = np.einsum("bn,bn->b", current, current)
-    for _ in range(_MAX_ITERATIONS):
+    for _ in range(max_iterations):
         if not len(active):
             break
         at, base = theta[active], current[active]

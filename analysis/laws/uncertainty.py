@@ -30,6 +30,8 @@ class Draws:
 
     centre: Fit
     """The fit to the data as they are."""
+    prior_log_error: float
+    """Run spread against which the prior of `centre` was weighed."""
     curves: Fit
     """[B] refitted curves."""
     run_log_sd: Array
@@ -64,22 +66,22 @@ def draw_curves(
     rng = np.random.default_rng(seed)
     own_noise = rng.standard_normal((num_draws, len(x)))
     run_noise = own_noise if noise is None else noise
-    centre, curves, run_log_sd = _draw(estimator, x, y, ceiling, rng, run_noise)
+    centre, prior, curves, run_log_sd = _draw(estimator, x, y, ceiling, rng, run_noise)
     normal = rng.standard_normal(num_draws)
     structural = structural_log_sd(x, y, ceiling, rng)
-    return Draws(centre, curves, run_log_sd, run_noise, normal, structural, float(np.max(x)))
+    return Draws(centre, prior.log_error, curves, run_log_sd, run_noise, normal, structural, float(np.max(x)))
 
 
 def _draw(
     estimator: Estimator, x: Array, y: Array, ceiling: float, rng: np.random.Generator, noise: Array
-) -> tuple[Fit, Fit, Array]:
-    """The fit, one refit for each row of `noise` [B, N], and the run spread drawn for each."""
+) -> tuple[Fit, Prior, Fit, Array]:
+    """The fit and its prior, one refit for each row of `noise` [B, N], and the run spread drawn for each."""
     num_draws = len(noise)
     used = estimator.used(x)
     x_used, y_used = x[used], y[used]
     prior = Prior()
     for _ in range(2):
-        centre = fit_form(estimator.form, x_used, y_used, prior=prior, ceiling=ceiling)
+        centre, weighed = fit_form(estimator.form, x_used, y_used, prior=prior, ceiling=ceiling), prior
         log_sd, freedom = run_spread(centre, x_used, y_used, x, y, prior)
         prior = Prior(max(log_sd, 1e-4))
     drawn_sd = log_sd * np.sqrt(freedom / rng.chisquare(freedom, num_draws))
@@ -88,7 +90,7 @@ def _draw(
         estimator.form, x_used, shaken, prior=Prior(prior.log_error, rng.standard_normal((num_draws, 2))),
         ceiling=ceiling, starts=centre.theta
     )  # fmt: skip
-    return centre, curves, drawn_sd
+    return centre, weighed, curves, drawn_sd
 
 
 def run_spread(fit: Fit, x: Array, y: Array, all_x: Array, all_y: Array, prior: Prior) -> tuple[float, float]:
@@ -152,7 +154,7 @@ def structural_log_sd(x: Array, y: Array, ceiling: float, rng: np.random.Generat
     errors, variances = [], []
     for fold in folds(x):
         noise = rng.standard_normal((NUM_FOLD_DRAWS, int(fold.train.sum())))
-        centre, curves, drawn_sd = _draw(BASE, x[fold.train], y[fold.train], ceiling, rng, noise)
+        centre, _, curves, drawn_sd = _draw(BASE, x[fold.train], y[fold.train], ceiling, rng, noise)
         miss = np.mean(np.log(y[fold.test]) - centre.log_predict(x[fold.test])[0])
         spread = np.var(curves.log_predict(x[fold.test]).mean(axis=1)) + np.median(drawn_sd) ** 2 / fold.test.sum()
         errors.append(miss / fold.doublings)

@@ -99,4 +99,5 @@ def test_an_accuracy_of_zero_error_is_refused_with_the_curve_named(
     path = tmp_path / "table.csv"
     path.write_text("n,error,model\n10,0.5,a\n20,0,a\n")
     assert main([str(path), "--x", "n", "--y", "error", "--by", "model"]) == 2
-    assert "model a: error 0" in capsys.readouterr().err
+    assert "model a: a law needs at least 2 different sizes, this curve has 1" in (message := capsys.readouterr().err)
+    assert "line 3: error is 0.0" in message

@@ -1,0 +1,86 @@
+"""A CSV table to curves: the rows of each curve to fit, the rows held out, and what cannot be used.
+
+A row without a positive, finite size and error has no place on a log-log curve: it is left out and said so, never in
+silence. A fit column holds 1 and 0 and nothing else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.laws.forms import Array
+from scaling.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One curve, each part sorted by size."""
+
+    label: dict[str, str]
+    """Value of each column that tells curves apart."""
+    x: Array
+    """[N] sizes to fit."""
+    y: Array
+    """[N] errors to fit."""
+    held_x: Array
+    """[M] sizes to predict and score."""
+    held_y: Array
+    left_out: tuple[str, ...]
+    """One sentence per row that cannot be used."""
+
+    @property
+    def name(self) -> str:
+        return ", ".join(f"{key} {value}" for key, value in self.label.items()) or "table"
+
+
+def read_curves(path: Path, x: str, y: str, by: Sequence[str] = (), fit_column: str | None = None) -> list[Curve]:
+    """The curves of the table, sorted by label; UserError names the column and line that cannot be used."""
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as CSV ({error}); give a table with a header line") from error
+    for name in [x, y, *by, *([fit_column] if fit_column else [])]:
+        if name not in table:
+            raise UserError(f"{path}: no column {name!r}; {did_you_mean(name, table.columns)}")
+    if table.empty:
+        raise UserError(f"{path}: the table has no rows; give one row per run")
+    for name in (x, y):
+        if pd.to_numeric(table[name], errors="coerce").isna().all():
+            raise UserError(f"{path}: column {name!r} holds text or nothing; choose a column of numbers")
+    held = ~_chosen(path, table, fit_column) if fit_column else pd.Series(False, index=table.index)
+    groups = table.groupby(list(by), sort=True, dropna=False) if by else [((), table)]
+    return [_curve(dict(zip(by, map(str, label), strict=True)), rows, x, y, held) for label, rows in groups]
+
+
+def _curve(label: dict[str, str], rows: pd.DataFrame, x: str, y: str, held: "pd.Series[bool]") -> Curve:
+    numbers = rows[[x, y]].apply(pd.to_numeric, errors="coerce")
+    usable = (np.isfinite(numbers) & (numbers > 0)).all(axis=1)
+    left_out = []
+    for index in rows.index[~usable]:
+        column = x if not (np.isfinite(numbers.loc[index, x]) and numbers.loc[index, x] > 0) else y
+        left_out.append(f"line {index + 2}: {column} is {rows.loc[index, column]}, not a positive number")
+    ordered = numbers[usable].sort_values([x, y], kind="stable")
+    away = held[ordered.index]
+    fitted, kept_back = ordered[~away], ordered[away]
+    return Curve(
+        label=label,
+        x=fitted[x].to_numpy(float),
+        y=fitted[y].to_numpy(float),
+        held_x=kept_back[x].to_numpy(float),
+        held_y=kept_back[y].to_numpy(float),
+        left_out=tuple(left_out),
+    )
+
+
+def _chosen(path: Path, table: pd.DataFrame, fit_column: str) -> "pd.Series[bool]":
+    values = pd.to_numeric(table[fit_column], errors="coerce")
+    wrong = table.index[~values.isin([0, 1])]
+    if len(wrong):
+        raise UserError(
+            f"{path}:{wrong[0] + 2}: {fit_column} is {table.loc[wrong[0], fit_column]}; "
+            "give 1 for rows to fit and 0 for rows to predict and score"
+        )
+    return values == 1
