@@ -1,7 +1,7 @@
 """Axes of a study: subset sizes as ticks, log scales with readable numbers, percent, and labels at line ends."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +51,7 @@ def subset_size_axis(ax: Axes, fraction_of_size: Mapping[float, float | None]) -
     ax.xaxis.set_minor_locator(NullLocator())
 
 
-def log_axis(ax: Axes, values: Sequence[float]) -> None:
+def log_axis(ax: Axes, values: Sequence[float], text: Callable[[float], str] = number_text) -> None:
     """Log x-axis around `values` with ticks at 1, 2 and 5 times powers of ten (powers alone over long ranges)."""
     low, high = min(values), max(values)
     ratio = max(high / low, 1.05)
@@ -67,7 +67,7 @@ def log_axis(ax: Axes, values: Sequence[float]) -> None:
     ticks = [step * 10.0**power for power in exponents for step in steps]
     ax.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: number_text(x)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: text(x)))
 
 
 def end_labels(ax: Axes, labels: Sequence[EndLabel], font_size: float = 8.5) -> None:

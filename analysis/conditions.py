@@ -12,7 +12,7 @@ from itertools import pairwise
 import pandas as pd
 
 from analysis.naming import ModelName
-from analysis.numbers import number_text
+from analysis.numbers import cost_text, number_text
 
 SERIES_SETTINGS = (
     "image_size",
@@ -91,8 +91,8 @@ def _budgets(runs: pd.DataFrame) -> pd.Series:
         for low, high in _clusters(sorted(amount.unique())):
             members = amount[(amount >= low) & (amount <= high)]
             middle = float(members.median())
-            unit = "epochs" if protocol == "constant_epochs" else "training FLOPs"
-            texts[members.index] = f"{number_text(middle)} {unit}"
+            per_epochs = protocol == "constant_epochs"
+            texts[members.index] = f"{number_text(middle)} epochs" if per_epochs else cost_text("flops", middle)
     return texts
 
 

@@ -10,17 +10,19 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 
 from analysis.axes import EndLabel
 from analysis.laws.forms import Array
+from analysis.style import PAPER
 
 Box = tuple[float, float, float, float]
 """Left, bottom, right, top in pixels."""
 
 _PLACES = ((1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0))
 """Directions from the point, in order of preference: corners first, which bars and fronts seldom cross."""
-_DISTANCES = (5.0, 8.0, 13.0, 20.0)
+_DISTANCES = (5.0, 8.0, 13.0, 20.0, 28.0)
 """From the point to the label, in points."""
 _PRICE_OF_DISTANCE = 0.15
 """Area, in text heights per pixel of distance, that a label may cover to stay near its point."""
@@ -49,7 +51,8 @@ def point_labels(ax: Axes, labels: Sequence[EndLabel], font_size: float = 8.5) -
         label = labels[index]
         note = ax.annotate(
             label.text, xy=(label.x, label.y), xytext=(0, 0), textcoords="offset points", color=label.colour,
-            fontsize=font_size, annotation_clip=False, zorder=4, ha="left", va="bottom"
+            fontsize=font_size, annotation_clip=False, zorder=4, ha="left", va="bottom",
+            path_effects=[withStroke(linewidth=2.0, foreground=PAPER)],
         )  # fmt: skip
         size = Text.get_window_extent(note)
         box = _best_place(centres[index], size.width, size.height, pixels, np.array(taken), frame)
@@ -58,7 +61,7 @@ def point_labels(ax: Axes, labels: Sequence[EndLabel], font_size: float = 8.5) -
         near = np.clip(centres[index], box[:2], box[2:]) - centres[index]
         if np.hypot(*near) / pixels > _LEADER_FROM:
             _leader(ax, label, near / pixels)
-        taken.append(box)
+        taken.append((box[0] - pixels, box[1] - pixels, box[2] + pixels, box[3] + pixels))
 
 
 def _leader(ax: Axes, label: EndLabel, offset: Array) -> None:
@@ -94,7 +97,7 @@ def _pieces(ax: Axes, line: Line2D, pixels: float) -> list[Box]:
         count = max(1, round(max(abs(x1 - x0), abs(y1 - y0)) / (4 * pixels)))
         for part in range(count + 1):
             x, y = x0 + (x1 - x0) * part / count, y0 + (y1 - y0) * part / count
-            boxes.append((x - pixels, y - pixels, x + pixels, y + pixels))
+            boxes.append((x - 2 * pixels, y - 2 * pixels, x + 2 * pixels, y + 2 * pixels))
     return boxes
 
 

@@ -10,7 +10,7 @@ from analysis.laws.law import FAR_DOUBLINGS, Law
 from analysis.load import Records
 from analysis.metrics import display_scale, is_accuracy
 from analysis.naming import FAMILY_TITLES
-from analysis.numbers import count_text, number_text
+from analysis.numbers import cost_text, count_text
 
 
 def law_table(records: Records, laws: Mapping[str, Law]) -> pd.DataFrame:
@@ -86,7 +86,7 @@ def comparison_table(records: Records, table: pd.DataFrame, metric: str) -> pd.D
         {
             "A": table["model_a"].map(lambda name: names.get(name, name)),
             "B": table["model_b"].map(lambda name: names.get(name, name)),
-            "at": table["at"].map(number_text),
+            "at": [cost_text(kind, at) for kind, at in zip(table["matched"], table["at"], strict=True)],
             "A mean": (scale * table["mean_a"]).map(f"{{:.{digits}f}}".format),
             "B mean": (scale * table["mean_b"]).map(f"{{:.{digits}f}}".format),
             "A - B": (scale * table["difference"]).map(f"{{:+.{digits}f}}".format),

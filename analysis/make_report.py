@@ -11,35 +11,24 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.compare import at_matched_data
-from analysis.crossover import crossovers
-from analysis.drawing import Drawing
-from analysis.figures.accuracy_vs_cost import accuracy_vs_cost
-from analysis.figures.accuracy_vs_size import accuracy_vs_size
-from analysis.figures.accuracy_vs_throughput import accuracy_vs_throughput, throughput_column
-from analysis.figures.law_fits import law_fits
-from analysis.figures.learning_curves import learning_curves
-from analysis.figures.matched import differences_figure
-from analysis.figures.overfit import overfit_figure, with_gap
-from analysis.figures.published import beside_published, published_figure_3
-from analysis.law_tables import comparison_table, crossover_table, law_table, prediction_table
+from analysis.figures.overfit import with_gap
+from analysis.figures.published import published_figure_3
 from analysis.laws.law import Law
 from analysis.load import EXCLUDED_COLUMNS, Records
-from analysis.matched_cost import families_at_matched_cost, models_at_matched_cost
 from analysis.methods import methods_text
 from analysis.metrics import display_scale, headline_for, metric_title
-from analysis.published.tables import PUBLISHED_METRIC, figure_2_records
 from analysis.report.page import PageTable, Section, write_page
 from analysis.rows import read_rows
-from analysis.study_laws import study_laws
+from analysis.sections import CELL_TEXT, Part, across_budgets, condition_part
 from analysis.style import drawing_style
-from analysis.summary import cells, runs_without
-from analysis.tables import latex, plain_text, save_csv, size_table, size_table_tips
+from analysis.summary import runs_without
+from analysis.tables import latex, plain_text, save_csv
 
 _MAX_PRINTED = 20
 """Left-out runs named on the screen; the files name all."""
-MATCHED_NAMES = {"images": "data", "flops": "compute"}
-_FORMULAE_NOTE = "e: floor, c: exponent, x: distinct images; errors are fractions."
+_PUBLISHED_TEXT = (
+    "Numbers of the papers, measured on TPUv3 cores; not comparable in time or throughput with this study's device."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,132 +49,28 @@ def make_report(records: Records, out: Path, wanted_metric: str | None, *, publi
     records = replace(records, runs=with_gap(records, rows))
     files: list[Path] = []
     sections: list[Section] = []
-    words: list[str] = []
+    words = [f"{metric_title(metric)}: {CELL_TEXT}"]
     conditions = sorted(records.runs.loc[records.runs[metric].notna(), "condition"].unique())
     laws: dict[str, Law] = {}
     with drawing_style():
         for rank, condition in enumerate(conditions):
-            part = records.of_condition(condition, f"_{rank + 1}" if rank else "")
-            heading = f"{condition}: " if len(conditions) > 1 else ""
-            own = _condition_sections(part, rows, metric, heading, out, files, published)
-            sections += own.sections
-            laws |= own.laws
-            words += [f"{condition}" if len(conditions) > 1 else "", plain_text(own.main_table), ""]
+            own = records.of_condition(condition, f"_{rank + 1}" if rank else "")
+            heading = condition if len(conditions) > 1 else ""
+            part = condition_part(own, rows, metric, heading=heading, published=published)
+            sections += part.sections
+            laws |= part.laws
+            words += [heading, plain_text(part.main_table), ""]
+            files += _save_part(part, own.suffix, out)
         if len(conditions) > 1:
-            sections += _across_budgets(records, metric)
+            sections += across_budgets(records, metric)
         if published:
-            sections.append(_published_section())
+            sections.append(Section("Published: cost and throughput", _PUBLISHED_TEXT, tuple(published_figure_3())))
         sections += _closing_sections(records, metric, excluded, laws, lost_rows)
         files += [path for section in sections for drawing in section.drawings for path in drawing.save(out)]
         files += _save_tables(records, excluded, arrow_rows, out)
         title = " + ".join(sorted(records.runs["study"].unique()))
         files += write_page(title, _counts(records, excluded), sections, out)
-    return Report(files, "\n".join([*_opening_words(metric), *words, *_closing_words(excluded, files)]))
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    sections: list[Section]
-    main_table: pd.DataFrame
-    laws: dict[str, Law]
-
-
-def _condition_sections(
-    records: Records, rows: pd.DataFrame, metric: str, heading: str, out: Path, files: list[Path], published: bool
-) -> _Part:
-    """The sections of one condition; its tables are written, its drawings are left to the caller."""
-    table = cells(records, metric)
-    main_table = size_table(records, table, metric)
-    laws, lawless = study_laws(records, metric)
-    matched = _comparisons(records, metric)
-    crossed = crossovers(laws)
-    suffix = records.suffix
-    saved = {"cells": table, "comparisons": matched, "crossovers": crossed}
-    if laws:
-        saved |= {"laws": law_table(records, laws), "predictions": prediction_table(records, laws, metric)}
-    files += [save_csv(frame, out / f"{name}{suffix}.csv") for name, frame in saved.items()]
-    files += _save_latex(records, metric, main_table, saved, crossed, out, suffix)
-    cell_text = f"{metric_title(metric)}: mean ± standard deviation over runs (number of runs)"
-    sections = [
-        Section(
-            f"{heading}Accuracy and pre-training size",
-            drawings=_present(
-                accuracy_vs_size(records, table, metric),
-                beside_published(records, table, _published_cells(), metric) if published else None,
-            ),
-            tables=(PageTable(cell_text, main_table, size_table_tips(records, table)),),
-        ),
-        Section(f"{heading}Throughput and accuracy", drawings=tuple(accuracy_vs_throughput(records, table, metric))),
-        Section(f"{heading}Cost and accuracy", drawings=tuple(accuracy_vs_cost(records, metric))),
-        _comparison_section(records, metric, matched, heading),
-        _law_section(records, metric, saved, laws, lawless, crossed, heading),
-        Section(
-            f"{heading}Training", drawings=_present(overfit_figure(records), learning_curves(records, rows))
-        ),
-    ]  # fmt: skip
-    return _Part([section for section in sections if section.drawings or section.tables], main_table, laws)
-
-
-def _comparisons(records: Records, metric: str) -> pd.DataFrame:
-    """Models at matched data and compute, families at matched compute and throughput, where ranges overlap."""
-    parts = [
-        at_matched_data(records, metric),
-        models_at_matched_cost(records, metric, "flops"),
-        families_at_matched_cost(records, metric, "flops"),
-        families_at_matched_cost(records, metric, throughput_column(records)),
-    ]
-    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-
-
-def _across_budgets(records: Records, metric: str) -> list[Section]:
-    """Models at matched compute over the budgets of all conditions that share data and evaluations."""
-    same = [name for name in ("data_digest", "evals") if name in records.runs]
-    if any(records.runs[name].nunique() > 1 for name in same):
-        return []
-    table = models_at_matched_cost(records, metric, "flops")
-    if table.empty:
-        return []
-    text = f"{metric_title(metric)} at matched compute, over all budgets"
-    return [Section("Matched compute", tables=(PageTable(text, comparison_table(records, table, metric)),))]
-
-
-def _comparison_section(records: Records, metric: str, matched: pd.DataFrame, heading: str) -> Section:
-    tables = []
-    drawings = []
-    for kind, rows in matched.groupby("matched", sort=True):
-        name = MATCHED_NAMES.get(str(kind), "throughput")
-        drawing = differences_figure(records, rows, metric, name)
-        if drawing is not None:
-            drawings.append(drawing)
-        text = f"{metric_title(metric)} at matched {name}"
-        tables.append(PageTable(text, comparison_table(records, rows, metric)))
-    text = ""
-    if "flops" in records.runs and "flops" not in set(matched["matched"]):
-        text = (
-            "Matched compute: under this protocol each model was trained at one cost only and no two families have a "
-            "common range of FLOPs to interpolate in; nothing is extrapolated. A matched_compute study answers that "
-            "question."
-        )
-    return Section(f"{heading}Models compared", text, tuple(drawings), tuple(tables))
-
-
-def _law_section(
-    records: Records, metric: str, saved: dict[str, pd.DataFrame], laws: dict[str, Law], lawless: pd.DataFrame,
-    crossed: pd.DataFrame, heading: str
-) -> Section:  # fmt: skip
-    tables = []
-    if laws:
-        tables.append(PageTable(f"Laws. {_FORMULAE_NOTE}", saved["laws"]))
-        tables.append(PageTable(f"Predictions of {metric_title(metric)}", saved["predictions"]))
-    if len(crossed):
-        text = "Crossovers: inside the data by interpolation of means, beyond it by the laws, at most two doublings"
-        tables.append(PageTable(text, crossover_table(records, crossed)))
-    if len(lawless):
-        tables.append(PageTable("Models without a law", lawless))
-    return Section(
-        f"{heading}Laws and crossovers", drawings=_present(law_fits(records, laws, metric) if laws else None),
-        tables=tuple(tables)
-    )  # fmt: skip
+    return Report(files, "\n".join([*words, *_closing_words(excluded, files)]))
 
 
 def _closing_sections(
@@ -216,36 +101,11 @@ def _run_table(records: Records, metric: str) -> pd.DataFrame:
     return runs
 
 
-def _published_cells() -> pd.DataFrame:
-    return cells(figure_2_records(), PUBLISHED_METRIC)
-
-
-def _published_section() -> Section:
-    text = (
-        "Numbers of the papers, measured on TPUv3 cores; not comparable in time or throughput with this study's device."
-    )
-    return Section("Published: cost and throughput", text, tuple(published_figure_3()))
-
-
-def _present(*drawings: Drawing | None) -> tuple[Drawing, ...]:
-    return tuple(drawing for drawing in drawings if drawing is not None)
-
-
-def _save_latex(
-    records: Records, metric: str, main_table: pd.DataFrame, saved: dict[str, pd.DataFrame], crossed: pd.DataFrame,
-    out: Path, suffix: str
-) -> list[Path]:  # fmt: skip
-    texts = {
-        "cells": latex(main_table, f"{metric_title(metric)}, mean ± standard deviation over runs (number of runs)")
-    }
-    if len(crossed):
-        texts["crossovers"] = latex(crossover_table(records, crossed), "Crossovers in pre-training size")
-    if "predictions" in saved:
-        texts["predictions"] = latex(saved["predictions"], f"Predictions of {metric_title(metric)}")
-    paths = []
-    for name, text in texts.items():
+def _save_part(part: Part, suffix: str, out: Path) -> list[Path]:
+    paths = [save_csv(frame, out / f"{name}{suffix}.csv") for name, frame in part.saved.items()]
+    for name, entry in part.papers.items():
         path = out / f"{name}{suffix}.tex"
-        path.write_text(text, encoding="utf-8")
+        path.write_text(latex(entry.table, entry.caption, label=f"tab:{name}{suffix}"), encoding="utf-8")
         paths.append(path)
     return paths
 
@@ -263,10 +123,6 @@ def _save_tables(records: Records, excluded: pd.DataFrame, rows: pa.Table, out: 
 def _counts(records: Records, excluded: pd.DataFrame) -> str:
     text = f"{len(records.runs)} finished runs of {records.runs['model'].nunique()} models"
     return text + (f"; {len(excluded)} runs are left out, listed with reasons below." if len(excluded) else ".")
-
-
-def _opening_words(metric: str) -> list[str]:
-    return [f"{metric_title(metric)}: mean ± standard deviation over runs (number of runs)"]
 
 
 def _closing_words(excluded: pd.DataFrame, files: Sequence[Path]) -> list[str]:

@@ -21,21 +21,23 @@ _NUM_TARGETS = 3
 
 Curve = tuple[np.ndarray, np.ndarray]
 """Costs, ascending, and the metric at each."""
+Curves = Mapping[str, Mapping[int, Curve]]
+"""By model or family, then by seed."""
 
 
-def models_at_matched_cost(records: Records, metric: str, cost: str) -> pd.DataFrame:
-    """`analysis.compare.COLUMNS` for models that were trained at several costs (epochs that grow with the data, or
-    several budgets). Runs of one seed at one cost count with their largest subset."""
+def model_curves(records: Records, metric: str, cost: str) -> Curves:
+    """Models trained at several costs (epochs that grow with the data, or several budgets). Runs of one seed at one
+    cost count with their largest subset."""
     runs = _measured(records, metric, cost)
     curves = {}
     for model in sorted(runs["model"].unique(), key=lambda name: records.models[name]):
         own = runs[runs["model"] == model]
         curves[model] = {int(str(seed)): _curve(rows, metric, cost) for seed, rows in own.groupby("seed")}
-    return _compare(curves, cost, metric)
+    return curves
 
 
-def families_at_matched_cost(records: Records, metric: str, cost: str) -> pd.DataFrame:
-    """The same for families of at least two models, at the largest size that all models have.
+def family_curves(records: Records, metric: str, cost: str) -> Curves:
+    """Families of at least two models, at the largest size that all models have.
 
     The cost of a model is the median over its runs; devices are never mixed.
     """
@@ -43,27 +45,17 @@ def families_at_matched_cost(records: Records, metric: str, cost: str) -> pd.Dat
     runs = runs[runs["device"] == runs["device"].mode().iloc[0]] if len(runs) and cost != "flops" else runs
     shared = set.intersection(*(set(rows["num_images"]) for _, rows in runs.groupby("model"))) if len(runs) else set()
     if not shared:
-        return pd.DataFrame(columns=COLUMNS)
+        return {}
     largest = runs[runs["num_images"] == max(shared)]
     largest = largest.assign(**{cost: largest.groupby("model")[cost].transform("median")})
     curves = {}
     for family, rows in largest.groupby("family", sort=True):
         curves[str(family)] = {int(str(seed)): _curve(own, metric, cost) for seed, own in rows.groupby("seed")}
-    return _compare(curves, cost, metric)
+    return curves
 
 
-def _measured(records: Records, metric: str, cost: str) -> pd.DataFrame:
-    if cost not in records.runs:
-        return records.runs.iloc[:0]
-    return records.runs[records.runs[metric].notna() & (records.runs[cost] > 0)]
-
-
-def _curve(rows: pd.DataFrame, metric: str, cost: str) -> Curve:
-    ordered = rows.sort_values("num_images").drop_duplicates(cost, keep="last").sort_values(cost)
-    return ordered[cost].to_numpy(float), ordered[metric].to_numpy(float)
-
-
-def _compare(curves: Mapping[str, Mapping[int, Curve]], cost: str, metric: str) -> pd.DataFrame:
+def at_matched_cost(curves: Curves, cost: str, metric: str) -> pd.DataFrame:
+    """`analysis.compare.COLUMNS` for every two curves with a common range; no row is extrapolated."""
     rows: list[dict[str, object]] = []
     for first, second in itertools.combinations(curves, 2):
         a, b = curves[first], curves[second]
@@ -75,7 +67,7 @@ def _compare(curves: Mapping[str, Mapping[int, Curve]], cost: str, metric: str) 
         if high < MIN_RANGE * low:
             continue
         for at in np.geomspace(low, high, _NUM_TARGETS):
-            values = np.array([[_value(side[seed], at) for side in (a, b)] for seed in seeds])
+            values = np.array([[value_at(side[seed], at) for side in (a, b)] for seed in seeds])
             gap = values[:, 0] - values[:, 1]
             freedom = len(gap) - 1
             error = float(gap.std(ddof=1)) / math.sqrt(len(gap)) if freedom else math.nan
@@ -86,5 +78,17 @@ def _compare(curves: Mapping[str, Mapping[int, Curve]], cost: str, metric: str) 
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _value(curve: Curve, at: float) -> float:
-    return float(np.interp(math.log(at), np.log(curve[0]), curve[1]))
+def value_at(curve: Curve, cost: float) -> float:
+    """The metric at `cost`, linear in its log between measured points."""
+    return float(np.interp(math.log(cost), np.log(curve[0]), curve[1]))
+
+
+def _measured(records: Records, metric: str, cost: str) -> pd.DataFrame:
+    if cost not in records.runs:
+        return records.runs.iloc[:0]
+    return records.runs[records.runs[metric].notna() & (records.runs[cost] > 0)]
+
+
+def _curve(rows: pd.DataFrame, metric: str, cost: str) -> Curve:
+    ordered = rows.sort_values("num_images").drop_duplicates(cost, keep="last").sort_values(cost)
+    return ordered[cost].to_numpy(float), ordered[metric].to_numpy(float)

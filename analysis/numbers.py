@@ -2,6 +2,7 @@
 
 import math
 
+_UNITS = {"images": "images", "device_hours": "device-hours"}
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
@@ -18,11 +19,29 @@ def number_text(value: float) -> str:
     if value <= 0 or not math.isfinite(value):
         return f"{value:g}"
     if value >= 1e12 or value < 1e-4:
-        power = math.floor(math.log10(value) + 1e-9)
-        digits = f"{value / 10.0**power:.3g}"
-        exponent = str(power).translate(_SUPERSCRIPT)
-        return f"10{exponent}" if digits == "1" else f"{digits}·10{exponent}"
+        return power_text(value)
     return count_text(value) if value >= 1 else f"{value:.2g}"
+
+
+def power_text(value: float) -> str:
+    """3·10¹¹, as amounts of FLOPs are written."""
+    power = math.floor(math.log10(value) + 1e-9)
+    digits = f"{value / 10.0**power:.3g}"
+    exponent = str(power).translate(_SUPERSCRIPT)
+    return f"10{exponent}" if digits == "1" else f"{digits}·10{exponent}"
+
+
+def cost_text(kind: str, value: float) -> str:
+    """An amount of images, FLOPs, device-hours or images per second with its unit, by the name of its column."""
+    if kind == "flops":
+        return f"{power_text(value)} FLOPs"
+    return f"{number_text(value)} {_UNITS.get(kind, 'images/s')}"
+
+
+def range_text(low: int, high: int, unit: str) -> str:
+    """`8 runs`, `1 run`, `1 to 3 runs`."""
+    count = f"{low}" if low == high else f"{low} to {high}"
+    return f"{count} {unit}{'' if high == 1 else 's'}"
 
 
 def percent_text(fraction: float) -> str:

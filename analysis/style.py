@@ -1,8 +1,8 @@
 """One look for every figure: a colour per family, a marker per patch, line width and marker size per scale.
 
-The colours are those of Okabe and Ito, which stay apart for colour-blind readers; in grey print the markers and
-the labels at the line ends still tell the models apart. A family keeps its colour in every figure and every study.
-Solid lines join measured points; dashes are kept for what was not measured.
+The colours are those of Okabe and Ito, which stay apart for colour-blind readers, the blue darkened so that in grey
+print ViT stays apart from Mixer; markers and the labels at the line ends do the rest. A family keeps its colour in
+every figure and every study. Solid lines join measured points; dashes are kept for what was not measured.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ MUTED = "#6b7178"
 GRID = "#e3e5e8"
 PAPER = "#ffffff"
 
-FAMILY_COLOURS = {"mixer": "#d55e00", "vit": "#0072b2", "bit": "#009e73"}
+FAMILY_COLOURS = {"mixer": "#d55e00", "vit": "#00508f", "bit": "#009e73"}
 _FURTHER_COLOURS = ("#cc79a7", "#56b4e9", "#e69f00", "#8c6d31", "#7f7f7f")
 
 _PATCH_MARKERS = {32: "o", 16: "^", 14: "D", 8: "v", 4: "s", 2: "P"}

@@ -48,3 +48,9 @@ def runs_without(records: Records, metric: str) -> pd.DataFrame:
     table["status"] = "done"
     table["reason"] = f"has no value of {metric}"
     return table
+
+
+def runs_behind(records: Records, metric: str, model: str, low: float, high: float) -> str:
+    """Names of the runs of `model` with `low` to `high` images that measured the metric, one a line."""
+    runs = records.runs[(records.runs["model"] == model) & records.runs[metric].notna()]
+    return "\n".join(runs.loc[runs["num_images"].between(low, high), "run_id"])

@@ -46,13 +46,14 @@ def size_table_tips(records: Records, table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", *(_heading(table, size) for size in sizes)])
 
 
-def latex(table: pd.DataFrame, caption: str) -> str:
+def latex(table: pd.DataFrame, caption: str, label: str) -> str:
     """A booktabs table for a paper."""
     columns = "l" + "r" * (len(table.columns) - 1)
     lines = [" & ".join(map(_latex_text, row)) + r" \\" for row in [list(table.columns), *table.to_numpy().tolist()]]
     return "\n".join(
         [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule",
-         *lines[1:], r"\bottomrule", r"\end{tabular}", rf"\caption{{{_latex_text(caption)}}}", r"\end{table}", ""]
+         *lines[1:], r"\bottomrule", r"\end{tabular}", rf"\caption{{{_latex_text(caption)}}}",
+         rf"\label{{{label}}}", r"\end{table}", ""]
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from analysis.figures.accuracy_vs_throughput import front_of
 from analysis.labels import point_labels
 from analysis.load import Records
 from analysis.metrics import direction, display_scale, metric_title
-from analysis.numbers import count_text, number_text, spread_text
+from analysis.numbers import cost_text, count_text, number_text, power_text, spread_text
 from analysis.style import MUTED, looks, new_figure
 
 _COST_TITLES = {"flops": "training compute, FLOPs", "device_hours": "training time, device-hours"}
@@ -80,7 +80,7 @@ def _draw(records: Records, table: pd.DataFrame, metric: str, cost: str, where: 
         figure=figure,
         points=table,
     )
-    log_axis(ax, [*table["cost_min"], *table["cost_max"]])
+    log_axis(ax, [*table["cost_min"], *table["cost_max"]], power_text if cost == "flops" else number_text)
     ax.step(
         front["cost_mean"], scale * front["mean"], where="post", color=MUTED, linewidth=1.0, linestyle=":", zorder=1
     )
@@ -105,7 +105,7 @@ def _draw(records: Records, table: pd.DataFrame, metric: str, cost: str, where: 
 
 
 def _tip(title: str, row: object, scale: float, cost: str) -> str:
-    text = f"{number_text(row.cost_mean)} {cost.replace('_', '-')}"  # type: ignore[attr-defined]
+    text = cost_text(cost, row.cost_mean)  # type: ignore[attr-defined]
     accuracy = spread_text(scale * row.mean, scale * row.sd)  # type: ignore[attr-defined]
     return (
         f"{title}, {count_text(row.num_images)} images\n{text}\n"  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from analysis.axes import EndLabel, end_labels, headline, subset_size_axis, valu
 from analysis.drawing import Drawing
 from analysis.load import Records
 from analysis.metrics import display_scale, metric_title
-from analysis.numbers import count_text, percent_text, spread_text
+from analysis.numbers import count_text, percent_text, range_text, spread_text
 from analysis.style import looks, new_figure
 
 
@@ -70,15 +70,14 @@ def _tip(title: str, row: object, metric: str) -> str:
 
 
 def _run_counts(table: pd.DataFrame) -> str:
-    low, high = table["num_runs"].min(), table["num_runs"].max()
-    return f"n = {low}" if low == high else f"n = {low} to {high}"
+    return "n = " + range_text(table["num_runs"].min(), table["num_runs"].max(), "run")
 
 
 def _facts(table: pd.DataFrame) -> str:
     counts = _run_counts(table)
     if table["num_runs"].max() == 1:
-        return f"{counts} run a point: the spread between runs is not known"
-    return f"mean; band: smallest to largest run; {counts} runs a point"
+        return f"{counts} a point: the spread between runs is not known"
+    return f"mean; band: smallest to largest run; {counts} a point"
 
 
 def _caption(records: Records, table: pd.DataFrame, metric: str) -> str:

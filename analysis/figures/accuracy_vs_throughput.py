@@ -14,7 +14,7 @@ from analysis.drawing import Drawing
 from analysis.labels import point_labels
 from analysis.load import Records
 from analysis.metrics import THROUGHPUT_METRIC, direction, display_scale, metric_title
-from analysis.numbers import count_text, number_text, spread_text
+from analysis.numbers import count_text, number_text, range_text, spread_text
 from analysis.style import MUTED, looks, new_figure
 
 TRAINING_THROUGHPUT = "images_per_second"
@@ -117,9 +117,10 @@ def _sizes(rows: pd.DataFrame) -> str:
 
 
 def _caption(rows: pd.DataFrame, metric: str, kind: str, where: str) -> str:
+    runs = range_text(rows["throughput_runs"].min(), rows["throughput_runs"].max(), "run")
     return (
         f"{metric_title(metric)} after pre-training on {_sizes(rows)} images against {kind} throughput on {where}: "
-        f"median over the runs of a model ({rows['throughput_runs'].min()} to {rows['throughput_runs'].max()} runs). "
+        f"median over the runs of a model ({runs}). "
         "Bars run from the smallest to the largest run on both axes. The dotted staircase joins the models that no "
         "other model beats in both."
     )

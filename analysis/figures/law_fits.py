@@ -7,10 +7,14 @@ the data at most.
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from analysis.drawing import Drawing
@@ -19,12 +23,13 @@ from analysis.load import Records
 from analysis.metrics import is_accuracy, metric_title
 from analysis.numbers import count_text
 from analysis.panels import panel_grid
-from analysis.style import looks
+from analysis.style import MUTED, looks
 
 
 def law_fits(records: Records, laws: Mapping[str, Law], metric: str) -> Drawing:
     """One drawing with a panel per model, sharing both axes."""
-    error_title = f"100 - {metric_title(metric)}" if is_accuracy(metric) else metric_title(metric)
+    title = metric_title(metric)
+    error_title = f"{title.removesuffix(', %')} error, %" if is_accuracy(metric) else title
     figure, panels = panel_grid(len(laws), "distinct pre-training images", error_title)
     look_of = looks(records.models.values())
     tables = []
@@ -37,6 +42,9 @@ def law_fits(records: Records, laws: Mapping[str, Law], metric: str) -> Drawing:
         panel.set_title(records.models[model].title, fontsize=9, pad=4)
     sizes = sorted({float(size) for law in laws.values() for size in law.x})
     _axes(panels[0], sizes)
+    figure.legend(
+        handles=_legend(), loc="outside upper center", ncols=5 if len(panels) > 3 else 3, frameon=False, fontsize=8.5
+    )
     return Drawing(
         name=f"law_fits{records.suffix}",
         title="Fitted laws",
@@ -65,11 +73,22 @@ def _draw_law(ax: Axes, law: Law, table: pd.DataFrame, colour: str, marker: str,
             markeredgecolor=colour, markersize=5, markeredgewidth=0.8)  # fmt: skip
 
 
+def _legend() -> list[Artist]:
+    dot: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 5, "color": MUTED}
+    return [
+        Line2D([], [], **dot, label="run used"),
+        Line2D([], [], **dot, markerfacecolor="none", label="run outside the window"),
+        Line2D([], [], color=MUTED, linewidth=1.4, linestyle=(0, (4, 2)), label="extrapolation"),
+        Patch(color=MUTED, alpha=0.4, linewidth=0, label="90 %: mean curve"),
+        Patch(color=MUTED, alpha=0.15, linewidth=0, label="90 %: one new run"),
+    ]
+
+
 def _axes(ax: Axes, sizes: list[float]) -> None:
     ax.set_xscale("log")
     ax.set_yscale("log")
     ticks = [size for i, size in enumerate(sizes) if i == 0 or size / sizes[0] > 2.5**i or len(sizes) <= 4]
-    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_major_locator(FixedLocator([*ticks, sizes[-1] * 2**FAR_DOUBLINGS]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: count_text(x)))
     ax.xaxis.set_minor_locator(NullLocator())
     low, high = ax.get_ylim()

@@ -1,7 +1,7 @@
 """Figure: upstream validation during training, a panel per model and a line per subset size.
 
-Every validation of every run is drawn; nothing is smoothed. The kept weights are those of the best validation, so the
-highest point of a line is what the other figures score.
+Every validation made on the way is drawn; nothing is smoothed. The kept weights are those of the best validation, so
+the highest point of a line is what the other figures score.
 """
 
 import matplotlib as mpl
@@ -22,7 +22,7 @@ def learning_curves(records: Records, rows: pd.DataFrame, metric: str = UPSTREAM
     if metric not in rows:
         return None
     columns = ["run_id", "step", "examples_seen", metric]
-    logged = rows.loc[rows[metric].notna(), columns].merge(
+    logged = rows.loc[rows[metric].notna() & (rows["kind"] != "done"), columns].merge(
         records.runs[["run_id", "model", "num_images", "seed"]], on="run_id"
     )
     logged = pd.concat([_thin(run) for _, run in logged.groupby("run_id", sort=True)], ignore_index=True)

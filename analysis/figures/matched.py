@@ -6,23 +6,24 @@ difference at the largest common value, sorted, with its 90 % interval, and P(be
 
 import pandas as pd
 
+from analysis.axes import headline
 from analysis.drawing import Drawing
 from analysis.load import Records
 from analysis.metrics import direction, display_scale, metric_title
 from analysis.naming import FAMILY_TITLES, parse_model_name
-from analysis.numbers import number_text
+from analysis.numbers import cost_text
 from analysis.style import INK, MUTED, looks, new_figure
 
-MIN_PAIRS, MAX_PAIRS = 2, 28
+MAX_PAIRS = 28
 
 
 def differences_figure(records: Records, table: pd.DataFrame, metric: str, matched: str) -> Drawing | None:
-    """Pairs of `analysis.compare.COLUMNS` at the largest matched value of each pair; None for a single pair.
+    """Pairs of `analysis.compare.COLUMNS` at the largest matched value of each pair; None for no pair.
 
     `matched` says in a word what is matched.
     """
     last = table.groupby(["model_a", "model_b"], sort=False).tail(1)
-    if len(last) < MIN_PAIRS:
+    if last.empty:
         return None
     flipped = direction(metric) * last["difference"] < 0
     rows = pd.DataFrame(
@@ -54,23 +55,28 @@ def differences_figure(records: Records, table: pd.DataFrame, metric: str, match
         figure=figure,
         points=rows,
     )
+    titles = {name: FAMILY_TITLES.get(name, model.title) for name, model in names.items()}
+    kind = str(table["matched"].iloc[0])
     places = range(len(rows))
     ax.axvline(0.0, color=MUTED, linewidth=0.9)
     for place, row in zip(places, rows.itertuples(), strict=True):
         look = look_of[str(row.better)]
         ax.plot([scale * row.low, scale * row.high], [place, place], color=look.colour, linewidth=1.6, alpha=0.6)
         (dot,) = ax.plot([scale * row.difference], [place], **look.dots())
-        chance = "" if row.p_better != row.p_better else f"P {row.p_better:.2f}" if row.p_better < 0.995 else "P > 0.99"
+        chance = "" if row.p_better != row.p_better else f"{row.p_better:.2f}" if row.p_better < 0.995 else "> 0.99"
         drawing.explain(dot, [
-            f"{row.better} - {row.worse} at {number_text(row.at)}\n{scale * row.difference:.2f} "
-            f"[{scale * row.low:.2f}, {scale * row.high:.2f}], {chance or 'spread unknown'}, {row.pairs} pairs"
+            f"{titles[row.better]} - {titles[row.worse]} at {cost_text(kind, row.at)}\n{scale * row.difference:.2f} "
+            f"[{scale * row.low:.2f}, {scale * row.high:.2f}], P(better) {chance or 'unknown'}, {row.pairs} pairs"
         ])  # fmt: skip
         ax.text(1.01, place, chance, transform=ax.get_yaxis_transform(), va="center", fontsize=7.5, color=INK)
-    titles = {name: FAMILY_TITLES.get(name, model.title) for name, model in names.items()}
     ax.set_yticks(list(places), [f"{titles[row.better]} over {titles[row.worse]}" for row in rows.itertuples()])
     ax.tick_params(axis="y", length=0, labelsize=7.5)
     ax.grid(visible=False, axis="y")
     ax.set_ylim(-0.7, len(rows) - 0.3)
-    ax.set_xlabel(f"difference in {metric_title(metric)}")
-    ax.set_title(drawing.title)
+    points = metric_title(metric).replace(", %", ", percentage points")
+    ax.set_xlabel(f"difference in {points}")
+    ax.text(1.01, len(rows) - 0.3, "P(better)", transform=ax.get_yaxis_transform(), fontsize=7.5, color=MUTED)
+    ends = [cost_text(kind, at) for at in (rows["at"].min(), rows["at"].max())]
+    where = ends[0] if ends[0] == ends[1] else f"the largest value that both have, {ends[0]} to {ends[1]}"
+    headline(ax, drawing.title, f"at {where}; bars: 90 % interval over paired seeds")
     return drawing

@@ -21,7 +21,8 @@ def with_gap(records: Records, rows: pd.DataFrame) -> pd.DataFrame:
     runs = records.runs.copy()
     if not {"loss", "upstream/loss"} <= set(rows.columns):
         return runs.assign(**{GAP: float("nan")})
-    last = rows.sort_values("step", kind="stable").groupby("run_id")[["loss", "upstream/loss"]].last()
+    trained = rows[rows["kind"] != "done"]  # a done row repeats the kept weights' scores, which may be earlier ones
+    last = trained.sort_values("step", kind="stable").groupby("run_id")[["loss", "upstream/loss"]].last()
     gap = last["upstream/loss"] - last["loss"]
     return runs.assign(**{GAP: runs["run_id"].map(gap)})
 
@@ -37,7 +38,7 @@ def overfit_figure(records: Records) -> Drawing | None:
         name="overfit",
         title="Overfitting and pre-training size",
         y_label="validation - training loss, nats per image",
-        facts="mean; band: smallest to largest run; at the end of training",
+        facts="mean; band: smallest to largest run; at the end of training; above 0: fits its own images better",
         caption=(
             "Upstream validation loss minus training loss at the end of training, against the number of distinct "
             "pre-training images. Lines: mean over runs; band: smallest to largest run. Above 0 a model fits its own "

@@ -23,8 +23,8 @@ def minimise(
 ) -> tuple[Array, Array]:
     """Minimise the sum of squares of each problem of a batch.
 
-    `residuals(theta[b, P], rows[b]) -> [b, N]` evaluates problems `rows` of the batch. A problem
-    ends when a step gains less than `relative_gain` of its sum of squares, or after `max_iterations`. Returns theta [B, P] and the sums [B].
+    `residuals(theta[b, P], rows[b]) -> [b, N]` evaluates problems `rows` of the batch. A problem ends when a step gains
+    less than `relative_gain` of its sum of squares, or after `max_iterations`. Returns theta [B, P] and the sums [B].
     """
     theta = np.clip(theta, lower, upper)
     num_problems, num_params = theta.shape

@@ -4,7 +4,7 @@ Figures are inlined as SVG whose ink and paper follow the reader's light or dark
 too. Both files hold the same text, so that neither can say more than the other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -55,6 +55,10 @@ class Section:
     text: str = ""
     drawings: tuple[Drawing, ...] = ()
     tables: tuple[PageTable, ...] = ()
+
+    def under(self, heading: str) -> "Section":
+        """The same with `heading` before its title, unless that is empty."""
+        return replace(self, title=f"{heading}: {self.title}") if heading else self
 
 
 def write_page(title: str, subtitle: str, sections: list[Section], folder: Path) -> list[Path]:

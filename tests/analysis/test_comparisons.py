@@ -9,7 +9,7 @@ from synthetic_study import METRIC, Truth, make_study
 from analysis.compare import at_matched_data, difference_from
 from analysis.crossover import crossovers
 from analysis.load import load_records
-from analysis.matched_cost import families_at_matched_cost, models_at_matched_cost
+from analysis.matched_cost import at_matched_cost, family_curves, model_curves
 from analysis.power import main as power_main
 from analysis.power import paired_power, seeds_needed, seeds_table
 from analysis.study_laws import study_laws
@@ -64,7 +64,7 @@ def test_matched_compute_stays_inside_what_both_models_measured(tmp_path: Path) 
         for steps in (200, 400, 800)
     ]
     records = load_records(studies)
-    table = models_at_matched_cost(records, METRIC, "flops")
+    table = at_matched_cost(model_curves(records, METRIC, "flops"), "flops", METRIC)
     ranges = records.runs.groupby("model")["flops"].agg(["min", "max"])
     assert len(table) == 3
     assert table["at"].min() >= ranges["min"].max() * (1 - 1e-9)
@@ -73,13 +73,13 @@ def test_matched_compute_stays_inside_what_both_models_measured(tmp_path: Path) 
 
 def test_one_cost_per_model_gives_no_matched_compute_row(tmp_path: Path) -> None:
     records = load_records([make_study(tmp_path, models=["mixer-b/32", "vit-b/32"])])
-    assert models_at_matched_cost(records, METRIC, "flops").empty
+    assert at_matched_cost(model_curves(records, METRIC, "flops"), "flops", METRIC).empty
 
 
 def test_families_are_compared_between_their_models_only(tmp_path: Path) -> None:
     models = ["mixer-b/32", "mixer-l/16", "vit-b/32", "vit-l/32", "bit-r152x2"]
     records = load_records([make_study(tmp_path, models=models, seeds=(0, 1), noise=0.0)])
-    table = families_at_matched_cost(records, METRIC, "flops")
+    table = at_matched_cost(family_curves(records, METRIC, "flops"), "flops", METRIC)
     cost = records.runs.groupby("model")["flops"].median()
     assert set(zip(table["model_a"], table["model_b"], strict=True)) == {("mixer", "vit")}
     assert table["at"].tolist() == pytest.approx(np.geomspace(cost["vit-b/32"], cost["vit-l/32"], 3).tolist())
