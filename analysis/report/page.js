@@ -17,18 +17,32 @@ for (const mark of document.querySelectorAll("[data-tip]")) {
   mark.addEventListener("blur", () => { tip.hidden = true; });
 }
 
-function sortKey(text) {
-  const number = parseFloat(text.replace(/^[^\d.+-]+/, ""));
+const UNITS = { k: 1e3, M: 1e6, B: 1e9 };
+const SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹";
+
+// The amount that a cell starts with: 41.2 ± 0.6, > 0.99, 9.06M (30 %), 3·10¹⁸ FLOPs, 10⁻⁵; NaN without one.
+function amount(text) {
+  const found = text.match(/^[<>]?\s*([+-]?\d[\d.]*(?:e[+-]?\d+)?)([kMB](?![a-zA-Z]))?(?:(·10)?(⁻?)([⁰¹²³⁴⁵⁶⁷⁸⁹]+))?/);
+  if (!found) return NaN;
+  const [, digits, unit, times, minus, power] = found;
+  if (!power) return parseFloat(digits) * (UNITS[unit] || 1);
+  const exponent = parseInt([...power].map(digit => SUPERSCRIPTS.indexOf(digit)).join(""), 10) * (minus ? -1 : 1);
+  return (times ? parseFloat(digits) : 1) * 10 ** exponent;
+}
+
+function sortKey(text, isText) {
+  const number = isText ? NaN : amount(text.trim());
   return Number.isNaN(number) ? text.toLowerCase() : number;
 }
 
 function sortBy(heading) {
   const column = [...heading.parentNode.children].indexOf(heading);
   const body = heading.closest("table").tBodies[0];
+  const isText = heading.classList.contains("text");
   const down = heading.getAttribute("aria-sort") === "ascending";
   for (const other of heading.parentNode.children) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", down ? "descending" : "ascending");
-  const rows = [...body.rows].map(row => [sortKey(row.cells[column].textContent), row]);
+  const rows = [...body.rows].map(row => [sortKey(row.cells[column].textContent, isText), row]);
   rows.sort(([a], [b]) => (typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0) : typeof a === "number" ? -1 : 1));
   if (down) rows.reverse();
   body.append(...rows.map(([, row]) => row));
