@@ -21,8 +21,8 @@ from typing import Any
 from PIL import Image
 
 from scaling.data.build_sources import Source
+from scaling.data.checksum import file_sha256
 from scaling.data.decode import JPEG_MAGIC, DecodeError, decode_rgb
-from scaling.data.index import file_sha256
 from scaling.data.manifest import Manifest, build_manifest
 from scaling.data.shuffle_lines import shuffled
 from scaling.errors import UserError

@@ -1,7 +1,6 @@
 """A manifest for anybody's shards: counts, checksums and classes, read from the tars as they are."""
 
 import glob
-import hashlib
 import os
 import re
 from collections import Counter
@@ -10,12 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from scaling.data.checksum import file_sha256
 from scaling.data.corrupt import CorruptShardError
 from scaling.data.manifest import LabelType, Manifest, build_manifest
+from scaling.data.remote import RemoteFiles, is_url
 from scaling.data.shard import Shard
+from scaling.data.shard_files import ShardFiles
 from scaling.errors import UserError
+from scaling.records.run_plan import DEFAULT_ACCESS, AccessPlan
 
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+
+REMOTE_THREADS = 16
+"""Remote shards read at once: their time is mostly waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,29 +35,33 @@ class ShardFacts:
     """Whether some sample has a number of labels other than one."""
 
 
-def expand_urls(patterns: Iterable[str]) -> list[Path]:
-    """Shards named by folders, wildcards and braces (`x-{00000..00009}.tar`), in the order given, sorted inside
-    a folder or wildcard."""
-    paths: list[Path] = []
+def expand_urls(patterns: Iterable[str], access: AccessPlan = DEFAULT_ACCESS) -> list[str]:
+    """Shards named by folders, wildcards and braces (`x-{00000..00009}.tar`), local or remote, in the order given,
+    sorted inside a folder or wildcard."""
+    remote = RemoteFiles(access.storage)
+    locations: list[str] = []
     for pattern in patterns:
         for name in _expand_braces(pattern):
-            if Path(name).is_dir():
-                found = sorted(path for path in Path(name).iterdir() if path.name.endswith(SHARD_SUFFIXES))
+            if is_url(name):
+                found = remote.find(name, SHARD_SUFFIXES)
+            elif Path(name).is_dir():
+                found = sorted(str(path) for path in Path(name).iterdir() if path.name.endswith(SHARD_SUFFIXES))
             else:
-                found = sorted(Path(match) for match in glob.glob(name))
+                found = sorted(glob.glob(name))
             if not found:
                 raise UserError(f"{name}: no shards ({', '.join(SHARD_SUFFIXES)}) found there; name a folder or files")
-            paths += found
-    repeated = [path for path, count in Counter(paths).items() if count > 1]
+            locations += found
+    repeated = [location for location, count in Counter(locations).items() if count > 1]
     if repeated:
         raise UserError(f"{repeated[0]} is named twice; every shard counts once")
-    return paths
+    return locations
 
 
 def index_shards(
-    paths: Sequence[Path],
+    locations: Sequence[str],
     out: Path,
     *,
+    access: AccessPlan = DEFAULT_ACCESS,
     name: str,
     classes: Sequence[str] | None = None,
     label_type: LabelType | None = None,
@@ -65,14 +75,19 @@ def index_shards(
     """
     facts: list[ShardFacts] = []
     num_samples = 0
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        for fact in pool.map(examine_shard, paths):
+    files = ShardFiles(access)
+    if threads is None:
+        threads = REMOTE_THREADS if any(map(is_url, locations)) else os.cpu_count()
+    with ThreadPoolExecutor(threads) as pool:
+        for fact in pool.map(lambda location: examine_shard(location, files), locations):
             facts.append(fact)
             num_samples += fact.num_samples
-            progress(len(facts), len(paths), num_samples)
+            progress(len(facts), len(locations), num_samples)
     num_needed = max((fact.max_label for fact in facts), default=-1) + 1
     if num_needed == 0:
-        raise UserError(f"{paths[0]} … hold no labelled samples; each needs an image and a .cls or .json of one key")
+        raise UserError(
+            f"{locations[0]} … hold no labelled samples; each needs an image and a .cls or .json of one key"
+        )
     if classes is None:
         classes = [str(number) for number in range(num_needed)]
     elif len(classes) < num_needed:
@@ -86,7 +101,7 @@ def index_shards(
         label_type=label_type or ("multi" if has_lists else "single"),
         classes=classes,
         folder=folder,
-        urls=[_url(path, folder) for path in paths],
+        urls=[_url(location, folder) for location in locations],
         num_samples=[fact.num_samples for fact in facts],
         num_bytes=[fact.num_bytes for fact in facts],
         sha256=[fact.sha256 for fact in facts],
@@ -94,35 +109,34 @@ def index_shards(
     ).save(out)
 
 
-def examine_shard(path: Path) -> ShardFacts:
+def examine_shard(location: str, files: ShardFiles) -> ShardFacts:
     """Count, checksum and label range of one shard; pictures are not decoded."""
-    shard = Shard(str(path))
+    tar = files.open(location)
+    shard = Shard(location, tar)
     if not len(shard):
-        raise CorruptShardError(f"shard {path} holds no samples; each needs an image and a .cls or .json of one key")
+        raise CorruptShardError(
+            f"shard {location} holds no samples; each needs an image and a .cls or .json of one key"
+        )
     labels = shard.read_labels(range(len(shard)))
     for row, numbers in enumerate(labels):
         if any(number < 0 for number in numbers):
             raise CorruptShardError(
-                f"shard {path}: sample {shard.key(row)!r} has the labels {numbers}; classes count from 0"
+                f"shard {location}: sample {shard.key(row)!r} has the labels {numbers}; classes count from 0"
             )
     return ShardFacts(
         num_samples=len(labels),
-        num_bytes=path.stat().st_size,
-        sha256=file_sha256(path),
+        num_bytes=tar.copy.stat().st_size,
+        sha256=file_sha256(tar.copy),
         max_label=max((number for numbers in labels for number in numbers), default=-1),
         has_lists=any(len(numbers) != 1 for numbers in labels),
     )
 
 
-def file_sha256(path: Path) -> str:
-    """Checksum of a file's bytes as they lie, hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _url(path: Path, folder: Path) -> str:
+def _url(location: str, folder: Path) -> str:
     """Relative to the manifest when the shard lies below it, so that both can be moved together; else absolute."""
-    absolute = path.resolve()
+    if is_url(location):
+        return location
+    absolute = Path(location).resolve()
     return str(absolute.relative_to(folder)) if absolute.is_relative_to(folder) else str(absolute)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from scaling.data.fetch_ahead import NUM_FETCHES, FetchAhead
 from scaling.data.order import SampleOrder
 from scaling.data.pixels import PixelSource, pad_labels
 from scaling.data.prefetch import Prefetcher
@@ -66,8 +67,9 @@ class TrainLoader:
                 f"a global batch of {batch} does not divide over {world} processes; numbers that work: "
                 + ", ".join(map(str, workable))
             )
+        self._shards = source.shards
         self._pictures = TolerantSource(source, subset, max_corrupt)
-        self._order = SampleOrder(subset, seed)
+        self._order, self._order_ahead = SampleOrder(subset, seed), SampleOrder(subset, seed)
         self._seed, self._batch, self._size, self._augment = seed, batch, image_size, augment
         self._rank, self._world = rank, world
         self._threads = threads
@@ -80,9 +82,19 @@ class TrainLoader:
 
     def _batches(self, pool: ThreadPoolExecutor) -> Iterator["_PendingBatch"]:
         position = self._start
-        while True:
-            yield self._begin(position, pool)
-            position += self._batch
+        with FetchAhead(self._shards) as fetches:
+            while True:
+                if fetches.is_needed:
+                    self._fetch_ahead(position, fetches)
+                yield self._begin(position, pool)
+                position += self._batch
+
+    def _fetch_ahead(self, position: int, fetches: FetchAhead) -> None:
+        """Half a window ahead, a batch's shards are those of the next window, a few more in every step."""
+        mine = np.arange(position, position + self._batch)[self._rank :: self._world]
+        ahead = self._order.num_streams * self._order.window // 2
+        fetches.ask(np.unique(self._order.locate(mine)[0]).tolist())
+        fetches.ask(np.unique(self._order_ahead.locate(mine + ahead)[0]).tolist())
 
     def _begin(self, position: int, pool: ThreadPoolExecutor) -> "_PendingBatch":
         mine = slice(self._rank, None, self._world)
@@ -151,8 +163,12 @@ class EvalLoader:
             self._kept = seen
 
     def _batches(self, pool: ThreadPoolExecutor) -> Iterator["_PendingBatch"]:
-        for start in range(0, len(self._shards), self._batch):
-            yield self._begin(start, pool)
+        with FetchAhead(self._source.shards) as fetches:
+            for start in range(0, len(self._shards), self._batch):
+                if fetches.is_needed:
+                    first = int(self._shards[start])
+                    fetches.ask(range(first, min(first + NUM_FETCHES, int(self._shards[-1]) + 1)))
+                yield self._begin(start, pool)
 
     def _begin(self, start: int, pool: ThreadPoolExecutor) -> "_PendingBatch":
         shards = self._shards[start : start + self._batch]

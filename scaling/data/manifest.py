@@ -15,16 +15,17 @@ no shards: enough to plan a study, and refused by training:
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling.data.remote import RemoteFiles, is_url
 from scaling.errors import UserError
 from scaling.records.files import write_text_atomic
-from scaling.records.run_plan import content_digest
+from scaling.records.run_plan import DEFAULT_ACCESS, AccessPlan, content_digest
 
 MANIFEST_SCHEMA = 1
 
@@ -49,8 +50,10 @@ class Manifest:
     digest: str
     origin: Mapping[str, Any]
     """How the data set came to be; free-form."""
-    folder: Path
-    """What relative urls start at."""
+    folder: Path | str
+    """What relative urls start at: a folder, or a url without a slash at its end."""
+    access: AccessPlan = DEFAULT_ACCESS
+    """How remote shards are reached."""
 
     @property
     def is_declared(self) -> bool:
@@ -60,7 +63,13 @@ class Manifest:
     def shard_location(self, shard_id: int) -> str:
         """Absolute path or url of a shard."""
         url = self.urls[shard_id]
-        return url if "://" in url else str(self.folder / url)
+        if "://" in url or isinstance(self.folder, Path):
+            return url if "://" in url else str(self.folder / url)
+        return f"{self.folder}/{url}"
+
+    def shard_row(self, shard_id: int) -> tuple[str, int, str]:
+        """Location, bytes and sha256 of a shard."""
+        return self.shard_location(shard_id), int(self.shard_bytes[shard_id]), self.shard_sha256[shard_id]
 
     def label_problem(self, labels: Sequence[int]) -> str | None:
         """What is wrong with a sample's class numbers, as the end of a sentence; None when nothing is."""
@@ -99,7 +108,7 @@ def build_manifest(
     name: str,
     label_type: LabelType,
     classes: Sequence[str],
-    folder: Path,
+    folder: Path | str,
     urls: Sequence[str],
     num_samples: Sequence[int],
     num_bytes: Sequence[int],
@@ -123,7 +132,9 @@ def build_manifest(
     )
 
 
-def declare_manifest(name: str, label_type: LabelType, num_classes: int, num_samples: int, folder: Path) -> Manifest:
+def declare_manifest(
+    name: str, label_type: LabelType, num_classes: int, num_samples: int, folder: Path | str
+) -> Manifest:
     """A data set known by count only."""
     return Manifest(
         name=name,
@@ -140,18 +151,30 @@ def declare_manifest(name: str, label_type: LabelType, num_classes: int, num_sam
     )
 
 
-def load_manifest(path: Path) -> Manifest:
-    """Read and check a manifest; UserError says file, field and rule."""
+def load_manifest(location: Path | str, access: AccessPlan = DEFAULT_ACCESS) -> Manifest:
+    """Read and check a manifest at a path or url; UserError says file, field and rule."""
+    is_remote = isinstance(location, str) and is_url(location)
+    path = location if is_remote else Path(location)
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        text = RemoteFiles(access.storage).read_text(str(path)) if is_remote else Path(path).read_text("utf-8")
+        body = json.loads(text)
     except OSError as error:
         raise UserError(f"manifest {path} cannot be read ({error.strerror}); {REMAKE}") from error
-    except ValueError as error:
+    except UserError as error:
+        raise UserError(f"manifest {error}") from error
+    except (ValueError, RecursionError) as error:
         raise UserError(f"manifest {path} is not JSON ({error}); {REMAKE}") from error
     if not isinstance(body, dict) or body.get("schema") != MANIFEST_SCHEMA:
         found = body.get("schema") if isinstance(body, dict) else type(body).__name__
         raise UserError(f"manifest {path}: schema is {found!r}, but must be {MANIFEST_SCHEMA}; {REMAKE}")
-    return _from_fields(_Fields(path, body))
+    return replace(_from_fields(_Fields(path, body)), access=access)
+
+
+def find_manifest(root: str, name: str) -> Path | str:
+    """Where a study's manifest lies: an absolute path, or a url when it is one or `root` is."""
+    if is_url(name):
+        return name
+    return f"{root.rstrip('/')}/{name}" if is_url(root) else (Path(root) / name).resolve()
 
 
 def _from_fields(fields: "_Fields") -> Manifest:
@@ -162,7 +185,7 @@ def _from_fields(fields: "_Fields") -> Manifest:
     if num_samples <= 0:
         raise fields.error("num_samples", f"{num_samples} is not above 0")
     if fields.body.get("declared"):
-        return declare_manifest(name, label_type, fields.get("num_classes", int), num_samples, fields.path.parent)
+        return declare_manifest(name, label_type, fields.get("num_classes", int), num_samples, fields.folder)
     shards = _Fields(fields.path, fields.get("shards", dict))
     columns = {name: shards.get(name, list) for name in ("url", "num_samples", "bytes", "sha256")}
     lengths = {name: len(column) for name, column in columns.items()}
@@ -177,7 +200,7 @@ def _from_fields(fields: "_Fields") -> Manifest:
         name=name,
         label_type=label_type,
         classes=fields.get("classes", list),
-        folder=fields.path.parent,
+        folder=fields.folder,
         urls=columns["url"],
         num_samples=columns["num_samples"],
         num_bytes=columns["bytes"],
@@ -195,8 +218,12 @@ def _from_fields(fields: "_Fields") -> Manifest:
 class _Fields:
     """A JSON object of a manifest file, whose fields are checked as they are taken."""
 
-    path: Path
+    path: Path | str
     body: Mapping[str, Any]
+
+    @property
+    def folder(self) -> Path | str:
+        return self.path.parent if isinstance(self.path, Path) else self.path.rpartition("/")[0]
 
     def get(self, name: str, kind: type) -> Any:
         if name not in self.body:

@@ -5,7 +5,9 @@ from collections import OrderedDict
 
 from scaling.data.corrupt import CorruptShardError
 from scaling.data.manifest import Manifest
+from scaling.data.remote import is_url
 from scaling.data.shard import Shard
+from scaling.data.shard_files import ShardFiles
 from scaling.errors import UserError
 
 MAX_INDEXED_SAMPLES = 1_000_000
@@ -21,6 +23,8 @@ class OpenShards:
                 f"data set {manifest.name!r} is declared by count only; make its shards and a manifest to read them"
             )
         self._manifest = manifest
+        self._files = ShardFiles(manifest.access)
+        self.has_remote = isinstance(manifest.folder, str) or any("://" in url for url in manifest.urls)
         self._slots: OrderedDict[int, _Slot] = OrderedDict()
         self._free_samples = max_samples
         self._lock = threading.Lock()
@@ -38,6 +42,16 @@ class OpenShards:
                 slot.shard = self._index(shard_id)
             return slot.shard
 
+    def is_far(self, shard_id: int) -> bool:
+        """Whether a shard is remote and no copy of it is here."""
+        location, _, sha256 = self._manifest.shard_row(shard_id)
+        return is_url(location) and not self._files.is_here(sha256)
+
+    def fetch(self, shard_id: int) -> None:
+        """Bring a remote shard here."""
+        location, num_bytes, sha256 = self._manifest.shard_row(shard_id)
+        self._files.fetch(location, num_bytes, sha256)
+
     def _make_room(self, num_samples: int) -> None:
         self._free_samples -= num_samples
         while self._free_samples < 0 and len(self._slots) > 1:
@@ -45,7 +59,8 @@ class OpenShards:
             self._free_samples += int(self._manifest.shard_samples[shard_id])
 
     def _index(self, shard_id: int) -> Shard:
-        shard = Shard(self._manifest.shard_location(shard_id))
+        location, num_bytes, sha256 = self._manifest.shard_row(shard_id)
+        shard = Shard(location, self._files.open_known(location, num_bytes, sha256))
         expected = int(self._manifest.shard_samples[shard_id])
         if len(shard) != expected:
             raise CorruptShardError(

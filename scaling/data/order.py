@@ -52,7 +52,7 @@ class SampleOrder:
         self.num_samples = subset.num_samples
         is_small = subset.num_samples <= FULL_SHUFFLE
         self.num_streams = 1 if is_small else NUM_STREAMS
-        self._window = subset.num_samples if is_small else WINDOW
+        self.window = subset.num_samples if is_small else WINDOW
         self._epoch = -1
         self._shards = subset.shard_ids
         self._counts = subset.counts
@@ -92,16 +92,16 @@ class SampleOrder:
         # Stream c holds the places q with q mod C = c: the first n mod C streams hold one more.
         base, extra = divmod(self.num_samples, self.num_streams)
         starts = streams * base + np.minimum(streams, extra)
-        windows, offsets = np.divmod(steps, self._window)
+        windows, offsets = np.divmod(steps, self.window)
         result = np.empty_like(places)
-        keys = streams * (self.num_samples // self._window + 1) + windows
+        keys = streams * (self.num_samples // self.window + 1) + windows
         for key in np.unique(keys):
             mine = keys == key
             first = int(np.argmax(mine))
             stream, window = int(streams[first]), int(windows[first])
-            length = min(self._window, base + (stream < extra) - window * self._window)
+            length = min(self.window, base + (stream < extra) - window * self.window)
             order = self._window_order(epoch, stream, window, length)
-            result[mine] = starts[first] + window * self._window + order[offsets[mine]]
+            result[mine] = starts[first] + window * self.window + order[offsets[mine]]
         return result
 
     def _window_order(self, epoch: int, stream: int, window: int, length: int) -> NDArray[np.int64]:

@@ -30,7 +30,7 @@ class PixelSource:
 
     def __init__(self, manifest: Manifest, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
         self.manifest = manifest
-        self._shards = OpenShards(manifest)
+        self.shards = OpenShards(manifest)
         self._cache: dict[tuple[int, int], Picture] = {}
         self._free_bytes = cache_bytes
         self._lock = threading.Lock()
@@ -40,7 +40,7 @@ class PixelSource:
         found = self._cache.get((shard_id, index))
         if found is not None:
             return found
-        shard = self._shards.get(shard_id)
+        shard = self.shards.get(shard_id)
         encoded, labels = shard.read(index)
         if problem := self.manifest.label_problem(labels):
             raise CorruptSampleError(
@@ -57,7 +57,7 @@ class PixelSource:
 
     def shard_labels(self, shard_id: int) -> list[list[int]]:
         """Class numbers of every sample of a shard, without decoding pictures."""
-        shard = self._shards.get(shard_id)
+        shard = self.shards.get(shard_id)
         return shard.read_labels(range(len(shard)))
 
     def _remember(self, place: tuple[int, int], picture: Picture) -> None:

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.data.corrupt import CorruptSampleError, CorruptShardError
-from scaling.data.shard_files import LocalTar
+from scaling.data.shard_files import LocalTar, ShardFiles
 from scaling.data.tar_headers import Member, read_members
+from scaling.records.run_plan import DEFAULT_ACCESS
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 LABEL_EXTENSIONS = ("cls", "json")
@@ -47,9 +48,10 @@ class Samples:
 class Shard:
     """An indexed shard; threads may share one."""
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, tar: LocalTar | None = None) -> None:
+        """`tar` is the shard on this machine; without it, it is opened with the defaults."""
         self.location = location
-        self._tar = LocalTar(location)
+        self._tar = tar or ShardFiles(DEFAULT_ACCESS).open(location)
         self._tar_bytes = self._tar.path.stat().st_size
         if self._tar_bytes == 0:
             raise CorruptShardError(f"shard {location} is empty; make or copy it again")
@@ -77,7 +79,7 @@ class Shard:
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
-        descriptor = os.open(self._tar.path, os.O_RDONLY)
+        descriptor = self._tar.open()
         try:
             if os.fstat(descriptor).st_size != self._tar_bytes:
                 raise CorruptShardError(f"shard {self.location} changed its size while in use; start again")

@@ -9,17 +9,17 @@ import hashlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling.data.checksum import file_sha256
 from scaling.data.corrupt import CorruptSampleError
 from scaling.data.decode import DecodeError, decode_rgb
 from scaling.data.homogeneity import Homogeneity, compare_shards
-from scaling.data.index import file_sha256
 from scaling.data.manifest import Manifest
 from scaling.data.shard import Shard
+from scaling.data.shard_files import ShardFiles
 from scaling.errors import UserError
 
 MAX_COMPARED_SHARDS = 2000
@@ -74,7 +74,8 @@ def validate_data(
     num_samples = num_unlabelled = 0
     every = -(-len(manifest.urls) // MAX_COMPARED_SHARDS)
     with ThreadPoolExecutor(threads) as pool:
-        reports = pool.map(lambda shard_id: examine_shard(manifest, shard_id, decode), range(len(manifest.urls)))
+        files = ShardFiles(manifest.access)
+        reports = pool.map(lambda number: examine_shard(manifest, files, number, decode), range(len(manifest.urls)))
         for shard_id, report in enumerate(reports):
             findings += report.findings
             keys.append(_as_numbers(report.key_hashes))
@@ -94,16 +95,17 @@ def validate_data(
     )
 
 
-def examine_shard(manifest: Manifest, shard_id: int, decode: bool) -> ShardReport:
-    """Check one shard against its row of the manifest."""
+def examine_shard(manifest: Manifest, files: ShardFiles, shard_id: int, decode: bool) -> ShardReport:
+    """Check one shard against its row of the manifest; a remote one is fetched for it, whatever a cache holds."""
     report = ShardReport()
-    location = manifest.shard_location(shard_id)
+    location, _, sha256 = manifest.shard_row(shard_id)
     try:
-        shard = Shard(location)
+        tar = files.open(location)
+        shard = Shard(location, tar)
     except UserError as error:
         report.findings.append(Finding("unreadable", str(error)))
         return report
-    if file_sha256(Path(location)) != manifest.shard_sha256[shard_id]:
+    if file_sha256(tar.copy) != sha256:
         report.findings.append(
             Finding("checksum", f"shard {location} is not the file that was indexed: its sha256 differs")
         )

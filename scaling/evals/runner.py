@@ -6,7 +6,6 @@ names, which are prefixed with the evaluation's name in the records.
 
 import importlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -43,7 +42,7 @@ def run_evaluation(model: VisionModel, plan: EvalPlan, where: Circumstances) -> 
 
 def open_source(plan: SourcePlan) -> PixelSource:
     """The data set of a plan, refused when its content is no longer what was planned."""
-    manifest = load_manifest(Path(plan.manifest))
+    manifest = load_manifest(plan.manifest, plan.access)
     if manifest.digest != plan.digest:
         raise UserError(
             f"{plan.manifest} has changed since the run was planned (digest {manifest.digest[:12]}, planned "

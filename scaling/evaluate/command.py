@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 
+from scaling.data.commands.access import add_cache, add_storage, read_access
 from scaling.evals.settings import EVALUATIONS
 from scaling.evaluate.request import Request, read_request
 from scaling.tables import plain_table
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model_options=args.option,
         precision=args.precision,
         loader_threads=args.loader_threads,
+        access=read_access(args.storage, args.cache, args.cache_gb),
     )
     metrics = _compute(request, args.threads)
     if args.json:
@@ -79,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--precision", choices=["fp32", "bf16"], help="arithmetic (default: the run's, else fp32)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of the model (default: PyTorch's choice)")
     parser.add_argument("--loader-threads", type=int, default=1, metavar="N", help="threads that decode (default: 1)")
+    add_storage(parser)
+    add_cache(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
 

@@ -13,11 +13,11 @@ from typing import Any, Literal
 import yaml
 from pydantic import ValidationError
 
-from scaling.data.manifest import load_manifest
+from scaling.data.manifest import find_manifest, load_manifest
 from scaling.errors import UserError, did_you_mean
 from scaling.evals.settings import EVALUATIONS, EvaluationKind
 from scaling.models.registry import check_name, check_options, default_image_size, is_timm_name
-from scaling.records.run_plan import EvalPlan, ModelPlan, RunPlan, SourcePlan
+from scaling.records.run_plan import AccessPlan, EvalPlan, ModelPlan, RunPlan, SourcePlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +51,7 @@ def read_request(
     model_options: Sequence[str],
     precision: Literal["fp32", "bf16"] | None,
     loader_threads: int,
+    access: AccessPlan,
 ) -> Request:
     """Turn the command line's words into models and plans; UserError names the first that is wrong."""
     settings = _parse(options, "--set")
@@ -64,7 +65,7 @@ def read_request(
         return Request(
             weights=str(weights),
             model=_of_plan(plan.model),
-            evaluations=_choose(names, settings, plan.evals),
+            evaluations=_choose(names, settings, plan.evals, access),
             precision=precision or plan.recipe.precision,
             loader_threads=loader_threads,
         )
@@ -73,7 +74,7 @@ def read_request(
     return Request(
         weights=target,
         model=_architecture(target, model, image_size, _parse(model_options, "--option")),
-        evaluations=_choose(names, settings, ()),
+        evaluations=_choose(names, settings, (), access),
         precision=precision or "fp32",
         loader_threads=loader_threads,
     )
@@ -124,7 +125,9 @@ def _of_plan(model: ModelPlan) -> Architecture:
     )
 
 
-def _choose(names: Sequence[str], settings: dict[str, Any], planned: Sequence[EvalPlan]) -> tuple[EvalPlan, ...]:
+def _choose(
+    names: Sequence[str], settings: dict[str, Any], planned: Sequence[EvalPlan], access: AccessPlan
+) -> tuple[EvalPlan, ...]:
     """The planned evaluations of these names, or new ones of these kinds, with `settings` applied."""
     by_name = {plan.name: plan for plan in planned}
     if not names and not planned:
@@ -136,15 +139,17 @@ def _choose(names: Sequence[str], settings: dict[str, Any], planned: Sequence[Ev
         if kind is None:
             known = sorted({*by_name, *EVALUATIONS})
             raise UserError(f"--eval {name}: there is no such evaluation; {did_you_mean(name, known)}")
-        chosen.append(plan if plan and not settings else _plan(name, kind, plan, dict(settings)))
+        chosen.append(plan if plan and not settings else _plan(name, kind, plan, dict(settings), access))
     return tuple(chosen)
 
 
-def _plan(name: str, kind: EvaluationKind, planned: EvalPlan | None, given: dict[str, Any]) -> EvalPlan:
+def _plan(
+    name: str, kind: EvaluationKind, planned: EvalPlan | None, given: dict[str, Any], access: AccessPlan
+) -> EvalPlan:
     sources = dict(planned.sources) if planned else {}
     for role in kind.sources:
         if role in given:
-            sources[role] = _source(str(given.pop(role)))
+            sources[role] = _source(str(given.pop(role)), access)
         elif role not in sources:
             raise UserError(f"--eval {name}: the manifest {role!r} is missing; add --set {role}=MANIFEST")
     try:
@@ -160,10 +165,12 @@ def _plan(name: str, kind: EvaluationKind, planned: EvalPlan | None, given: dict
     )
 
 
-def _source(path: str) -> SourcePlan:
-    manifest = load_manifest(Path(path))
+def _source(location: str, access: AccessPlan) -> SourcePlan:
+    place = find_manifest("", location)
+    manifest = load_manifest(place, access)
     return SourcePlan(
-        manifest=str(Path(path).resolve()),
+        manifest=str(place),
+        access=access,
         digest=manifest.digest,
         label_type=manifest.label_type,
         num_classes=len(manifest.classes),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from scaling.data.remote import is_url
 from scaling.errors import UserError
 from scaling.spec.study import Study
 
@@ -15,6 +16,8 @@ from scaling.spec.study import Study
 def ensure_data(study: Study) -> None:
     """Make the study's data when it says how and some manifest is missing."""
     data = study.data
+    if data.make is not None and is_url(data.root):
+        raise UserError(f"data.root {data.root}: data is made in folders only; make it there, copy it, drop data.make")
     if data.make is None or all((Path(data.root) / name).exists() for name in (data.train, data.val)):
         return
     if not data.root:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from scaling.data.manifest import Manifest, load_manifest
+from scaling.data.manifest import Manifest, find_manifest, load_manifest
 from scaling.data.order import ORDER_VERSION
 from scaling.data.subset import select_subset
 from scaling.errors import UserError, did_you_mean
@@ -20,6 +20,7 @@ from scaling.launch.harness import describe_harness
 from scaling.launch.model_facts import ModelFacts, ModelQuery, count_models
 from scaling.models.registry import check_name, check_options, default_image_size, family_of
 from scaling.records.run_plan import (
+    AccessPlan,
     EnginePlan,
     EvalPlan,
     IntervalPlan,
@@ -48,7 +49,10 @@ class Planner:
         self._study = study
         self._document = document
         self._threads = threads_per_process
-        self._manifests: dict[Path, Manifest] = {}
+        self._manifests: dict[Path | str, Manifest] = {}
+        data = study.data
+        cache = str(Path(data.cache).resolve()) if data.cache else ""
+        self._access = AccessPlan(storage=data.storage, cache=cache, cache_gb=data.cache_gb)
 
     def plan(self, cache_path: Path | None) -> list[RunPlan]:
         """All runs in the study's order; `cache_path` keeps the counted facts of the models."""
@@ -159,15 +163,16 @@ class Planner:
         )
 
     def _source(self, place: Place, name: str) -> SourcePlan:
-        path = (Path(self._study.data.root) / name).resolve()
+        path = find_manifest(self._study.data.root, name)
         if path not in self._manifests:
             try:
-                self._manifests[path] = load_manifest(path)
+                self._manifests[path] = load_manifest(path, self._access)
             except UserError as error:
                 raise self._document.error(place, str(error)) from error
         manifest = self._manifests[path]
         return SourcePlan(
             manifest=str(path),
+            access=self._access,
             digest=manifest.digest,
             label_type=manifest.label_type,
             num_classes=len(manifest.classes),
@@ -177,7 +182,7 @@ class Planner:
     def _subset(self, spec: RunSpec) -> SubsetPlan:
         settings = spec.settings
         seed = settings.seed if settings.subset_seed is None else settings.subset_seed
-        manifest = self._manifests[(Path(self._study.data.root) / self._study.data.train).resolve()]
+        manifest = self._manifests[find_manifest(self._study.data.root, self._study.data.train)]
         subset = select_subset(manifest, settings.fraction, seed)
         return SubsetPlan(fraction=settings.fraction, seed=seed, num_samples=subset.num_samples, digest=subset.digest)
 

@@ -9,9 +9,9 @@ and how the run happens to be executed.
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scaling.errors import UserError
 from scaling.records.files import write_text_atomic
@@ -47,11 +47,27 @@ class ModelPlan(Frozen):
     """Forward and backward, counted on the meta device."""
 
 
+class AccessPlan(Frozen):
+    """How remote data is reached and kept; no part of what the data is."""
+
+    storage: dict[str, dict[str, Any]] = {}
+    """Options of fsspec's file systems by protocol, `{"s3": {"endpoint_url": …}}`; written down in plain text, so
+    credentials belong in the environment or in the library's own files."""
+    cache: str = ""
+    """Folder of copies of remote shards, shared by runs and processes; empty: a temporary one of each process."""
+    cache_gb: Annotated[float, Field(gt=0)] = 50.0
+    """Bound on that folder, 10^9 bytes."""
+
+
+DEFAULT_ACCESS = AccessPlan()
+
+
 class SourcePlan(Frozen):
     """One data set as it was when planned."""
 
     manifest: str
-    """Absolute path of the manifest: where the data was, not what it is."""
+    """Absolute path or url of the manifest: where the data was, not what it is."""
+    access: AccessPlan = DEFAULT_ACCESS
     digest: str
     """Digest of the content: what the data is."""
     label_type: Literal["single", "multi"]

@@ -38,8 +38,8 @@ def run_identity(
     return content_digest(
         {
             "model": model.model_dump(exclude=counted),
-            "train": train.model_dump(exclude={"manifest"}),
-            "val": val.model_dump(exclude={"manifest"}),
+            "train": train.model_dump(exclude={"manifest", "access"}),
+            "val": val.model_dump(exclude={"manifest", "access"}),
             "subset": subset.model_dump(exclude={"fraction"}),
             "schedule": schedule.model_dump(exclude={"protocol", "epochs"}),
             "recipe": recipe.model_dump(),

@@ -21,15 +21,21 @@ Batch = Annotated[int, Field(gt=0, description="Global batch: examples per optim
 
 
 class DataSpec(Frozen):
-    """Where the images are. Relative paths start at `root`, and `root` at the current folder."""
+    """Where the images are: paths, or urls of s3, gs, http(s) or hf. Relative ones start at `root`, and `root` at the
+    current folder."""
 
-    root: str = Field("", description="Folder that the other paths of the study are relative to.")
+    root: str = Field("", description="Folder or url that the other paths of the study are relative to.")
     train: str = Field(description="Manifest of the pre-training shards.")
     val: str = Field(description="Manifest of the held-out upstream split; picks the weights that are kept.")
     make: dict[str, Any] | None = Field(
         None,
         description="Settings of `scaling.data make`: the shards are made in `root` when they are missing.",
     )
+    storage: dict[str, dict[str, Any]] = Field(
+        {}, description="Options of fsspec's file systems by protocol, for example {s3: {endpoint_url: ...}}."
+    )
+    cache: str = Field("", description="Folder that keeps copies of remote shards; default: a temporary one.")
+    cache_gb: Annotated[float, Field(gt=0)] = Field(50.0, description="Bound on the cache, 10^9 bytes.")
 
 
 class ConstantSteps(Frozen):

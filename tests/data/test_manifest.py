@@ -112,7 +112,7 @@ def test_shard_names_expand(tmp_path: Path) -> None:
         (tmp_path / f"s-{number:03d}.tar").touch()
     (tmp_path / "notes.txt").touch()
     everything = expand_urls([str(tmp_path)])
-    assert [path.name for path in everything] == [f"s-{number:03d}.tar" for number in range(12)]
+    assert [Path(location).name for location in everything] == [f"s-{number:03d}.tar" for number in range(12)]
     assert expand_urls([f"{tmp_path}/s-{{003..005}}.tar"]) == everything[3:6]
     assert expand_urls([f"{tmp_path}/s-{{000,011}}.tar"]) == [everything[0], everything[11]]
     assert expand_urls([f"{tmp_path}/s-01?.tar"]) == everything[10:]

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from scaling.data.commands.access import add_storage, read_access
 from scaling.data.commands.progress import Progress
 from scaling.data.index import expand_urls, index_shards
 from scaling.data.manifest import Manifest
@@ -13,28 +14,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Read every shard once (headers and labels, no pictures) and write a manifest: counts, bytes,\n"
         "checksums, classes. Shards are .tar or .tar.gz with one image (jpg, png, webp) and one label per key:\n"
-        '.cls with an integer, or .json with a list, {"labels": [...]} or {"label": n}.'
+        '.cls with an integer, or .json with a list, {"labels": [...]} or {"label": n}. They lie in folders or behind\n'
+        "s3://, gs://, http(s):// or hf:// (extras s3, gcs, http, hub); credentials are found as fsspec's libraries do."
     )
     parser.epilog = (
-        "example:\n  python -m scaling.data index photos/train --out photos/train.json --classes photos/classes.txt"
+        "example:\n  python -m scaling.data index photos/train --out photos/train.json --classes photos/classes.txt\n"
+        "  python -m scaling.data index 's3://bucket/train-{00000..00099}.tar' --out train.json "
+        "--storage s3.endpoint_url=https://..."
     )
-    parser.add_argument("urls", nargs="+", metavar="SHARDS", help="folders, files, wildcards or {00..09} ranges")
+    parser.add_argument(
+        "urls", nargs="+", metavar="SHARDS", help="folders, files, wildcards or {00..09} ranges, as paths or urls"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="MANIFEST", help="the manifest to write")
     parser.add_argument(
         "--classes", type=Path, metavar="FILE", help="class names, one a line, or number<tab>name (default: numbers)"
     )
     parser.add_argument("--name", help="name of the data set (default: the manifest's file or folder name)")
     parser.add_argument("--label-type", choices=("single", "multi"), help="default: found in the labels")
-    parser.add_argument("--threads", type=int, help="shards read at once (default: one per core)")
+    parser.add_argument("--threads", type=int, help="shards read at once (default: one per core, 16 when remote)")
+    add_storage(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     classes = None if args.classes is None else read_classes(args.classes)
-    paths = expand_urls(args.urls)
+    access = read_access(args.storage)
+    locations = expand_urls(args.urls, access)
     name = args.name or (args.out.parent.name if args.out.stem == "manifest" else args.out.stem)
     manifest = index_shards(
-        paths,
+        locations,
         args.out,
+        access=access,
         name=name,
         classes=classes,
         label_type=args.label_type,

@@ -8,6 +8,7 @@ import numpy as np
 
 from scaling.data.build import BuildSettings, build_shards
 from scaling.data.build_sources import ShardSource
+from scaling.data.commands.access import add_cache, add_storage, read_access
 from scaling.data.commands.build import refuse_finished
 from scaling.data.commands.index import summary
 from scaling.data.commands.progress import Progress
@@ -27,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "so that 3 % lies inside 10 % of the same seed. Prints count, digest, classes left and the long tail."
     )
     parser.epilog = "example:\n  python -m scaling.data subset data/train/manifest.json --fraction 0.1 --seed 0"
-    parser.add_argument("manifest", type=Path, metavar="MANIFEST")
+    parser.add_argument("manifest", metavar="MANIFEST", help="path or url")
+    add_storage(parser)
+    add_cache(parser)
     parser.add_argument("--fraction", type=float, required=True, help="share of the samples, above 0 and at most 1")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draw (default: 0)")
     parser.add_argument("--write", type=Path, metavar="OUT", help="write the subset as a data set of its own")
@@ -37,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if not 0 < args.fraction <= 1:
         raise UserError(f"--fraction {args.fraction}: must be above 0 and at most 1; write 0.3 for 30 %")
-    manifest = load_manifest(args.manifest)
+    manifest = load_manifest(args.manifest, read_access(args.storage, args.cache, args.cache_gb))
     subset = select_subset(manifest, args.fraction, args.seed)
     facts: dict[str, object] = {
         "num_samples": subset.num_samples,

@@ -5,8 +5,8 @@ import json
 import os
 from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
 
+from scaling.data.commands.access import add_storage, read_access
 from scaling.data.commands.progress import Progress
 from scaling.data.manifest import load_manifest
 from scaling.data.validate import Validation, validate_data
@@ -21,14 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Exit code 1 when something is wrong with the data."
     )
     parser.epilog = "example:\n  python -m scaling.data validate data/train/manifest.json"
-    parser.add_argument("manifest", type=Path, metavar="MANIFEST")
+    parser.add_argument("manifest", metavar="MANIFEST", help="path or url")
+    add_storage(parser)
     parser.add_argument("--no-decode", action="store_true", help="do not decode the pictures: much faster")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="shards at once (default: the cores)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def run(args: argparse.Namespace) -> int:
-    manifest = load_manifest(args.manifest)
+    manifest = load_manifest(args.manifest, read_access(args.storage))
     result = validate_data(
         manifest,
         decode=not args.no_decode,

@@ -1,0 +1,189 @@
+"""Bytes of objects behind `s3://`, `gs://`, `http(s)://` and `hf://`, read through fsspec as often as it takes.
+
+A read is a sequence of byte ranges. One that breaks, stalls or comes short is asked for again at the byte where it
+ended, in smaller pieces and after a pause that doubles (with jitter), up to a bound. What cannot get better (no such
+object, no access) is told at once. Credentials are the libraries' own business: environment, configuration files.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from scaling.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+EXTRAS = {"s3": "s3", "gs": "gcs", "http": "http", "https": "http", "hf": "hub"}
+"""Protocols that are read, and the extra of this package that brings their library."""
+
+STEP_BYTES = 8 * 1024 * 1024
+"""Asked for at once."""
+
+MIN_STEP_BYTES = 64 * 1024
+
+MAX_FAILURES = 6
+"""In a row, before a read is given up."""
+
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 20.0
+
+STALL_SECONDS = 60.0
+"""For one step; a connection that needs longer is given up and opened again."""
+
+MAX_TEXT_BYTES = 1024**3
+"""Of a manifest: ten times that of 300,000 shards."""
+
+TRANSIENT_STATUS = (408, 425, 429)
+"""Answers of HTTP's 4xx that may be others a moment later."""
+
+FINAL_ERRORS = ("NoCredentialsError", "TypeError")
+"""No credentials found, and options that a library chokes on only when it is used."""
+
+Answer = TypeVar("Answer")
+
+
+class RemoteReadError(UserError):
+    """A remote object cannot be read; the text names url, reason, number of tries and a way out."""
+
+
+def is_url(location: str) -> bool:
+    """Whether a location is a url rather than a path; UserError when it is one that is never read."""
+    if location.startswith("pipe:"):
+        raise UserError(f"{location}: commands are never run; write the data to files and name those")
+    protocol, separator, _ = location.partition("://")
+    if separator and protocol not in EXTRAS:
+        known = ", ".join(f"{name}://" for name in EXTRAS)
+        raise UserError(f"{location}: {protocol}:// is not read; use a path or one of {known}")
+    return bool(separator)
+
+
+class RemoteFiles:
+    """Objects by url; `options` are those of each protocol's fsspec file system. Threads may share one."""
+
+    def __init__(self, options: Mapping[str, Mapping[str, Any]]) -> None:
+        self._options = options
+        self._systems: dict[str, Any] = {}
+
+    def size(self, url: str) -> int:
+        """Bytes of an object."""
+        size = self._persist(url, lambda system, path: system.info(path).get("size"))
+        if size is None:
+            raise RemoteReadError(f"{url}: the server does not tell its size; copy the file and name the copy")
+        return int(size)
+
+    def find(self, pattern: str, suffixes: tuple[str, ...]) -> list[str]:
+        """Urls that a url with wildcards names, or the files of a folder that end in one of `suffixes`; sorted."""
+        protocol = pattern.partition("://")[0]
+        if pattern.endswith(suffixes) and not set(pattern) & set("*?["):
+            return [pattern]
+
+        def search(system: Any, path: str) -> list[str]:
+            if set(pattern) & set("*?["):
+                return list(system.glob(path))
+            return [name for name in system.ls(path, detail=False) if name.endswith(suffixes)]
+
+        found = self._persist(pattern, search)
+        return sorted(name if "://" in name else f"{protocol}://{name}" for name in found)
+
+    def read_text(self, url: str) -> str:
+        """A whole small object as UTF-8."""
+        size = self.size(url)
+        if size > MAX_TEXT_BYTES:
+            raise RemoteReadError(f"{url} has {size:,} bytes; that is no manifest")
+        return b"".join(self.stream(url, size)).decode("utf-8")
+
+    def stream(self, url: str, num_bytes: int) -> Iterator[bytes]:
+        """The first `num_bytes` bytes of an object, in order, in pieces."""
+        system, path = self._open(url)
+        position, step, num_failures = 0, STEP_BYTES, 0
+        while position < num_bytes:
+            stop = min(position + step, num_bytes)
+            try:
+                data = _read_range(system, path, position, stop)
+                # A server that does not know ranges answers the first one with the whole object.
+                is_whole = position == 0 and len(data) == num_bytes
+                if len(data) > stop - position and not is_whole:
+                    raise RemoteReadError(
+                        f"{url}: the server ignores byte ranges or the object is not the one that was indexed; serve "
+                        "it from a server with ranges, or copy it and index it again"
+                    )
+                if data:
+                    yield data
+                    position += len(data)
+                if position < stop:
+                    raise EOFError(f"{len(data):,} bytes came instead of {stop - position + len(data):,}")
+            except RemoteReadError:
+                raise
+            except Exception as error:  # Every library has its own types for a network's troubles.
+                num_failures += 1
+                _pause_or_give_up(url, f"reading at byte {position:,}", num_failures, error)
+                step = max(MIN_STEP_BYTES, step // 4)
+            else:
+                num_failures = 0
+
+    def _persist(self, url: str, action: Callable[[Any, str], Answer]) -> Answer:
+        system, path = self._open(url)
+        num_failures = 0
+        while True:
+            try:
+                return action(system, path)
+            except Exception as error:  # As above.
+                num_failures += 1
+                _pause_or_give_up(url, "asking for it", num_failures, error)
+
+    def _open(self, url: str) -> tuple[Any, str]:
+        import fsspec
+
+        protocol = url.partition("://")[0]
+        if protocol not in self._systems:
+            try:
+                options = dict(self._options.get(protocol, {}))
+                self._systems[protocol] = fsspec.filesystem(protocol, skip_instance_cache=True, **options)
+            except ImportError as error:
+                raise UserError(
+                    f"{url}: {error}; install the extra that reads it: pip install 'scaling-study[{EXTRAS[protocol]}]'"
+                ) from error
+            except (TypeError, ValueError) as error:
+                raise UserError(f"{url}: the storage options {options} are not taken ({error})") from error
+        system = self._systems[protocol]
+        return system, system._strip_protocol(url)
+
+
+def _read_range(system: Any, path: str, start: int, stop: int) -> bytes:
+    """One request; an asynchronous file system's is cancelled when it stalls."""
+    if not system.async_impl:
+        return bytes(system.cat_file(path, start=start, end=stop))
+    from fsspec.asyn import sync
+
+    async def bounded() -> bytes:
+        return bytes(await asyncio.wait_for(system._cat_file(path, start=start, end=stop), STALL_SECONDS))
+
+    data: bytes = sync(system.loop, bounded)
+    return data
+
+
+def _pause_or_give_up(url: str, deed: str, num_failures: int, error: Exception) -> None:
+    reason = f"{type(error).__name__}: {error}".rstrip(": ")
+    if isinstance(error, FileNotFoundError):
+        raise RemoteReadError(f"{url}: there is no such object; is the manifest's folder right?") from error
+    if isinstance(error, PermissionError) or _is_final(error):
+        raise RemoteReadError(
+            f"{url}: {deed} was refused at the first try ({reason}); check credentials and storage options"
+        ) from error
+    if num_failures >= MAX_FAILURES:
+        raise RemoteReadError(
+            f"{url}: {deed} failed {num_failures} times in a row, at last with {reason}; check that it can be reached "
+            "from this machine and start again"
+        ) from error
+    pause = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (num_failures - 1)) * random.uniform(0.5, 1.0)
+    logger.warning("%s: %s failed (%s), try %d in %.1f s", url, deed, reason, num_failures + 1, pause)
+    time.sleep(pause)
+
+
+def _is_final(error: Exception) -> bool:
+    if type(error).__name__ in FINAL_ERRORS:
+        return True
+    status = getattr(error, "status", None)
+    return isinstance(status, int) and 400 <= status < 500 and status not in TRANSIENT_STATUS
