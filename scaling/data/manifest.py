@@ -63,9 +63,9 @@ class Manifest:
     def shard_location(self, shard_id: int) -> str:
         """Absolute path or url of a shard."""
         url = self.urls[shard_id]
-        if "://" in url or isinstance(self.folder, Path):
-            return url if "://" in url else str(self.folder / url)
-        return f"{self.folder}/{url}"
+        if "://" in url:
+            return url
+        return str(self.folder / url) if isinstance(self.folder, Path) else f"{self.folder}/{url}"
 
     def shard_row(self, shard_id: int) -> tuple[str, int, str]:
         """Location, bytes and sha256 of a shard."""
