@@ -1,21 +1,22 @@
 """`python -m analysis.power STUDY`: how many more runs would tell two models apart?
 
 From the measured spread between runs: the number of seeds at which a two-sided 10 % test of paired differences finds a
-stated difference with 80 % probability, and what more sizes would do to the uncertainty of the fitted curves.
+stated difference with 80 % probability, and the number of further sizes at which the fitted curves do.
 """
 
 import argparse
 import itertools
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import nctdtr, stdtrit
+from scipy.special import nctdtr, ndtri, stdtrit
 
 from analysis.compare import LEVEL
+from analysis.laws.forms import Array
 from analysis.laws.law import Law
 from analysis.laws.uncertainty import curve_log_sd
 from analysis.load import Records, load_records
@@ -26,6 +27,9 @@ from scaling.errors import UserError, run_command
 
 POWER = 0.8
 MAX_SEEDS = 200
+MAX_SIZES = 6
+_DETECTABLE = float(ndtri(0.5 + LEVEL / 2) + ndtri(POWER))
+"""Standard errors that a difference must measure to be found with POWER."""
 DIFFERENCES = (0.5, 1.0, 2.0)
 """In points of the printed metric."""
 _DESCRIPTION = "How many seeds, or sizes, would tell two models apart, given the spread that the study measured."
@@ -54,23 +58,31 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def power_text(records: Records, metric: str, differences: Sequence[float]) -> str:
-    """Both tables with a line of explanation each."""
+    """The tables with a line of explanation each; differences in printed units."""
     scale = display_scale(metric)
-    seeds = seeds_table(records, metric, [difference / scale for difference in differences])
-    parts = [
-        f"{metric_title(metric)}: seeds per model and size for {POWER:.0%} power at a two-sided {1 - LEVEL:.0%} test"
-    ]
+    stored = [difference / scale for difference in differences]
+    test = f"{POWER:.0%} power at a two-sided {1 - LEVEL:.0%} test"
+    seeds = seeds_table(records, metric, stored)
+    parts = [f"{metric_title(metric)}: seeds per model at one size for {test} of paired differences"]
     if seeds.empty:
         parts.append("no pair of models has two paired seeds at a size: run at least 2 seeds to measure the spread")
     else:
-        parts.append(plain_text(_printed(seeds, scale)))
+        parts.append(plain_text(_printed(records, seeds, scale, "seeds", MAX_SEEDS)))
     laws, _ = study_laws(records, metric)
+    if len(laws) > 1:
+        parts += [
+            "",
+            f"further sizes, each twice the one before with as many seeds, for {test} between the fitted curves",
+            "at twice today's largest size (runs of the two models counted as independent)",
+            plain_text(_printed(records, sizes_table(laws, stored), scale, "sizes", MAX_SIZES)),
+        ]
     if laws:
         parts += [
             "",
-            "standard deviation of the fitted mean error, % of its value, for this study's law and run spread",
+            "standard deviation of the fitted mean error, % of its value, at the largest size x and at 2 x:",
+            "now, with one more seed at each size, with one more size (2 x)",
+            plain_text(designs_table(records, laws)),
         ]
-        parts.append(plain_text(sizes_table(records, laws)))
     return "\n".join(parts)
 
 
@@ -112,38 +124,64 @@ def paired_power(effect: float, pairs: int) -> float:
     return float(1 - nctdtr(pairs - 1, shift, critical) + nctdtr(pairs - 1, shift, -critical))
 
 
-def sizes_table(records: Records, laws: dict[str, Law]) -> pd.DataFrame:
-    """Relative standard deviation of the fitted curve, in percent, at the largest size and at twice that size,
-    for this study's design, one more seed, and one more size (twice the largest, the same seeds)."""
+def sizes_table(laws: Mapping[str, Law], differences: Sequence[float]) -> pd.DataFrame:
+    """Rows (model_a, model_b, curve_sd, num_sizes) and a column of further sizes per difference; infinite beyond
+    MAX_SIZES. `curve_sd` is the standard deviation of the difference of both curves at twice the largest size today."""
+    rows = []
+    for first, second in itertools.combinations(laws, 2):
+        pair = (laws[first], laws[second])
+        spreads = [_difference_sd(pair, further) for further in range(MAX_SIZES + 1)]
+        needed = [
+            next((float(k) for k, sd in enumerate(spreads) if difference >= _DETECTABLE * sd), math.inf)
+            for difference in differences
+        ]
+        rows.append([first, second, spreads[0], min(law.num_sizes for law in pair), *needed])
+    return pd.DataFrame(rows, columns=["model_a", "model_b", "curve_sd", "num_sizes", *differences])
+
+
+def designs_table(records: Records, laws: Mapping[str, Law]) -> pd.DataFrame:
+    """Relative standard deviation of the fitted curve, in percent, at the largest size and at twice that size, for
+    this study's design, one more seed, and one more size."""
     rows = []
     for model, law in laws.items():
-        sizes, counts = np.unique(law.x, return_counts=True)
-        seeds = int(np.median(counts))
-        designs = {
-            "as it is": law.x,
-            "one more seed": np.concatenate([law.x, sizes]),
-            "one more size": np.concatenate([law.x, np.repeat(2 * sizes[-1], seeds)]),
-        }
+        designs = {"now": law.x, "+1 seed": np.concatenate([law.x, np.unique(law.x)]), "+1 size": _with_sizes(law, 1)}
         row = {"model": records.models[model].title}
-        for name, design in designs.items():
-            for place, at in (("x_max", sizes[-1]), ("2 x_max", 2 * sizes[-1])):
-                row[f"{name}, at {place}"] = f"{100 * _curve_sd(law, design, at):.2f}"
+        for place, factor in (("x", 1.0), ("2 x", 2.0)):
+            for name, design in designs.items():
+                row[f"{name}, {place}"] = f"{100 * _curve_sd(law, design, factor * law.draws.x_max):.2f}"
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _curve_sd(law: Law, design: np.ndarray, at: float) -> float:
-    run_log_sd = float(np.median(law.draws.run_log_sd))
-    return curve_log_sd(law.draws.centre, design, at, run_log_sd)
+def _difference_sd(pair: tuple[Law, Law], further: int) -> float:
+    """Standard deviation, in the error's unit, of the difference of two curves at twice the largest size."""
+    at = 2 * max(law.draws.x_max for law in pair)
+    parts = [
+        float(law.fit.predict(np.array([at]))[0, 0]) * _curve_sd(law, _with_sizes(law, further), at) for law in pair
+    ]
+    return math.hypot(*parts)
 
 
-def _printed(table: pd.DataFrame, scale: float) -> pd.DataFrame:
-    printed = table[["model_a", "model_b"]].copy()
-    printed["sd of a paired difference"] = (scale * table["paired_sd"]).map("{:.2f}".format)
+def _with_sizes(law: Law, further: int) -> Array:
+    """[N] sizes of the law's runs and of `further` sizes more, with the usual number of seeds."""
+    seeds = int(np.median(np.unique(law.x, return_counts=True)[1]))
+    return np.concatenate([law.x, np.repeat(law.draws.x_max * 2.0 ** np.arange(1, further + 1), seeds)])
+
+
+def _curve_sd(law: Law, design: Array, at: float) -> float:
+    return curve_log_sd(law.draws.centre, design, at, float(np.median(law.draws.run_log_sd)))
+
+
+def _printed(records: Records, table: pd.DataFrame, scale: float, unit: str, most: int) -> pd.DataFrame:
+    spread = table.columns[2]
+    printed = table[["model_a", "model_b"]].map(lambda model: records.models[model].title)
+    printed[f"sd of the {'paired ' if unit == 'seeds' else ''}difference"] = (scale * table[spread]).map(
+        "{:.2f}".format
+    )
     for difference in table.columns[4:]:
-        needed = table[difference].map(lambda n: f"> {MAX_SEEDS}" if math.isinf(n) else f"{n:.0f}")
-        printed[f"seeds for {scale * difference:g}"] = needed
-    return printed
+        needed = table[difference].map(lambda n: f"> {most}" if math.isinf(n) else f"{n:.0f}")
+        printed[f"{unit} for {scale * difference:g}"] = needed
+    return printed.rename(columns={"model_a": "A", "model_b": "B"})
 
 
 if __name__ == "__main__":

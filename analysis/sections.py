@@ -93,7 +93,8 @@ def condition_part(
         main_table,
         laws,
         saved,
-        {"cells": main} | {name: law_tables[name] for name in ("predictions", "crossovers") if name in law_tables},
+        {"cells": main}
+        | {name: law_tables[name] for name in ("laws", "predictions", "crossovers") if name in law_tables},
     )
 
 

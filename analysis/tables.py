@@ -9,10 +9,12 @@ from analysis.load import Records
 from analysis.metrics import display_scale
 from analysis.numbers import count_text, percent_text, spread_text
 
-_LATEX = (
-    ("\\", r"\textbackslash "), ("%", r"\%"), ("&", r"\&"), ("_", r"\_"), ("#", r"\#"), ("±", r"$\pm$"),
-    ("×", r"$\times$"), ("·", r"$\cdot$"), ("^", r"\^{}"), ("<", r"$<$"), (">", r"$>$"),
-)  # fmt: skip
+_LATEX = str.maketrans(
+    {character: "\\" + character for character in "%&_#${}"}
+    | {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}", "<": "$<$", ">": "$>$"}
+    | {"±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "⁻": "$^{-}$"}
+    | {character: f"$^{digit}$" for digit, character in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
+)
 
 
 def size_table(records: Records, table: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -58,10 +60,7 @@ def latex(table: pd.DataFrame, caption: str, label: str) -> str:
 
 
 def _latex_text(value: object) -> str:
-    text = str(value)
-    for character, replacement in _LATEX:
-        text = text.replace(character, replacement)
-    return text
+    return str(value).translate(_LATEX)
 
 
 def _heading(table: pd.DataFrame, size: float) -> str:

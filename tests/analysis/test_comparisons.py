@@ -10,8 +10,6 @@ from analysis.compare import at_matched_data, difference_from
 from analysis.crossover import crossovers
 from analysis.load import load_records
 from analysis.matched_cost import at_matched_cost, family_curves, model_curves
-from analysis.power import main as power_main
-from analysis.power import paired_power, seeds_needed, seeds_table
 from analysis.study_laws import study_laws
 
 
@@ -117,24 +115,6 @@ def test_equal_curves_are_not_identified(tmp_path: Path) -> None:
     found = verdicts(tmp_path, curve(0.30, 0.10, 0.7), curve(0.30, 0.10, 0.7), 0.01)
     assert found.verdict == "not identified"
     assert np.isnan(found["size"])
-
-
-def test_power_agrees_with_simulation_and_needs_more_seeds_for_less() -> None:
-    rng = np.random.default_rng(0)
-    samples = 0.9 + rng.standard_normal((20_000, 8))
-    rejected = stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.10
-    assert paired_power(0.9, 8) == pytest.approx(rejected.mean(), abs=0.01)
-    assert paired_power(0.0, 8) == pytest.approx(0.10, abs=1e-6)
-    assert seeds_needed(0.5) > seeds_needed(1.0) > seeds_needed(3.0) >= 2
-
-
-def test_power_uses_the_measured_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    study = make_study(tmp_path, models=["mixer-b/32", "vit-b/32"], seeds=range(12), noise=0.008)
-    (row,) = seeds_table(load_records([study]), METRIC, [0.01]).itertuples(index=False)
-    assert row.paired_sd == pytest.approx(0.008 * 2**0.5, rel=0.25)
-    assert row[-1] == seeds_needed(0.01 / row.paired_sd)
-    assert power_main([str(study), "--difference", "1"]) == 0
-    assert "seeds for 1" in capsys.readouterr().out
 
 
 def test_difference_without_spread_is_certain() -> None:

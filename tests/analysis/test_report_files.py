@@ -1,5 +1,6 @@
 import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from analysis.figures.accuracy_vs_throughput import accuracy_vs_throughput
 from analysis.load import load_records
 from analysis.style import drawing_style
 from analysis.summary import cells, runs_without
+from analysis.tables import latex
 from scaling.records.state import RunState
 
 
@@ -200,6 +202,27 @@ def test_every_run_behind_a_cell_is_named_in_the_page(report: Path) -> None:
     page = (report / "index.html").read_text()
     for run_ids in pd.read_csv(report / "cells.csv")["run_ids"]:
         assert all(run_id in page for run_id in run_ids.split())
+
+
+def test_latex_tables_are_plain_booktabs_with_as_many_cells_in_every_row(report: Path) -> None:
+    paths = sorted(report.glob("*.tex"))
+    assert {path.stem for path in paths} == {"cells", "laws", "predictions", "crossovers"}
+    for path in paths:
+        text = path.read_text()
+        assert text.isascii()
+        columns = re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1]
+        rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+        assert len(rows) >= 2
+        assert {len(re.split(r"(?<!\\)&", row)) for row in rows} == {len(columns)}
+        assert not re.search(r"(?<!\\)[%#_]", text.replace("\\label{", "").split("\\caption")[0])
+        assert text.count("{") == text.count("}")
+        assert len(re.findall(r"(?<!\\)\$", text)) % 2 == 0
+
+
+def test_markup_characters_of_names_are_escaped_for_latex() -> None:
+    table = pd.DataFrame({"model": ["a_b & 50% {x} ~ ^ $ # \\"], "n": ["3·10¹⁸"]})
+    row = latex(table, "c", "tab:c").splitlines()[6]
+    assert row == r"a\_b \& 50\% \{x\} \~{} \^{} \$ \# \textbackslash{} & 3$\cdot$10$^1$$^8$ \\"
 
 
 def test_check_names_the_changed_cell_and_writes_nothing(

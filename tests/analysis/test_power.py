@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from synthetic_study import METRIC, make_study
+
+from analysis.laws.fitting import fit_form
+from analysis.laws.forms import M1
+from analysis.laws.uncertainty import curve_log_sd
+from analysis.load import load_records
+from analysis.power import main as power_main
+from analysis.power import paired_power, seeds_needed, seeds_table, sizes_table
+from analysis.study_laws import study_laws
+
+
+def test_power_agrees_with_simulation_and_needs_more_seeds_for_less() -> None:
+    rng = np.random.default_rng(0)
+    samples = 0.9 + rng.standard_normal((20_000, 8))
+    rejected = stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.10
+    assert paired_power(0.9, 8) == pytest.approx(rejected.mean(), abs=0.01)
+    assert paired_power(0.0, 8) == pytest.approx(0.10, abs=1e-6)
+    assert seeds_needed(0.5) > seeds_needed(1.0) > seeds_needed(3.0) >= 2
+
+
+def test_power_uses_the_measured_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = make_study(tmp_path, models=["mixer-b/32", "vit-b/32"], seeds=range(12), noise=0.008)
+    (row,) = seeds_table(load_records([study]), METRIC, [0.01]).itertuples(index=False)
+    assert row.paired_sd == pytest.approx(0.008 * 2**0.5, rel=0.25)
+    assert row[-1] == seeds_needed(0.01 / row.paired_sd)
+    assert power_main([str(study), "--difference", "1"]) == 0
+    assert "seeds for 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("effect", [0.25, 0.3, 0.5])
+def test_many_seeds_agree_with_the_normal_closed_form(effect: float) -> None:
+    """n = ((z_0.95 + z_0.8) / effect)**2 + z_0.95**2 / 2 for a paired t test (Guenther 1981)."""
+    z = stats.norm.ppf(0.95)
+    expected = ((z + stats.norm.ppf(0.8)) / effect) ** 2 + z**2 / 2
+    assert seeds_needed(effect) == pytest.approx(np.ceil(expected), abs=1)
+
+
+def test_the_spread_of_a_fitted_line_is_that_of_regression() -> None:
+    x = np.repeat([300.0, 1000.0, 3000.0, 10000.0], 3)
+    fit = fit_form(M1, x, 0.5 * (x / 300) ** -0.2)
+    u, at = np.log(x), np.log(20000.0)
+    expected = 0.02 * np.sqrt(1 / len(u) + (at - u.mean()) ** 2 / np.sum((u - u.mean()) ** 2))
+    assert curve_log_sd(fit, x, 20000.0, 0.02) == pytest.approx(expected, rel=1e-4)
+
+
+def test_further_sizes_are_those_that_make_the_curves_difference_detectable(tmp_path: Path) -> None:
+    records = load_records([make_study(tmp_path, models=["mixer-b/32", "vit-b/32"], noise=0.006)])
+    laws, _ = study_laws(records, METRIC)
+    (row,) = sizes_table(laws, [0.004, 0.01, 0.1]).itertuples(index=False)
+    needed = list(row[4:])
+    assert needed == sorted(needed, reverse=True)
+    assert needed[-1] == 0
+    detectable = stats.norm.ppf(0.95) + stats.norm.ppf(0.8)
+    assert (needed[1] == 0) == (row.curve_sd * detectable <= 0.01)
