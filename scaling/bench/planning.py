@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from scaling.data.manifest import build_manifest
+from scaling.bench.mixing import shards_if_uniform, shards_in_a_batch
+from scaling.data.manifest import Manifest, build_manifest
 
 NUM_SHARDS, SHARD_SAMPLES, NUM_CLASSES = 300_000, 1_000, 18_291
 NUM_RANKS, NUM_WORKERS, BATCH = 512, 8, 4096
@@ -17,6 +18,7 @@ import json, sys, time
 started = time.perf_counter()
 from pathlib import Path
 import numpy as np
+from scaling.bench.mixing import shards_if_uniform, shards_in_a_batch
 from scaling.data.manifest import load_manifest
 from scaling.data.order import SampleOrder
 from scaling.data.subset import select_subset
@@ -46,24 +48,31 @@ def measure_planning() -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "manifest.json"
-        _write_manifest(path)
+        manifest = _manifest(Path(folder)).save(path)
         command = [sys.executable, "-c", PLAN, str(path), str(NUM_RANKS - 1), str(NUM_RANKS), str(BATCH)]
         answer = subprocess.run(command, capture_output=True, text=True, check=True)
         megabytes = path.stat().st_size / 1e6
     figures: dict[str, Any] = json.loads(answer.stdout)
     size = {"shards": NUM_SHARDS, "samples": NUM_SHARDS * SHARD_SAMPLES, "ranks": NUM_RANKS, "workers": NUM_WORKERS}
-    return {**size, "manifest MB": megabytes, **figures}
+    distinct, effective = shards_in_a_batch(manifest, BATCH)
+    mixing = {
+        "batch": BATCH,
+        "shards in a batch": distinct,
+        "effective shards": effective,
+        "shards if uniform": shards_if_uniform(manifest, BATCH),
+    }
+    return {**size, "manifest MB": megabytes, **figures, **mixing}
 
 
-def _write_manifest(path: Path) -> None:
-    build_manifest(
+def _manifest(folder: Path) -> Manifest:
+    return build_manifest(
         name="planned",
         label_type="multi",
         classes=[f"class {number}" for number in range(NUM_CLASSES)],
-        folder=path.parent,
+        folder=folder,
         urls=[f"train/shard-{number:06d}.tar" for number in range(NUM_SHARDS)],
         num_samples=[SHARD_SAMPLES] * NUM_SHARDS,
         num_bytes=[100_000_000] * NUM_SHARDS,
         sha256=[f"{number:064x}" for number in range(NUM_SHARDS)],
         origin={},
-    ).save(path)
+    )

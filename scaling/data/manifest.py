@@ -153,21 +153,26 @@ def declare_manifest(
 
 def load_manifest(location: Path | str, access: AccessPlan = DEFAULT_ACCESS) -> Manifest:
     """Read and check a manifest at a path or url; UserError says file, field and rule."""
-    is_remote = isinstance(location, str) and is_url(location)
-    path = location if is_remote else Path(location)
+    place = location if isinstance(location, Path) or is_url(location) else Path(location)
+    body = _read_json(place, access)
+    if not isinstance(body, dict) or body.get("schema") != MANIFEST_SCHEMA:
+        found = body.get("schema") if isinstance(body, dict) else type(body).__name__
+        raise UserError(f"manifest {place}: schema is {found!r}, but must be {MANIFEST_SCHEMA}; {REMAKE}")
+    return replace(_from_fields(_Fields(place, body)), access=access)
+
+
+def _read_json(place: Path | str, access: AccessPlan) -> Any:
+    """The parsed file; its text, as large as all that is parsed, is gone when this returns."""
     try:
-        text = RemoteFiles(access.storage).read_text(str(path)) if is_remote else Path(path).read_text("utf-8")
-        body = json.loads(text)
+        return json.loads(
+            place.read_bytes() if isinstance(place, Path) else RemoteFiles(access.storage).read_text(place)
+        )
     except OSError as error:
-        raise UserError(f"manifest {path} cannot be read ({error.strerror}); {REMAKE}") from error
+        raise UserError(f"manifest {place} cannot be read ({error.strerror}); {REMAKE}") from error
     except UserError as error:
         raise UserError(f"manifest {error}") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"manifest {path} is not JSON ({error}); {REMAKE}") from error
-    if not isinstance(body, dict) or body.get("schema") != MANIFEST_SCHEMA:
-        found = body.get("schema") if isinstance(body, dict) else type(body).__name__
-        raise UserError(f"manifest {path}: schema is {found!r}, but must be {MANIFEST_SCHEMA}; {REMAKE}")
-    return replace(_from_fields(_Fields(path, body)), access=access)
+        raise UserError(f"manifest {place} is not JSON ({error}); {REMAKE}") from error
 
 
 def find_manifest(root: str, name: str) -> Path | str:

@@ -13,6 +13,10 @@ reader that follows one stream reads its tars sequentially. A subset that is sma
 one stream with one window: a uniform shuffle. C and W depend on the subset alone. Nothing depends on ranks or
 workers: they only share out the positions of a batch among themselves.
 
+Measured (`python -m scaling.bench pipeline --plan-only`; mean of 20 batches, shards of 1,000): a batch of 4,096 out of
+300 million samples comes from 311 shards, of 256 out of a million from 179; a uniform shuffle of everything would
+give 4,068 and 226. Where shards are fair samples, as our builders write them, the difference is without effect.
+
 Numbers come from NumPy's Philox generator keyed by SeedSequence, both frozen by NumPy's compatibility policy.
 """
 

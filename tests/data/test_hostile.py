@@ -129,3 +129,36 @@ def test_a_name_that_lies_about_the_format_is_decoded_by_content(tmp_path: Path)
     (tmp_path / "a.tar").write_bytes(tar_of(("k.jpg", picture("WEBP", 200)), ("k.cls", b"0")))
     manifest = index_shards(expand_urls([str(tmp_path)]), tmp_path / "m.json", name="x")
     assert abs(int(PixelSource(manifest).get(0, 0).pixels[4, 4, 1]) - 200) <= 2
+
+
+def test_a_member_of_two_gigabytes_is_refused_unread(tmp_path: Path) -> None:
+    """All of it is there, as a hole in the file; beside a picture it is passed over, as one it is refused."""
+    for extension in ("mp4", "jpg"):
+        path = tmp_path / f"{extension}.tar"
+        huge = tarfile.TarInfo(f"k.{extension}" if extension == "jpg" else "a.mp4")
+        huge.size = 2 * 1024**3
+        with path.open("wb") as stream:
+            stream.write(huge.tobuf(tarfile.GNU_FORMAT))
+            stream.seek(huge.size, io.SEEK_CUR)
+            stream.write(tar_of(("k.png", picture()), ("k.cls", b"1")))
+    tracemalloc.start()
+    assert Shard(str(tmp_path / "mp4.tar")).read(0) == (picture(), [1])
+    with pytest.raises(CorruptShardError, match=r"'k\.jpg' has 2,147,483,648 bytes, above the limit"):
+        Shard(str(tmp_path / "jpg.tar"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_a_decompression_bomb_in_a_shard_is_refused_in_bounded_memory(tmp_path: Path) -> None:
+    """400 megapixels of one colour in half a megabyte, every byte sound."""
+    stream = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(stream, "PNG")
+    (tmp_path / "a.tar").write_bytes(tar_of(("k.png", stream.getvalue()), ("k.cls", b"0")))
+    manifest = index_shards(expand_urls([str(tmp_path)]), tmp_path / "m.json", name="x")
+    tracemalloc.start()
+    with pytest.raises(CorruptSampleError, match=r"'k' cannot be decoded .*(above the limit|exceeds limit)"):
+        PixelSource(manifest).get(0, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000_000

@@ -1,0 +1,84 @@
+"""What stands beside the rates of input loaders: is it the same picture, what is the limit, does a step wait?"""
+
+import io
+import time
+from collections.abc import Generator
+from contextlib import closing
+
+import numpy as np
+import torch
+from PIL import Image
+
+from scaling.data.decode import decode_rgb
+from scaling.data.loader import TrainLoader
+from scaling.data.manifest import Manifest
+from scaling.data.open_shards import OpenShards
+from scaling.data.order import SampleOrder
+from scaling.data.pixels import PixelSource
+from scaling.data.subset import select_subset
+from scaling.data.transforms import ATTEMPTS, draw_uniform, inception_box, training_view
+
+ROOM = 1.5
+"""A step of the imagined training takes so many times as long as its batch takes to load: the cores suffice."""
+
+
+def our_batches(manifest: Manifest, image_size: int, batch: int) -> Generator[torch.Tensor, None, None]:
+    """This project's training batches with one thread and no memory of pictures, for ever."""
+    source = PixelSource(manifest, cache_bytes=0)
+    subset = select_subset(manifest, 1.0, 0)
+    loader = TrainLoader(source, subset, seed=0, batch=batch, image_size=image_size, augment="inception")
+    with closing(iter(loader)) as batches:
+        for part in batches:
+            yield part.images
+
+
+def mean_pixel_error(manifest: Manifest, image_size: int, num_images: int) -> float:
+    """Grey levels, mean absolute, between our views and Pillow's: decode in full, crop, bilinear resize, flip."""
+    errors = []
+    draws = draw_uniform(0, 0, num_images).tolist()
+    for encoded, uniform in zip(_encoded(manifest, num_images), draws, strict=True):
+        with Image.open(io.BytesIO(encoded)) as image:
+            reference = image.convert("RGB")
+        top, left, height, width = inception_box(uniform, reference.height, reference.width)
+        crop = reference.crop((left, top, left + width, top + height))
+        expected = np.asarray(crop.resize((image_size, image_size), Image.Resampling.BILINEAR), dtype=np.int16)
+        if uniform[2 * ATTEMPTS + 2] < 0.5:
+            expected = expected[:, ::-1]
+        view = training_view(decode_rgb(encoded), uniform, "inception", image_size)
+        errors.append(np.abs(view.permute(1, 2, 0).numpy().astype(np.int16) - expected).mean())
+    return float(np.mean(errors))
+
+
+def decodes_per_cpu_second(manifest: Manifest, num_images: int) -> float:
+    """Pictures decoded in full and nothing else: no loader of these pixels can be faster on this decoder."""
+    encoded = _encoded(manifest, num_images)
+    started = time.process_time()
+    for data in encoded:
+        decode_rgb(data)
+    return num_images / (time.process_time() - started)
+
+
+def data_wait_share(manifest: Manifest, image_size: int, batch: int, num_steps: int) -> float:
+    """Share of its time that a training loop waits for batches, in steady state, on a device of its own."""
+    with closing(our_batches(manifest, image_size, batch)) as batches:
+        next(batches)
+        started = time.perf_counter()
+        for _ in range(num_steps):
+            next(batches)
+        step_seconds = ROOM * (time.perf_counter() - started) / num_steps
+        waited, started = 0.0, time.perf_counter()
+        for _ in range(num_steps):
+            time.sleep(step_seconds)
+            asked = time.perf_counter()
+            next(batches)
+            waited += time.perf_counter() - asked
+        return waited / (time.perf_counter() - started)
+
+
+def _encoded(manifest: Manifest, num_images: int) -> list[bytes]:
+    """Pictures in training order, as they lie in their shards."""
+    shards = OpenShards(manifest)
+    places = SampleOrder(select_subset(manifest, 1.0, 0), 0).locate(np.arange(num_images))
+    return [
+        shards.get(shard).read(index)[0] for shard, index in zip(*(column.tolist() for column in places), strict=True)
+    ]

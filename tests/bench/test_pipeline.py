@@ -1,0 +1,65 @@
+"""`scaling.bench pipeline` at small sizes: what it reports and that it is true of the same pictures."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from webdataset import TarWriter
+
+from scaling.bench.command import main
+from scaling.bench.pipeline import BASELINE, OURS, TIMM
+from scaling.bench.planning import NUM_RANKS, NUM_SHARDS, NUM_WORKERS
+from scaling.data.index import expand_urls, index_shards
+from scaling.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """96 smooth JPEGs of 120 x 90 in two shards."""
+    folder = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    for shard in range(2):
+        with TarWriter(str(folder / f"{shard}.tar")) as writer:
+            for number in range(48):
+                coarse = Image.fromarray(generator.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+                stream = io.BytesIO()
+                coarse.resize((120, 90), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=90)
+                writer.write({"__key__": f"{shard}{number:03d}", "jpg": stream.getvalue(), "cls": number % 3})
+    index_shards(expand_urls([str(folder)]), folder / "m.json", name="photos")
+    return folder / "m.json"
+
+
+def test_the_report_has_rates_ratios_pixels_limit_and_wait(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ["--image-size", "32", "--batch", "16", "--images", "48", "--rounds", "2"]
+    assert main(["pipeline", str(photos), *sizes, "--json", str(tmp_path / "out.json")]) == 0
+    figures = json.loads((tmp_path / "out.json").read_text())
+    for column in ("images_per_cpu_second", "first_batch_seconds"):
+        assert set(figures[column]) == {BASELINE, TIMM, OURS}
+        assert all(len(values) == 2 and min(values) > 0 for values in figures[column].values())
+    assert figures["ratio"][BASELINE] == 1 and figures["ratio"][OURS] > 0 and figures["ratio_to_timm"] > 0
+    assert 0 < figures["mean_pixel_error"] < 0.2
+    assert figures["decode_only_per_cpu_second"] > 0
+    assert 0 <= figures["data_wait"] < 1
+    assert str(tmp_path) not in json.dumps(figures) and str(photos.parent) not in json.dumps(figures)
+    printed = capsys.readouterr().out
+    assert OURS in printed and "grey levels" in printed and "waits" in printed
+
+
+def test_planning_at_the_largest_size_needs_little_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Memory is asserted; seconds are for the machine at hand to report."""
+    assert main(["pipeline", "--plan-only", "--json", str(tmp_path / "plan.json")]) == 0
+    figures = json.loads((tmp_path / "plan.json").read_text())
+    assert (figures["shards"], figures["ranks"], figures["workers"]) == (NUM_SHARDS, NUM_RANKS, NUM_WORKERS)
+    assert figures["samples"] == 300_000_000
+    assert figures["peak memory MB"] < 220
+    assert {"manifest seconds", "subset and order seconds"} <= set(figures)
+
+
+def test_without_a_manifest_it_says_what_is_missing() -> None:
+    with pytest.raises(UserError, match="name the manifest"):
+        main(["pipeline"])
