@@ -71,7 +71,7 @@ def row_of(
 
 def differences_by_size(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> dict[float, Difference]:
     """A - B at each common size, the spread of the pairs pooled over all common sizes."""
-    paired = a.merge(b, on=["num_images", "seed"], suffixes=("_a", "_b"))
+    paired = paired_runs(a, b)
     gap = paired[f"{metric}_a"] - paired[f"{metric}_b"]
     by_size = gap.groupby(paired["num_images"])
     freedom = int(len(gap) - by_size.ngroups)
@@ -84,6 +84,14 @@ def differences_by_size(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> dict[f
         else:
             found[size] = _unpaired(a[a["num_images"] == size][metric], b[b["num_images"] == size][metric])
     return found
+
+
+def paired_runs(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """Runs of both models with the same size and seeds, columns suffixed _a and _b; none where a size repeats a seed,
+    because nothing then says which runs belong together."""
+    keys = [name for name in ("num_images", "seed", "subset_seed") if name in a]
+    pairs = a.merge(b, on=keys, suffixes=("_a", "_b"))
+    return pairs.iloc[:0] if a.duplicated(keys).any() or b.duplicated(keys).any() else pairs
 
 
 def difference_from(mean: float, standard_error: float, freedom: float, num_pairs: int) -> Difference:

@@ -31,7 +31,8 @@ SERIES_SETTINGS = (
     "warmup_steps",
     "decay",
 )
-_BUDGET = {"constant_steps": "steps", "constant_epochs": "epochs", "matched_compute": "flops"}
+BUDGETS = {"constant_steps": "steps", "constant_epochs": "epochs", "matched_compute": "flops"}
+"""The column that holds what a protocol keeps equal."""
 _BUDGET_TOLERANCE = 0.05
 """Whole steps make budgets of one protocol differ a little; larger gaps are other budgets."""
 
@@ -84,7 +85,7 @@ def _budgets(runs: pd.DataFrame) -> pd.Series:
         return pd.Series("", index=runs.index)
     texts = pd.Series("", index=runs.index)
     for protocol, group in runs.groupby("protocol"):
-        amount = group[_BUDGET[str(protocol)]].astype(float)
+        amount = group[BUDGETS[str(protocol)]].astype(float)
         if protocol == "constant_steps":
             texts[group.index] = [f"{round(value):,} steps".replace(",", " ") for value in amount]
             continue

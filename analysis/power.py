@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import nctdtr, ndtri, stdtrit
 
-from analysis.compare import LEVEL
+from analysis.compare import LEVEL, paired_runs
 from analysis.laws.forms import Array
 from analysis.laws.law import Law
 from analysis.laws.uncertainty import curve_log_sd
@@ -95,8 +95,8 @@ def seeds_table(records: Records, metric: str, differences: Sequence[float]) -> 
     models = sorted(runs["model"].unique(), key=lambda model: records.models[model])
     rows = []
     for first, second in itertools.combinations(models, 2):
-        pairs = runs[runs["model"] == first].merge(runs[runs["model"] == second], on=["num_images", "seed"])
-        gap = pairs[f"{metric}_x"] - pairs[f"{metric}_y"]
+        pairs = paired_runs(runs[runs["model"] == first], runs[runs["model"] == second])
+        gap = pairs[f"{metric}_a"] - pairs[f"{metric}_b"]
         centred = gap - gap.groupby(pairs["num_images"]).transform("mean")
         freedom = len(gap) - pairs["num_images"].nunique()
         if freedom < 1:

@@ -70,19 +70,20 @@ def _shared_weights(everything: Mapping[str, ModelRuns]) -> dict[tuple[float, in
 
 
 def _paired_noise(runs: ModelRuns, weights: Mapping[tuple[float, int], Array]) -> Array | None:
-    """[B, N] standardised wild-bootstrap noise, None where the residuals are too few to carry it."""
+    """[B, N] standardised wild-bootstrap noise, None where the residuals are too few to carry it or a seed repeats."""
     limit = ceiling_of(runs.error)
     estimator = choose(runs.images, runs.error, limit).estimator
     used = estimator.used(runs.images)
     fit = estimator.fit(runs.images, runs.error, limit)
     x, y = runs.images[used], runs.error[used]
     log_sd, freedom = run_spread(fit, x, y, runs.images, runs.error, Prior())
-    if freedom <= MIN_FREEDOM_FOR_WILD:
+    units = list(zip(runs.images, runs.seed, strict=True))
+    if freedom <= MIN_FREEDOM_FOR_WILD or len(set(units)) < len(units):
         return None
     residual = np.log(runs.error) - fit.log_predict(runs.images)[0]
     standard = residual / log_sd
     standard = standard * np.sqrt(1.0 / max(float(np.mean(standard[used] ** 2)), 1e-12))
-    shared = np.stack([weights[unit] for unit in zip(runs.images, runs.seed, strict=True)], axis=1)
+    shared = np.stack([weights[unit] for unit in units], axis=1)
     return np.asarray(shared * standard)
 
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from scipy import stats
 from synthetic_study import METRIC, make_study
 
 from analysis.__main__ import main
@@ -39,6 +40,13 @@ def test_a_small_table_of_anybodys_runs_is_enough(tmp_path: Path, capsys: pytest
     [
         ("model,images\na,1\n", "no column 'num_images'"),
         ("model,num_images\na,100\nb,none\n", "mine.csv:3: num_images is 'none'"),
+        ("model,num_images\n", "the table has no rows"),
+        ("model,num_images\na,100\n,100\n", "mine.csv:3: model is nan"),
+        ("model,num_images,seed\na,100,x\n", "mine.csv:2: seed is 'x'"),
+        ("model,num_images,flops\na,100,many\n", "mine.csv:2: flops is 'many'"),
+        ("model,num_images,protocol\na,100,mine\n", "mine.csv:2: protocol is 'mine'"),
+        ("model,num_images,protocol\na,100,constant_steps\n", "without column 'steps'"),
+        (f"model,num_images,{METRIC}\na,100,41.2\n", "is 41.2; give accuracies as fractions"),
     ],
 )
 def test_a_table_that_cannot_be_used_names_its_line(
@@ -48,3 +56,29 @@ def test_a_table_that_cannot_be_used_names_its_line(
     path.write_text(content)
     assert main(["--from-csv", str(path), "--metric", METRIC]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_column_that_is_a_setting_cannot_be_the_metric(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("model,num_images,loss\na,100,2.5\n")
+    assert main(["--from-csv", str(path), "--metric", "loss"]) == 2
+    assert "call the column upstream/loss" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seeds", [None, [0, 0, 1, 0, 0, 1]], ids=["no seeds", "a seed twice"])
+def test_runs_that_no_seed_pairs_are_compared_as_independent(tmp_path: Path, seeds: list[int] | None) -> None:
+    rows = pd.DataFrame(
+        {"model": ["a"] * 3 + ["b"] * 3, "num_images": 100, METRIC: [0.50, 0.52, 0.53, 0.41, 0.43, 0.42]}
+    )
+    (rows if seeds is None else rows.assign(seed=seeds)).to_csv(tmp_path / "mine.csv", index=False)
+    (row,) = at_matched_data(records_from_csv([tmp_path / "mine.csv"], None), METRIC).itertuples()
+    a, b = (rows.loc[rows["model"] == name, METRIC] for name in "ab")
+    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.9)
+    assert row.pairs == 0
+    assert (row.low, row.high) == pytest.approx(tuple(interval))
+
+
+def test_empty_cells_of_the_device_are_said_to_be_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(f"model,num_images,device,{METRIC}\na,100,,0.4\nb,100,GPU,0.5\n")
+    assert records_from_csv([path], None).runs["device"].tolist() == ["unknown device", "GPU"]
