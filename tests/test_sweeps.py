@@ -8,6 +8,9 @@ import pytest
 
 from scaling.data.jft_like.config import JftLikeConfig
 from scaling.data.manifest import declare_manifest
+from scaling.errors import UserError
+from scaling.launch.command import main as launch
+from scaling.launch.forecast import train_flops
 from scaling.launch.planner import Planner
 from scaling.spec.study import Study, load_study
 
@@ -26,7 +29,9 @@ def test_shipped_sweeps_plan(path: Path, tmp_path: Path, model_facts: Path) -> N
         target = tmp_path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(body | {"num_classes": 20, "num_samples": manifest.num_samples}))
-    study, document = load_study(path, [f"data.root={tmp_path}"])
+    # A study whose data is declared beside it is planned as it stands: its recipe needs its size.
+    ships_its_data = (ROOT / study.data.root / study.data.train).exists()
+    study, document = load_study(path, [f"data.root={ROOT / study.data.root if ships_its_data else tmp_path}"])
     plans = Planner(study, document, threads_per_process=1).plan(model_facts)
     assert len(plans) == len({plan.run_id for plan in plans}) >= 8
     assert all(plan.schedule.steps > 0 and plan.subset.num_samples > 0 for plan in plans)
@@ -38,6 +43,36 @@ def test_the_quickstart_is_the_study_that_the_readme_promises() -> None:
     assert len(study.grid["model"]) == 3 and len(study.grid["seed"]) >= 2
     assert study.protocol.kind == "constant_steps"
     assert JftLikeConfig(**(study.data.make or {})).num_train == 4000
+
+
+def test_the_data_size_study_is_the_papers_figure_2(model_facts: Path) -> None:
+    """Subset sizes, epochs and steps as in Section 3.3 at 302 M images; costs as in ViT's Table 6, to its 2 %."""
+    study, document = load_study(ROOT / "sweeps" / "data_size.yaml", [f"data.root={ROOT / 'sweeps' / 'jft-300m'}"])
+    plans = Planner(study, document, threads_per_process=1).plan(model_facts)
+    models = ["mixer-b/32", "mixer-l/32", "mixer-l/16", "vit-b/32", "vit-l/32", "vit-l/16", "bit-r152x2"]
+    steps = {9_060_000: 515_376, 30_200_000: 516_113, 90_600_000: 508_740, 302_000_000: 516_113}
+    epochs = {9_060_000: 233, 30_200_000: 70, 90_600_000: 23, 302_000_000: 7}
+    assert [plan.model.name for plan in plans] == [name for name in models for _ in range(4)]
+    for plan in plans:
+        assert plan.schedule.steps == steps[plan.subset.num_samples]
+        assert plan.schedule.epochs == pytest.approx(epochs[plan.subset.num_samples], rel=1e-5)
+        assert (plan.schedule.batch, plan.schedule.warmup_steps, plan.schedule.decay) == (4096, 10_000, "linear")
+        assert plan.model.num_classes == 18_291
+    rates = {plan.model.name: plan.recipe.learning_rate for plan in plans}
+    assert list(rates.values()) == [3e-3, 1e-3, 1e-3, 8e-4, 6e-4, 4e-4, 6e-4]
+    flops = {plan.model.name: train_flops(plan) for plan in plans if plan.subset.fraction == 1}
+    published = {"vit-b/32": 55e18, "vit-l/32": 196e18, "vit-l/16": 783e18}  # ViT, Table 6
+    for name, value in published.items():
+        assert flops[name] == pytest.approx(value, rel=0.02)
+
+
+def test_data_declared_by_count_plans_and_does_not_train(tmp_path: Path) -> None:
+    root = ["--set", f"data.root={ROOT / 'sweeps' / 'jft-300m'}", "--set", "grid.model=[mixer-b/32]"]
+    command = [str(ROOT / "sweeps" / "data_size.yaml"), *root, "--out", str(tmp_path / "runs")]
+    assert launch([*command, "--dry-run"]) == 0
+    with pytest.raises(UserError, match=r"declares 302,000,000 samples .* index your own shards"):
+        launch(command)
+    assert not list((tmp_path / "runs").rglob("run.json"))
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

@@ -16,6 +16,7 @@ from scaling.launch.planner import Planner
 from scaling.launch.study_dir import PlannedRun, find_standings, write_study
 from scaling.launch.watch import Watch
 from scaling.records.state import RunState
+from scaling.spec.recipe import recipe_names, recipe_text
 from scaling.spec.study import Study, load_study
 
 EPILOG = """\
@@ -37,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.print_schema:
         print(json.dumps(Study.model_json_schema(), indent=2))
         return 0
+    if args.recipes:
+        print("\n\n".join(f"# {name}\n{recipe_text(name).rstrip()}" for name in recipe_names()))
+        return 0
     if args.sweep is None:
         raise UserError("name a sweep file, for example: python -m scaling.launch sweeps/quickstart.yaml")
     options = list(args.set)
@@ -51,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.dry_run:
         return _show_plan(find_standings(study_dir, plans), args.out, as_json=args.json)
 
+    planner.refuse_declared_data()
     write_study(study_dir, document, plans)
     runs = find_standings(study_dir, plans)
     if args.retry_failed:
@@ -84,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--max-parallel", type=int, metavar="N", help="at most this many runs at a time")
     parser.add_argument("--retry-failed", action="store_true", help="start runs again that ended with an error")
+    parser.add_argument("--recipes", action="store_true", help=f"print the named recipes: {', '.join(recipe_names())}")
     parser.add_argument("--print-schema", action="store_true", help="print the JSON schema of sweep files and exit")
     return parser
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scaling.launch.forecast import RateBook, train_flops
+from scaling.launch.forecast import RateBook, state_bytes, train_flops
 from scaling.launch.numbers import short_count, short_flops, short_time
 from scaling.launch.study_dir import PlannedRun
 from scaling.records.result import RunResult
@@ -25,7 +25,10 @@ def measured_rates(out: Path) -> RateBook:
 def describe_plan(runs: Sequence[PlannedRun], rates: RateBook) -> str:
     """The table of runs and the totals that a person wants before spending."""
     rows = [_row(run, rates) for run in runs]
-    table = plain_table(["run", "images", "epochs", "steps", "batch", "train compute", "device time", "state"], rows)
+    table = plain_table(
+        ["run", "images", "epochs", "steps", "batch", "train compute", "weights + optimiser", "device time", "state"],
+        rows,
+    )
     examples = sum(run.plan.schedule.steps * run.plan.schedule.batch for run in runs)
     flops = sum(train_flops(run.plan) for run in runs)
     times = [rates.seconds(run.plan) for run in runs]
@@ -45,6 +48,7 @@ def plan_as_json(runs: Sequence[PlannedRun], rates: RateBook) -> list[dict[str, 
             "run_dir": str(run.run_dir),
             "standing": run.standing,
             "train_flops": train_flops(run.plan),
+            "state_bytes": state_bytes(run.plan),
             "forecast_seconds": rates.seconds(run.plan),
             "plan": run.plan.model_dump(mode="json"),
         }
@@ -61,6 +65,7 @@ def _row(run: PlannedRun, rates: RateBook) -> list[str]:
         f"{plan.schedule.steps:,}",
         f"{plan.schedule.batch:,}",
         short_flops(train_flops(plan)),
+        f"{state_bytes(plan) / 2**30:.3g} GiB",
         "?" if seconds is None else f"~{short_time(seconds)}",
         run.standing,
     ]

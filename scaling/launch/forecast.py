@@ -18,6 +18,18 @@ def train_flops(plan: RunPlan) -> float:
     return plan.schedule.steps * plan.schedule.batch * plan.model.flops_train_per_image
 
 
+def state_bytes(plan: RunPlan) -> float:
+    """Memory of one device for fp32 weights, gradients and optimiser state; activations come on top.
+
+    Adam keeps two moments per weight and SGD one momentum; ZeRO 1 divides that state over the devices, ZeRO 2 the
+    gradients too (arXiv 1910.02054).
+    """
+    slots = 2 if plan.recipe.optimizer == "adam" else 1
+    optimizer_share = plan.engine.num_devices if plan.engine.zero_stage >= 1 else 1
+    gradient_share = plan.engine.num_devices if plan.engine.zero_stage >= 2 else 1
+    return 4.0 * plan.model.num_params * (1 + 1 / gradient_share + slots / optimizer_share)
+
+
 class RateBook:
     """Observed FLOPs per second of wall time, per model, over evaluation and waiting too."""
 

@@ -12,7 +12,7 @@ def short_count(value: float) -> str:
 
 def short_flops(value: float) -> str:
     """Floating-point operations with their usual prefixes: `1.3 PFLOP`, `565 EFLOP`."""
-    for scale, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G")):
+    for scale, prefix in ((1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G")):
         if value >= scale:
             return f"{value / scale:.3g} {prefix}FLOP"
     return f"{value / 1e6:.3g} MFLOP"

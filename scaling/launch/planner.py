@@ -18,7 +18,7 @@ from scaling.errors import UserError, did_you_mean
 from scaling.evals.settings import EVALUATIONS, EvaluationKind
 from scaling.launch.harness import describe_harness
 from scaling.launch.model_facts import ModelFacts, ModelQuery, count_models
-from scaling.models.registry import check_name, check_options, default_image_size, family_of
+from scaling.models.registry import check_name, check_options, default_image_size, family_of, is_timm_name
 from scaling.records.run_plan import (
     AccessPlan,
     EnginePlan,
@@ -35,6 +35,7 @@ from scaling.records.run_plan import (
 from scaling.spec.document import Document, Place
 from scaling.spec.duration import Duration
 from scaling.spec.identity import run_identity, run_name
+from scaling.spec.settings import RunSettings
 from scaling.spec.study import ConstantEpochs, ConstantSteps, EvalSpec, Study, explain
 from scaling.spec.sweep import RunSpec, expand
 
@@ -79,6 +80,16 @@ class Planner:
         self._refuse_duplicates(specs, plans)
         return plans
 
+    def refuse_declared_data(self) -> None:
+        """UserError when something to be trained or scored on is known by count only; call after `plan`."""
+        for path, manifest in self._manifests.items():
+            if manifest.is_declared:
+                raise UserError(
+                    f"{path} declares {manifest.num_samples:,} samples without any shards, which is enough for "
+                    "--dry-run only; index your own shards with 'python -m scaling.data index' and name their "
+                    "manifests in data and evals, for example with --set data.train=MANIFEST"
+                )
+
     def _plan_run(
         self,
         spec: RunSpec,
@@ -103,7 +114,7 @@ class Planner:
             family=family_of(settings.model),
             image_size=self._image_size(spec),
             num_classes=train.num_classes,
-            options=settings.model_options,
+            options=_model_options(settings),
             head_bias=_head_bias(settings.head_bias, loss, train.num_classes),
             drop_path=settings.drop_path,
             num_params=facts.num_params,
@@ -116,10 +127,16 @@ class Planner:
             learning_rate=settings.learning_rate,
             end_learning_rate=settings.end_learning_rate,
             weight_decay=settings.weight_decay,
-            beta1=settings.betas[0],
-            beta2=settings.betas[1],
+            head_weight_decay=(
+                settings.weight_decay if settings.head_weight_decay is None else settings.head_weight_decay
+            ),
+            decay_scope=settings.decay_scope,
+            momentum=settings.momentum if settings.optimizer == "sgd" else 0.0,
+            beta1=settings.betas[0] if settings.optimizer == "adam" else 0.0,
+            beta2=settings.betas[1] if settings.optimizer == "adam" else 0.0,
             clip=settings.clip,
             loss=loss,
+            label_smoothing=settings.label_smoothing,
             augment=settings.augment,
             precision=settings.precision,
         )
@@ -212,7 +229,30 @@ class Planner:
             epochs=steps * batch / num_samples,
             warmup_steps=warmup,
             decay=settings.decay,
+            decay_steps=self._decay_steps(spec, batch, num_samples, steps),
+            decay_factor=settings.decay_factor if settings.decay == "staircase" else 1.0,
+            patience=settings.patience,
         )
+
+    def _decay_steps(self, spec: RunSpec, batch: int, num_samples: int, steps: int) -> tuple[int, ...]:
+        """Where a staircase steps down: increasing, and before the run ends."""
+        settings = spec.settings
+        if (settings.decay == "staircase") != bool(settings.decay_at):
+            raise self._document.error(
+                ("defaults", "decay_at"),
+                "a staircase needs it, and no other decay takes it; write for example "
+                "decay: staircase with decay_at: [30%, 60%, 90%]",
+            )
+        where = tuple(
+            duration.to_steps(batch=batch, num_samples=num_samples, total_steps=steps) for duration in settings.decay_at
+        )
+        if list(where) != sorted(set(where)) or any(step >= steps for step in where):
+            raise self._document.error(
+                ("defaults", "decay_at"),
+                f"{', '.join(map(str, settings.decay_at))} are the steps {', '.join(map(str, where))} of a run of "
+                f"{steps}; they must increase and lie before its end, so write them as shares, for example 30%",
+            )
+        return where
 
     def _engine(self, spec: RunSpec, batch: int) -> EnginePlan:
         launch = self._study.launch
@@ -239,6 +279,7 @@ class Planner:
             zero_stage=spec.settings.zero_stage,
             threads=self._threads,
             loader_threads=launch.loader_threads,
+            non_finite=spec.settings.non_finite,
         )
 
     def _evaluation(self, position: int, spec: EvalSpec) -> EvalPlan:
@@ -278,7 +319,7 @@ class Planner:
         """The model's name and options are known to its family."""
         try:
             check_name(spec.settings.model)
-            check_options(spec.settings.model, spec.settings.model_options)
+            check_options(spec.settings.model, _model_options(spec.settings))
         except UserError as error:
             raise self._document.error(self._place_of_model(spec), str(error)) from error
 
@@ -295,7 +336,7 @@ class Planner:
 
     def _query(self, spec: RunSpec, num_classes: int) -> ModelQuery:
         settings = spec.settings
-        return ModelQuery(settings.model, self._image_size(spec), num_classes, canonical_json(settings.model_options))
+        return ModelQuery(settings.model, self._image_size(spec), num_classes, canonical_json(_model_options(settings)))
 
     def _refuse_duplicates(self, specs: Sequence[RunSpec], plans: Sequence[RunPlan]) -> None:
         seen: dict[str, int] = {}
@@ -307,6 +348,19 @@ class Planner:
                     f"{specs[first].axes} and {specs[position].axes} are the same run ({plan.run_id}); remove one of "
                     "them or let them differ in a setting",
                 )
+
+
+def _model_options(settings: RunSettings) -> dict[str, Any]:
+    """The options of the model with the setting `dropout` among them; UserError where it cannot be one."""
+    options = settings.model_options
+    if not settings.dropout:
+        return options
+    if is_timm_name(settings.model) or "dropout" in options:
+        raise UserError(
+            f"dropout: {settings.dropout:g} cannot be placed in {settings.model}; leave it out and write the model's "
+            "own option, for example model_options: {drop_rate: 0.1} for a timm model"
+        )
+    return {**options, "dropout": settings.dropout}
 
 
 def _head_bias(setting: float | str, loss: str, num_classes: int) -> float:

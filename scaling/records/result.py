@@ -26,6 +26,9 @@ class RunResult(BaseModel):
     best_step: int
     """Step of the kept weights."""
     steps: int
+    """Optimiser steps taken."""
+    stopped_early: bool = False
+    """Whether the run ended before its planned steps because its patience was out."""
     examples_seen: int
     unique_examples: int
     flops: float

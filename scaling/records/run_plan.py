@@ -92,21 +92,33 @@ class SchedulePlan(Frozen):
     epochs: float
     """Passes over the subset, `steps * batch / num_samples`."""
     warmup_steps: int
-    decay: Literal["linear", "cosine", "constant"]
+    decay: Literal["linear", "cosine", "constant", "staircase"]
+    decay_steps: tuple[int, ...] = ()
+    """The last steps before the learning rate of a staircase is multiplied by `decay_factor`."""
+    decay_factor: float = 1.0
+    patience: int | None = None
+    """Upstream validations in a row without improvement after which the run stops; None for never."""
 
 
 class RecipePlan(Frozen):
-    optimizer: Literal["adam"]
+    optimizer: Literal["adam", "sgd"]
     learning_rate: float
     """Peak, after warm-up."""
     end_learning_rate: float
     weight_decay: float
-    """Decoupled: a step shrinks a weight by learning_rate(t) * weight_decay."""
+    """Adam: decoupled, a step shrinks a weight by learning_rate(t) * weight_decay. SGD: added to the gradient."""
+    head_weight_decay: float
+    """Of the classifier."""
+    decay_scope: Literal["kernels", "all"]
+    momentum: float
+    """Of SGD; 0 under Adam."""
     beta1: float
     beta2: float
+    """Of Adam; both 0 under SGD."""
     clip: float
     """Global gradient norm above which gradients are scaled down; 0 for no clipping."""
     loss: Literal["sigmoid", "softmax"]
+    label_smoothing: float
     augment: Literal["none", "flip", "inception"]
     precision: Literal["fp32", "bf16"]
 
@@ -130,6 +142,9 @@ class EnginePlan(Frozen):
     threads: int
     """Threads of the CPU arithmetic of one process; 0 leaves the library's choice."""
     loader_threads: int
+    non_finite: Literal["stop", "skip"] = "stop"
+    """At a gradient that is not a number. Not part of the identity: a run that stops has no result to confuse with that
+    of one that went on, and a stopped run may be told to go on."""
 
 
 class EvalPlan(Frozen):

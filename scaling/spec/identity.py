@@ -65,4 +65,6 @@ def _percent(fraction: float) -> str:
 
 def _slug(value: Any) -> str:
     """The part of a value that a file name can hold: `mixer-b/32` becomes `mixer-b32`."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return re.sub(r"[^A-Za-z0-9.+-]", "", str(value).replace("_", "-").replace(":", "-").replace("/", ""))

@@ -15,6 +15,9 @@ from scaling.spec.duration import Duration
 class RunSettings(Frozen):
     """One run as the user describes it."""
 
+    recipe: str | None = Field(
+        None, description="Published hyper-parameters by name, under all other settings (scaling.launch --recipes)."
+    )
     model: str = Field(description="A model by its paper's name (python -m scaling.models lists them) or timm:NAME.")
     fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="Share of the training images that the run may see, above 0 and at most 1."
@@ -26,6 +29,9 @@ class RunSettings(Frozen):
     )
     image_size: Annotated[int, Field(gt=0)] | None = Field(None, description="Pixels a side; default: the model's own.")
     model_options: dict[str, Any] = Field({}, description="Options of the model family (python -m scaling.models).")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Dropout rate, where the model's paper puts it; Mixer and ViT have places for it."
+    )
     drop_path: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="Stochastic-depth rate of the last block, rising linearly from 0 over depth."
     )
@@ -36,18 +42,35 @@ class RunSettings(Frozen):
         "auto",
         description="auto is sigmoid cross-entropy for multi-label data and softmax for single-label data.",
     )
-    optimizer: Literal["adam"] = Field("adam", description="Adam with decoupled weight decay.")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Share s of every target that is spread over all K classes: (1 - s) * target + s / K."
+    )
+    optimizer: Literal["adam", "sgd"] = Field(
+        "adam", description="Adam with decoupled weight decay, or SGD with momentum and coupled weight decay (BiT)."
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of SGD.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(1e-3, description="Peak learning rate, after warm-up.")
     end_learning_rate: Annotated[float, Field(ge=0)] = Field(1e-5, description="Learning rate at the last step.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(
-        0.1, description="Decoupled, on kernels only: a step shrinks them by learning rate times this."
+        0.1,
+        description="Adam: a step shrinks weights by learning rate times this; SGD: times weight, added to gradients.",
+    )
+    head_weight_decay: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="Weight decay of the classifier; default: that of the body."
+    )
+    decay_scope: Literal["kernels", "all"] = Field(
+        "kernels", description="kernels: biases, norms, position embeddings and class token are not decayed."
     )
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
         (0.9, 0.999), description="Decay rates of Adam's first and second moment."
     )
     clip: Annotated[float, Field(ge=0)] = Field(1.0, description="Global gradient norm to clip at; 0 for no clipping.")
     warmup: Duration = Field(Duration(2.0, "percent"), description="Linear warm-up from 0 to the peak.")
-    decay: Literal["linear", "cosine", "constant"] = Field("linear", description="Shape after the warm-up.")
+    decay: Literal["linear", "cosine", "constant", "staircase"] = Field(
+        "linear", description="Shape after the warm-up; staircase multiplies by decay_factor at each of decay_at."
+    )
+    decay_at: tuple[Duration, ...] = Field((), description="Where a staircase steps down, for example [30%, 60%, 90%].")
+    decay_factor: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="What a staircase multiplies by.")
     augment: Literal["none", "flip", "inception"] = Field(
         "inception", description="inception: crop of 5-100 % area and random flip (Mixer, Section 3)."
     )
@@ -55,6 +78,12 @@ class RunSettings(Frozen):
     zero_stage: Literal[0, 1] = Field(0, description="DeepSpeed ZeRO stage.")
     micro_batch: Annotated[int, Field(gt=0)] | None = Field(
         None, description="Examples a device takes at once; default: all of its share of the global batch."
+    )
+    patience: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="Stop after so many upstream validations in a row without improvement; default: never."
+    )
+    non_finite: Literal["stop", "skip"] = Field(
+        "stop", description="At a gradient that is not a number: end the run, or leave out the step and count it."
     )
     validate_every: Duration = Field(Duration(10.0, "percent"), description="Interval of upstream validation.")
     checkpoint_every: Duration = Field(Duration(10.0, "percent"), description="Interval of checkpoints.")

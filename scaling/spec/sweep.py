@@ -5,12 +5,13 @@
     exclude   combinations to leave out (before include, so that include can bring one back)
     include   further runs, each a mapping of settings
     overrides where `match` fits, `set` applies, in the order written
+    recipe    a setting that names published values; they lie under all that the study writes itself:
+              recipe < defaults < grid, zip, include < overrides
 
 A key is a run setting (`learning_rate`) or a field of the protocol (`protocol.steps`), so that the length of a
 run may vary too.
 """
 
-import fnmatch
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from scaling.errors import did_you_mean
+from scaling.errors import UserError, did_you_mean
 from scaling.spec.document import Document, Place
+from scaling.spec.matching import matches
+from scaling.spec.recipe import recipe_values
 from scaling.spec.settings import RunSettings
 from scaling.spec.study import Protocol, Study, check_setting
 
@@ -47,7 +50,7 @@ def expand(study: Study, document: Document) -> list[RunSpec]:
     }
     points = [(point, ("grid",)) for point in _grid_points(study, document)]
     points = [
-        (point, place) for point, place in points if not any(_matches(rule, defaults | point) for rule in study.exclude)
+        (point, place) for point, place in points if not any(matches(rule, defaults | point) for rule in study.exclude)
     ]
     for position, extra in enumerate(study.include):
         parsed = {key: _check(study, document, ("include", position, key), key, v) for key, v in extra.items()}
@@ -97,7 +100,7 @@ def _resolve(
     """Lay overrides over the point and the defaults, and split run settings from protocol fields."""
     values = {**defaults, **point}
     for position, override in enumerate(study.overrides):
-        if _matches(override.match, values):
+        if matches(override.match, values):
             for key, value in override.set.items():
                 values[key] = _check(study, document, ("overrides", position, "set", key), key, value)
     protocol_values = {
@@ -106,10 +109,21 @@ def _resolve(
     settings = {key: value for key, value in values.items() if not key.startswith("protocol.")}
     if "model" not in settings:
         raise document.error(place, "no model is given; add for example model: [mixer-b/32] to grid")
+    if settings.get("recipe"):
+        try:
+            settings = recipe_values(settings["recipe"], settings) | settings
+        except UserError as error:
+            raise document.error(_place_of_recipe(study, place, point), str(error)) from error
     protocol = study.protocol
     if protocol_values:
         protocol = _PROTOCOL.validate_python(study.protocol.model_dump() | protocol_values)
     return RunSpec(RunSettings(**settings), protocol, dict(point), place)
+
+
+def _place_of_recipe(study: Study, place: Place, point: Mapping[str, Any]) -> Place:
+    if "recipe" in point:
+        return (*place, "recipe")
+    return ("defaults", "recipe") if "recipe" in study.defaults else ("overrides",)
 
 
 def _check(study: Study, document: Document, place: Place, name: str, value: Any) -> Any:
@@ -139,15 +153,3 @@ def _check_names(study: Study, document: Document) -> None:
             if not name.startswith("protocol.") and name not in RunSettings.model_fields:
                 known = RunSettings.model_fields
                 raise document.error((*place, name), f"unknown setting; {did_you_mean(name, known, 30)}")
-
-
-def _matches(rule: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    return all(name in values and _fits(wanted, values[name]) for name, wanted in rule.items())
-
-
-def _fits(wanted: Any, value: Any) -> bool:
-    if isinstance(wanted, list):
-        return any(_fits(option, value) for option in wanted)
-    if isinstance(wanted, str) and isinstance(value, str):
-        return fnmatch.fnmatchcase(value, wanted)
-    return bool(wanted == value)

@@ -47,6 +47,10 @@ class Progress:
     best_step: int = 0
     best_metrics: dict[str, float] | None = None
     """Upstream metrics of the kept weights; None before the first validation."""
+    stale_validations: int = 0
+    """Validations in a row that were no better than the best."""
+    skipped_steps: int = 0
+    """Logged steps that were left out because their gradient was not finite."""
     training: dict[str, float] = field(default_factory=dict)
     """The last logged training metrics."""
     tally: list[list[float]] = field(default_factory=list)

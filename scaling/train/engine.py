@@ -17,14 +17,12 @@ from torch import Tensor, nn
 
 from scaling.models.arithmetic import autocast, normalise
 from scaling.models.vision_model import VisionModel
-from scaling.records.run_plan import RecipePlan, RunPlan
+from scaling.records.run_plan import RunPlan
 from scaling.train.batching import Batching
 from scaling.train.losses import upstream_loss
+from scaling.train.optimizer import build_optimizer
 from scaling.train.process_group import apply_timeout
 from scaling.train.schedule import learning_rate_at
-
-NOT_KERNELS = ("pos_embed", "cls_token")
-"""Learned tables that have two or more axes but are no kernels (big_vision decays `.*/kernel$` only)."""
 
 MODEL_STREAM = 5
 """Keeps the model's own draws (stochastic depth, dropout) apart from every other use of the same seed."""
@@ -53,14 +51,15 @@ class Engine:
         # What a model draws depends on (seed, step, rank) alone, so a restart has no random state to restore.
         _seed_model(_model_seed(self.plan.seed, step, self.rank), self.device)
         self.model.train()
+        recipe = self.plan.recipe
         total = torch.zeros((), device=self.device)
         for start in range(0, self.batching.share, self.batching.micro_batch):
             if start:
                 self.deepspeed_engine.step()
             rows = slice(start, start + self.batching.micro_batch)
-            with autocast(self.device, self.plan.recipe.precision):
+            with autocast(self.device, recipe.precision):
                 logits = self.deepspeed_engine(normalise(self._to_device(images[rows])))
-            loss = upstream_loss(logits, self._to_device(labels[rows]), self.plan.recipe.loss)
+            loss = upstream_loss(logits, self._to_device(labels[rows]), recipe.loss, recipe.label_smoothing)
             self.deepspeed_engine.backward(loss)
             total += loss.detach() / self.batching.accumulation
         return total
@@ -86,13 +85,7 @@ class Engine:
 
 def build_engine(model: VisionModel, plan: RunPlan, batching: Batching, device: torch.device, rank: int) -> Engine:
     """Wrap a model, already on its device, for training as the plan says."""
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, plan.recipe),
-        lr=plan.recipe.learning_rate,
-        betas=(plan.recipe.beta1, plan.recipe.beta2),
-        # The fused kernel gives the same update in one pass over the weights.
-        fused=True,
-    )
+    optimizer = build_optimizer(model, plan.recipe, skip_non_finite=plan.engine.non_finite == "skip")
     config = {
         "train_batch_size": batching.world * batching.share,
         "train_micro_batch_size_per_gpu": batching.micro_batch,
@@ -107,16 +100,6 @@ def build_engine(model: VisionModel, plan: RunPlan, batching: Batching, device: 
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config, dist_init_required=False)
     apply_timeout(engine.seq_data_parallel_group)
     return Engine(engine, model, plan, batching, device, rank)
-
-
-def parameter_groups(model: nn.Module, recipe: RecipePlan) -> list[dict[str, Any]]:
-    """Kernels, which are decayed, and everything else, which is not."""
-    kernels: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        is_table = any(word in name for word in NOT_KERNELS)
-        (kernels if parameter.ndim >= 2 and not is_table else others).append(parameter)
-    return [{"params": kernels, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
 def _model_seed(seed: int, step: int, rank: int) -> int:

@@ -52,7 +52,7 @@ class Loop:
         self._plan, self._engine, self._store = plan, engine, store
         self._flag, self._processes, self._recorder = flag, processes, recorder
         self.progress = progress
-        self._tally = Tally(processes.device)
+        self._tally = Tally(processes.device, skip_non_finite=plan.engine.non_finite == "skip")
         if progress.tally:
             self._tally.restore(progress.tally, processes)
         self._row_train_seconds = progress.train_seconds
@@ -69,9 +69,11 @@ class Loop:
         )
 
     def run(self) -> bool:
-        """Steps to the end; False when asked to leave on the way, with a checkpoint saved."""
+        """Steps to the end, or until patience is out; False when asked to leave on the way, with a checkpoint saved."""
         first, last = self.progress.step, self._plan.schedule.steps
         self._recorder.event("start", {})
+        if self._is_out_of_patience():
+            return True
         logger.info("starting at step %d of %d on %s", first, last, self._processes.device)
         # The loader's iterator is a generator; closing it ends the loader's threads.
         with closing(cast("Generator[Batch]", iter(self._loader(first)))) as batches:
@@ -81,10 +83,13 @@ class Loop:
                 self._data_wait_seconds += time.perf_counter() - waiting
                 with self._recorder.clock.step():
                     loss, norm = self._engine.train_step(step, batch.images, batch.labels)
-                    self._tally.add(loss, norm)
+                    self._tally.add(step, loss, norm)
                 self._recorder.step = step
                 if self._edge(step):
                     return False
+                if self._is_out_of_patience():
+                    logger.info("stopping at step %d: %s", step, early_stop_message(self._plan))
+                    return True
         return True
 
     def _edge(self, step: int) -> bool:
@@ -95,9 +100,10 @@ class Loop:
         if self._is_due(step, intervals.validate_steps):
             self._validate(step)
         is_leaving = self._processes.any(self._flag.is_up)
-        if is_leaving or self._is_due(step, intervals.checkpoint_steps):
+        is_last = step == self._plan.schedule.steps or self._is_out_of_patience()
+        if is_leaving or is_last or self._is_due(step, intervals.checkpoint_steps):
             self._save(step, must=is_leaving)
-        if not is_leaving or step == self._plan.schedule.steps:
+        if not is_leaving or is_last:
             return False
         reason = self._flag.reason or "another process was asked to leave"
         self._recorder.event("preempt", {}, reason)
@@ -128,6 +134,7 @@ class Loop:
         means = self._checked_means(step)
         if means is None:
             return
+        self._count_skipped(means, step)
         clock = self._recorder.clock
         clock.settle()
         metrics = {
@@ -144,6 +151,8 @@ class Loop:
             peak = peak_flops_per_second(self._recorder.device_name, self._plan.recipe.precision)
             if peak is not None:
                 metrics["mfu"] = rate * self._plan.model.flops_train_per_image / (peak * self._processes.world)
+        if self._plan.engine.non_finite == "skip":
+            metrics["skipped_steps"] = self.progress.skipped_steps
         self._tally.reset()
         self._row_step, self._row_train_seconds, self._data_wait_seconds = step, clock.train_seconds, 0.0
         self.progress = replace(self.progress, training=metrics)
@@ -158,7 +167,9 @@ class Loop:
         best = self.progress.best_metrics
         if best is None or _rank_of(metrics) > _rank_of(best):
             self._store.save_best(self._engine, step, {"model": self._plan.model.model_dump_json()})
-            self.progress = replace(self.progress, best_step=step, best_metrics=metrics)
+            self.progress = replace(self.progress, best_step=step, best_metrics=metrics, stale_validations=0)
+        else:
+            self.progress = replace(self.progress, stale_validations=self.progress.stale_validations + 1)
         self._recorder.event("eval", metrics)
 
     def _save(self, step: int, *, must: bool) -> None:
@@ -185,6 +196,26 @@ class Loop:
         self.progress = progress
         self._recorder.event("checkpoint", {})
 
+    def _count_skipped(self, means: Means, step: int) -> None:
+        """Tell of the steps since the last row that were left out because their gradient was not finite."""
+        if means.num_skipped == 0:
+            return
+        self.progress = replace(self.progress, skipped_steps=self.progress.skipped_steps + means.num_skipped)
+        logger.warning(
+            "%d of the steps %d to %d were skipped, last step %d (learning rate %.3g): their gradient was not finite; "
+            "the last good checkpoint is of step %d",
+            means.num_skipped,
+            step - means.num_steps + 1,
+            step,
+            means.last_skipped,
+            learning_rate_at(means.last_skipped, self._plan.schedule, self._plan.recipe),
+            self.progress.step,
+        )
+
+    def _is_out_of_patience(self) -> bool:
+        patience = self._plan.schedule.patience
+        return patience is not None and self.progress.stale_validations >= patience
+
     def _checked_means(self, step: int) -> Means | None:
         """Means since the last row; DivergenceError when they are not numbers, so that such weights are never kept."""
         means = self._tally.means(self._processes)
@@ -199,6 +230,11 @@ class Loop:
 
     def _is_due(self, step: int, interval: int) -> bool:
         return step % interval == 0 or step == self._plan.schedule.steps
+
+
+def early_stop_message(plan: RunPlan) -> str:
+    """Why a run ended before its last planned step."""
+    return f"no better upstream validation in the last {plan.schedule.patience} (patience)"
 
 
 def _rank_of(metrics: dict[str, float]) -> tuple[float, float]:

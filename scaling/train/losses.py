@@ -20,12 +20,19 @@ def multi_hot(labels: Tensor, num_classes: int) -> Tensor:
     return targets[:, :num_classes]
 
 
-def upstream_loss(logits: Tensor, labels: Tensor, kind: Literal["sigmoid", "softmax"]) -> Tensor:
-    """Mean loss over the batch: logits (b, K), padded class numbers (b, L)."""
+def upstream_loss(
+    logits: Tensor, labels: Tensor, kind: Literal["sigmoid", "softmax"], label_smoothing: float = 0.0
+) -> Tensor:
+    """Mean loss over the batch: logits (b, K), padded class numbers (b, L).
+
+    Smoothing by s makes (1 - s) * target + s / K of every target, under either loss.
+    """
     logits = logits.float()
     if kind == "softmax":
-        return F.cross_entropy(logits, labels[:, 0])
+        return F.cross_entropy(logits, labels[:, 0], label_smoothing=label_smoothing)
     targets = multi_hot(labels, logits.shape[1])
+    if label_smoothing:
+        targets = (1 - label_smoothing) * targets + label_smoothing / logits.shape[1]
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(logits)
 
 

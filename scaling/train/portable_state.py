@@ -1,7 +1,7 @@
 """Weights and optimiser state as full tensors by parameter name, whatever ZeRO did with them.
 
     model/<parameter or buffer>           the weights
-    optimizer/<key>/<parameter>           `exp_avg`, `exp_avg_sq`, … in the parameter's shape; `step` as a scalar
+    optimizer/<key>/<parameter>           `exp_avg`, `momentum_buffer`, … in the parameter's shape; `step` as a scalar
 
 DeepSpeed's own checkpoints of ZeRO stages above 0 load only on the number of processes that wrote them. In this form
 a run saved by one number of processes and ZeRO stage goes on with any other, and on the same one it goes on bit for
@@ -51,7 +51,8 @@ def install(engine: Engine, state: State) -> None:
         for name, parameter in parameters.items():
             for key in keys - {STEP}:
                 _scatter(state[f"optimizer/{key}/{name}"], parameter, zero.optimizer.state[flat][key])
-            zero.optimizer.state[flat][STEP] = state[f"optimizer/{STEP}/{name}"].to(engine.device, copy=True)
+            if STEP in keys:
+                zero.optimizer.state[flat][STEP] = state[f"optimizer/{STEP}/{name}"].to(engine.device, copy=True)
     zero.refresh_fp32_params()
 
 

@@ -18,6 +18,7 @@ from scaling.records.run_plan import ModelPlan, RunPlan
 from scaling.train.checkpoint import Progress, load_weights
 from scaling.train.environment import describe_hardware, describe_packages
 from scaling.train.exit_codes import DONE, PREEMPTED
+from scaling.train.loop import early_stop_message
 from scaling.train.preemption import PreemptionFlag
 from scaling.train.process_group import Processes
 from scaling.train.recorder import Recorder
@@ -48,8 +49,9 @@ class Scoring:
             return PREEMPTED
         metrics = {**(progress.best_metrics or {}), **progress.training, **scores}
         self._recorder.event("eval", scores)
-        self._result(metrics, digests, best_step).save(self._run_dir)
-        self._recorder.event("done", metrics)
+        is_early = self._recorder.step < self._plan.schedule.steps
+        self._result(metrics, digests, best_step, is_early).save(self._run_dir)
+        self._recorder.event("done", metrics, early_stop_message(self._plan) if is_early else "")
         self._recorder.state("done")
         return DONE
 
@@ -91,10 +93,11 @@ class Scoring:
         logger.info("leaving before all evaluations are done: %s", self._flag.reason)
         return True
 
-    def _result(self, metrics: dict[str, float], digests: dict[str, str], best_step: int) -> RunResult:
+    def _result(self, metrics: dict[str, float], digests: dict[str, str], best_step: int, is_early: bool) -> RunResult:
+        """What the run found and what it really used, which is less than planned when it stopped early."""
         plan, clock, world = self._plan, self._recorder.clock, self._processes.world
         clock.settle()
-        examples = plan.schedule.steps * plan.schedule.batch
+        examples = self._recorder.step * plan.schedule.batch
         return RunResult(
             run_id=plan.run_id,
             identity=plan.identity,
@@ -102,7 +105,8 @@ class Scoring:
             metrics=_finite(metrics),
             evals=digests,
             best_step=best_step,
-            steps=plan.schedule.steps,
+            steps=self._recorder.step,
+            stopped_early=is_early,
             examples_seen=examples,
             unique_examples=min(examples, plan.subset.num_samples),
             flops=examples * plan.model.flops_train_per_image,

@@ -1,9 +1,11 @@
 """What happened since the last row of the log: sums that stay on the device until somebody asks.
 
 The sums are part of a checkpoint, so that the row after a restart averages over the same steps as if there had been
-none. A loss that is not a number makes its sum not a number, however many steps later one looks.
+none. A loss that is not a number makes its sum not a number, however many steps later one looks; when such steps are
+skipped they are counted instead.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,26 +21,46 @@ class Means:
     loss: float
     grad_norm: float
     num_steps: int
+    num_skipped: int
+    """Steps that were left out of the averages, and of training, because their gradient was not finite."""
+    last_skipped: int
+    """Number of the last such step; 0 for none."""
 
 
 class Tally:
     """Loss and gradient norm of one process's steps."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._sums = torch.zeros(3, dtype=torch.float64, device=device)
+    def __init__(self, device: torch.device, *, skip_non_finite: bool) -> None:
+        self._skips = skip_non_finite
+        self._sums = torch.zeros(5, dtype=torch.float64, device=device)
 
-    def add(self, loss: Tensor, grad_norm: Tensor | float) -> None:
-        """Count one step; nothing waits for the device."""
+    def add(self, step: int, loss: Tensor, grad_norm: Tensor | float) -> None:
+        """Count one step; nothing waits for the device. The norm is of all processes, so all skip alike."""
+        norm = torch.as_tensor(grad_norm, device=self._sums.device)
+        if self._skips:
+            is_good = torch.isfinite(norm)
+            self._sums[3] += ~is_good
+            self._sums[4] = torch.where(is_good, self._sums[4], step)
+            loss, norm = torch.where(is_good, loss, 0.0), torch.where(is_good, norm, 0.0)
+            self._sums[2] += is_good
+        else:
+            self._sums[2] += 1
         self._sums[0] += loss
-        self._sums[1] += grad_norm
-        self._sums[2] += 1
+        self._sums[1] += norm
 
     def means(self, processes: Processes) -> Means | None:
         """The averages so far, None before the first step; called by all processes together."""
-        loss, grad_norm, count = processes.sum(self._sums.clone()).tolist()
-        if count == 0:
+        loss, grad_norm, count, skipped, last = processes.sum(self._sums.clone()).tolist()
+        if count + skipped == 0:
             return None
-        return Means(loss / count, grad_norm / count, round(count / processes.world))
+        world = processes.world
+        return Means(
+            loss=loss / count if count else math.nan,
+            grad_norm=grad_norm / count if count else math.nan,
+            num_steps=round((count + skipped) / world),
+            num_skipped=round(skipped / world),
+            last_skipped=round(last / world),
+        )
 
     def reset(self) -> None:
         self._sums.zero_()
@@ -52,4 +74,6 @@ class Tally:
         if len(collected) == processes.world:
             self._sums.copy_(torch.tensor(collected[processes.rank], dtype=torch.float64))
         elif processes.is_first:
-            self._sums.copy_(torch.tensor(collected, dtype=torch.float64).sum(dim=0))
+            # Every process of the earlier attempt counted the same steps.
+            ratio = processes.world / len(collected)
+            self._sums.copy_(torch.tensor(collected, dtype=torch.float64).sum(dim=0) * ratio)

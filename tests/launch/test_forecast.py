@@ -3,7 +3,7 @@
 import pytest
 from run_plans import run_plan
 
-from scaling.launch.forecast import RateBook, remaining_seconds, train_flops
+from scaling.launch.forecast import RateBook, remaining_seconds, state_bytes, train_flops
 from scaling.launch.numbers import short_count, short_flops, short_time
 
 
@@ -36,6 +36,16 @@ def test_remaining_time_divides_over_slots_but_never_below_the_longest_run() -> 
     assert remaining_seconds(rates, [plan], [], num_slots=8) == pytest.approx(10.0)
     assert remaining_seconds(rates, [], [(plan, 0.5)], num_slots=1) == pytest.approx(5.0)
     assert remaining_seconds(rates, [], [], num_slots=1) == 0.0
+
+
+def test_memory_of_weights_and_optimiser() -> None:
+    """4 bytes each for weight, gradient and two moments; ZeRO 1 divides the moments (arXiv 1910.02054, Section 5)."""
+    alone, eight = run_plan(), run_plan(num_devices=8)
+    assert state_bytes(alone) == state_bytes(eight) == 16 * 1000
+    sharded = eight.model_copy(update={"engine": eight.engine.model_copy(update={"zero_stage": 1})})
+    assert state_bytes(sharded) == (8 + 8 / 8) * 1000
+    sgd = alone.model_copy(update={"recipe": alone.recipe.model_copy(update={"optimizer": "sgd"})})
+    assert state_bytes(sgd) == 12 * 1000
 
 
 def test_numbers_read_well() -> None:

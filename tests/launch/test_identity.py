@@ -14,6 +14,7 @@ def test_names_read_well() -> None:
     assert run_name("timm:resnet18.a1", 0.005, 1, {"protocol.steps": 10}, "f" * 64).startswith(
         "timm-resnet18.a1_000.5pct_s1_steps10"
     )
+    assert run_name("m", 0.03, 0, {"protocol.epochs": 233.0}, "0" * 8) == "m_003pct_s0_epochs233-00000000"
 
 
 def test_names_sort_by_subset_size() -> None:

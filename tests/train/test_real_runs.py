@@ -4,16 +4,20 @@ import contextlib
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from ranks import codes, start_run
 from safetensors.torch import load_file
 
 from scaling.launch.local import LocalBackend
-from scaling.launch.study_dir import PlannedRun
+from scaling.launch.study_dir import PlannedRun, find_standings
 from scaling.records.events import read_events
 from scaling.records.result import RunResult
 from scaling.records.state import RunState
@@ -71,6 +75,27 @@ def assert_same_run(one: PlannedRun, other: PlannedRun) -> None:
     assert names == second.metrics.keys() - TIMES
     assert {name: first.metrics[name] for name in names} == {name: second.metrics[name] for name in names}
     assert first.best_step == second.best_step
+
+
+def poison(rank: int, bad_rank: int, steps: tuple[int, ...]) -> None:
+    """Make the loss of some steps NaN on one process, and check that such steps leave the weights as they were."""
+    from scaling.train import engine
+
+    loss, train_step = engine.upstream_loss, engine.Engine.train_step
+    now = [0]
+
+    def poisoned(*args):
+        return loss(*args) * (float("nan") if now[0] in steps and rank == bad_rank else 1.0)
+
+    def watched(self, step, images, labels):
+        now[0] = step
+        before = [p.detach().clone() for p in self.model.parameters()]
+        answer = train_step(self, step, images, labels)
+        if all(torch.equal(a, b) for a, b in zip(before, self.model.parameters(), strict=True)) and rank == 0:
+            print(f"step {step} changed nothing", flush=True)
+        return answer
+
+    engine.upstream_loss, engine.Engine.train_step = poisoned, watched
 
 
 def test_a_run_learns_and_leaves_its_records(backend: LocalBackend, plan_tiny) -> None:
@@ -205,6 +230,51 @@ def test_a_loss_that_is_not_a_number_fails_with_step_rate_and_checkpoint(backend
     error = RunState.load(run.run_dir).error
     assert "step" in error and "learning rate" in error and "checkpoint" in error
     assert read_events(run.run_dir / "events.jsonl").events[-1].kind == "failed"
+
+
+def test_patience_ends_a_run_and_a_restart_keeps_the_count(backend: LocalBackend, plan_tiny) -> None:
+    """At a learning rate that changes nothing no validation after the first is better."""
+    options = ("defaults.learning_rate=1e-30", "defaults.end_learning_rate=0", "defaults.patience=3")
+    often = ("protocol.steps=200", "defaults.validate_every=5", "defaults.checkpoint_every=7")
+    (unbroken,) = plan_tiny(*options, *often, name="unbroken")
+    (broken,) = plan_tiny(*options, *often, name="broken")
+    result = train(backend, unbroken)
+    assert (result.best_step, result.steps, result.stopped_early) == (5, 20, True)
+    assert result.examples_seen == 20 * 16
+    assert result.flops == 20 * 16 * unbroken.plan.model.flops_train_per_image
+    last = read_events(unbroken.run_dir / "events.jsonl").events[-1]
+    assert (last.kind, last.step, last.flops) == ("done", 20, result.flops) and "patience" in last.message
+    assert find_standings(unbroken.run_dir.parent, [unbroken.plan])[0].standing == "done"
+    train(backend, broken)
+    for name in ("result.json", "checkpoints/step_00000020"):
+        path = broken.run_dir / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    again = train(backend, broken)
+    assert again.steps == 20
+    assert [e.step for e in read_events(broken.run_dir / "events.jsonl").events if e.kind == "start"] == [0, 14]
+    (broken.run_dir / "result.json").unlink()
+    assert train(backend, broken).steps == 20
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_skipped_step_changes_nothing_and_is_counted(optimizer: str, zero_stage: int, plan_tiny) -> None:
+    """The loss of steps 1 and 4 is NaN on the second process only, and no process takes those steps."""
+    options = (f"defaults.optimizer={optimizer}", f"defaults.zero_stage={zero_stage}", "protocol.steps=10")
+    (run,) = plan_tiny(*options, "defaults.non_finite=skip", "defaults.learning_rate=1e-3")
+    assert codes(start_run(run.run_dir, 2, partial(poison, bad_rank=1, steps=(1, 4)))) == [DONE, DONE]
+    result = RunResult.load(run.run_dir)
+    assert result is not None and result.metrics["skipped_steps"] == 2
+    log = (run.run_dir / "log.txt").read_text()
+    assert "2 of the steps 1 to 5 were skipped, last step 4 (learning rate" in log and "last good checkpoint" in log
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in last_state(run).values())
+    assert re.findall(r"step (\d+) changed nothing", log) == ["1", "4"]
+
+
+def test_a_run_in_which_every_step_is_skipped_ends(plan_tiny) -> None:
+    (run,) = plan_tiny("defaults.non_finite=skip")
+    assert codes(start_run(run.run_dir, 1, partial(poison, bad_rank=0, steps=tuple(range(31))))) == [FAILED]
+    assert "last good checkpoint" in RunState.load(run.run_dir).error
 
 
 def test_changed_data_is_refused(backend: LocalBackend, plan_tiny, tmp_path: Path) -> None:

@@ -31,10 +31,14 @@ def schedule(steps: int, warmup: int, decay: str) -> tuple[SchedulePlan, RecipeP
             learning_rate=3e-3,
             end_learning_rate=1e-5,
             weight_decay=0,
+            head_weight_decay=0,
+            decay_scope="kernels",
+            momentum=0.0,
             beta1=0.9,
             beta2=0.999,
             clip=1,
             loss="sigmoid",
+            label_smoothing=0.0,
             augment="none",
             precision="fp32",
         ),
@@ -49,6 +53,43 @@ def test_warm_up_reaches_the_peak_and_decay_the_end_value(decay: str) -> None:
     assert learning_rate_at(100, *plans) == pytest.approx(3e-3)
     assert learning_rate_at(550, *plans) == pytest.approx((3e-3 + 1e-5) / 2)
     assert learning_rate_at(1000, *plans) == pytest.approx(1e-5)
+
+
+def test_the_schedule_is_big_visions() -> None:
+    """Its `create_learning_rate_schedule` (utils.py), whose first step is number 0, written down again in NumPy."""
+    warmup, total, end, base = 100, 1000, 1e-5, 3e-3
+    step = np.arange(total + 1)
+    progress = np.clip((step - warmup) / (total - warmup), 0.0, 1.0)
+    ramp = np.minimum(1.0, step / warmup)
+    shapes = {"linear": end + (base - end) * (1 - progress), "cosine": base * 0.5 * (1 + np.cos(np.pi * progress))}
+    for decay, curve in shapes.items():
+        plan, recipe = schedule(total, warmup, decay)
+        if decay == "cosine":
+            recipe = recipe.model_copy(update={"end_learning_rate": 0.0})
+        ours = [learning_rate_at(int(t), plan, recipe) for t in step[1:]]
+        # The linear end value enters big_vision's warm-up nowhere: the ramp multiplies the whole.
+        assert ours == pytest.approx((curve * ramp)[1:].tolist(), rel=1e-12, abs=1e-18)
+
+
+def test_bits_staircase_divides_by_ten_after_30_60_and_80_of_90_epochs() -> None:
+    plan, recipe = schedule(900, 50, "staircase")
+    plan = plan.model_copy(update={"decay_steps": (300, 600, 800), "decay_factor": 0.1})
+    rates = [learning_rate_at(step, plan, recipe) for step in (50, 300, 301, 600, 601, 800, 801, 900)]
+    assert rates == pytest.approx([3e-3, 3e-3, 3e-4, 3e-4, 3e-5, 3e-5, 3e-6, 3e-6])
+
+
+@pytest.mark.parametrize("kind", ["sigmoid", "softmax"])
+def test_label_smoothing_spreads_its_share_over_all_classes(kind: str) -> None:
+    generator = np.random.default_rng(0)
+    logits, labels = generator.normal(0, 2, (5, 7)), np.array([[0], [6], [2], [2], [1]])
+    targets = 0.8 * np.eye(7)[labels[:, 0]] + 0.2 / 7
+    if kind == "softmax":
+        expected = -(targets * (logits - np.log(np.exp(logits).sum(1, keepdims=True)))).sum() / 5
+    else:
+        p = 1 / (1 + np.exp(-logits))
+        expected = -(targets * np.log(p) + (1 - targets) * np.log(1 - p)).sum() / 5
+    found = upstream_loss(torch.tensor(logits), torch.tensor(labels), kind, 0.2)  # type: ignore[arg-type]
+    assert found.item() == pytest.approx(expected, rel=1e-6)
 
 
 @given(steps=st.integers(2, 300), data=st.data())
