@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import itertools
+import multiprocessing
 import shutil
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from http_server import FaultyServer, serve
 
-from scaling.data import remote
+from scaling.data import order, remote
 from scaling.data.command import main
 from scaling.data.corrupt import CorruptShardError
 from scaling.data.index import expand_urls, index_shards
@@ -183,6 +184,37 @@ def test_evaluation_reads_each_shard_once(server: FaultyServer, tiny_data: Path,
     sizes = {path.name: path.stat().st_size for path in (tiny_data / "val").iterdir()}
     assert hashes(load_manifest(f"{server.url}/val.json", access)) == hashes(load_manifest(tiny_data / "val.json"))
     assert {name: server.gets[name] for name in sizes} == {name: -(-size // 20_000) for name, size in sizes.items()}
+
+
+@pytest.mark.parametrize("start", [0, 16 * 10_007])
+def test_in_streams_any_start_gives_the_local_batches_and_fetches_each_shard_once(
+    server: FaultyServer, tiny_data: Path, monkeypatch: pytest.MonkeyPatch, start: int
+) -> None:
+    """As a large data set: five streams, windows of eight."""
+    monkeypatch.setattr(order, "FULL_SHUFFLE", 0)
+    monkeypatch.setattr(order, "NUM_STREAMS", 5)
+    monkeypatch.setattr(order, "WINDOW", 8)
+    monkeypatch.setattr(remote, "STEP_BYTES", 10**6)
+    expected = views(load_manifest(tiny_data / "train.json"), start_position=start)
+    assert views(load_manifest(f"{server.url}/train.json"), start_position=start) == expected
+    shards = {name: count for name, count in server.gets.items() if name.endswith(".tar")}
+    assert 0 < len(shards) <= 3 and set(shards.values()) == {1}
+
+
+def load_elsewhere(url: str, answers: "multiprocessing.Queue[str]") -> None:
+    answers.put(load_manifest(url).digest)
+
+
+def test_a_forked_process_reads_too(server: FaultyServer) -> None:
+    """A launcher that has read a remote manifest forks the processes that train."""
+    url = f"{server.url}/train.json"
+    digest = load_manifest(url).digest
+    context = multiprocessing.get_context("fork")
+    answers: multiprocessing.Queue[str] = context.Queue()
+    child = context.Process(target=load_elsewhere, args=(url, answers), daemon=True)
+    child.start()
+    assert answers.get(timeout=30) == digest
+    child.join()
 
 
 def size_of(path: Path) -> int:
