@@ -85,7 +85,7 @@ def _statistics(laws: Mapping[str, Law]) -> str:
         "and window are chosen by rolling-origin back-tests; anything but the power law with floor on the last three "
         f"doublings (and at least four sizes) needs {POINTS_PER_PARAMETER} sizes a parameter. Used here: {told}. "
         f"Intervals come from refits to resampled runs. {backtests} Predictions say how many doublings they lie beyond "
-        "the data."
+        "the data, and how they change with the window, one of the windows leaving out the smallest size used."
     )
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.laws.backtest import MIN_SIZES
 from analysis.laws.estimator import Choice, Estimator, choose
-from analysis.laws.fitting import Fit, Prior
+from analysis.laws.fitting import Fit, Prior, fit_form
 from analysis.laws.forms import Array
 from analysis.laws.uncertainty import Draws, draw_curves
 from scaling.errors import UserError
@@ -78,11 +79,18 @@ class Law:
         )
 
     def window_sensitivity(self, x: float) -> dict[str, float]:
-        """The predicted error at `x` when the chosen form is fitted to other windows."""
+        """The predicted error at `x` when the chosen form is fitted to other windows, one of them without the smallest
+        size in use, where three remain: with few sizes the others hold the same points."""
         found = {}
+        prior = Prior(self.draws.prior_log_error)
+        kept = self.choice.estimator.used(self.x) & (self.x > self.window[0])
+        if len(np.unique(self.x[kept])) >= MIN_SIZES:
+            form = self.choice.estimator.form
+            shorter = fit_form(form, self.x[kept], self.y[kept], prior=prior, ceiling=self.fit.ceiling)
+            found[f"{form.name}, x > {self.window[0]:g}"] = float(shorter.predict(np.array([x]))[0, 0])
         for window in _SENSITIVITY_WINDOWS:
             estimator = Estimator(self.choice.estimator.form, window)
-            fit = estimator.fit(self.x, self.y, self.fit.ceiling, Prior(self.draws.prior_log_error))
+            fit = estimator.fit(self.x, self.y, self.fit.ceiling, prior)
             found[estimator.name] = float(fit.predict(np.array([x]))[0, 0])
         return found
 
