@@ -279,6 +279,7 @@ class Planner:
             zero_stage=spec.settings.zero_stage,
             threads=self._threads,
             loader_threads=launch.loader_threads,
+            trackers=launch.trackers,
             non_finite=spec.settings.non_finite,
         )
 

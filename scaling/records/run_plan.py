@@ -142,6 +142,8 @@ class EnginePlan(Frozen):
     threads: int
     """Threads of the CPU arithmetic of one process; 0 leaves the library's choice."""
     loader_threads: int
+    trackers: tuple[str, ...] = ()
+    """Dashboards that follow the run."""
     non_finite: Literal["stop", "skip"] = "stop"
     """At a gradient that is not a number. Not part of the identity: a run that stops has no result to confuse with that
     of one that went on, and a stopped run may be told to go on."""

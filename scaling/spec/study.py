@@ -93,6 +93,9 @@ class LaunchSpec(Frozen):
         None, description="CPU threads of one process; default: the machine's cores shared evenly."
     )
     loader_threads: Annotated[int, Field(gt=0)] = Field(1, description="Threads that decode images for one process.")
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = Field(
+        (), description="Dashboards that follow every run: tensorboard, wandb, mlflow, trackio; default: none."
+    )
     retries: Annotated[int, Field(ge=0)] = Field(
         2, description="How often a run whose process died (not one that reported an error) is started again."
     )

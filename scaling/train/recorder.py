@@ -16,6 +16,7 @@ from scaling.records.events import Event, EventWriter, Kind
 from scaling.records.run_plan import RunPlan
 from scaling.records.state import RunState, Status
 from scaling.train.clock import Clock
+from scaling.train.trackers import Trackers
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Recorder:
         self._lock = threading.Lock()
         if is_first:
             self._writer = EventWriter(run_dir / "events.jsonl")
+            self._trackers = Trackers(run_dir, plan)
             self.state("running")
             self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
             self._heart.start()
@@ -49,25 +51,25 @@ class Recorder:
             return
         self.clock.settle()
         examples = self.step * self._plan.schedule.batch
-        self._writer.write(
-            Event(
-                run_id=self._plan.run_id,
-                attempt=self.attempt,
-                kind=kind,
-                step=self.step,
-                examples_seen=examples,
-                unique_examples=min(examples, self._plan.subset.num_samples),
-                flops=examples * self._plan.model.flops_train_per_image,
-                train_seconds=self.clock.train_seconds,
-                pause_seconds=self.clock.pause_seconds,
-                device=self.device_name,
-                num_devices=self._world,
-                precision=self._plan.recipe.precision,
-                metrics=metrics,
-                message=message,
-                unix_time=time.time(),
-            )
+        event = Event(
+            run_id=self._plan.run_id,
+            attempt=self.attempt,
+            kind=kind,
+            step=self.step,
+            examples_seen=examples,
+            unique_examples=min(examples, self._plan.subset.num_samples),
+            flops=examples * self._plan.model.flops_train_per_image,
+            train_seconds=self.clock.train_seconds,
+            pause_seconds=self.clock.pause_seconds,
+            device=self.device_name,
+            num_devices=self._world,
+            precision=self._plan.recipe.precision,
+            metrics=metrics,
+            message=message,
+            unix_time=time.time(),
         )
+        self._writer.write(event)
+        self._trackers.record(event)
 
     def state(self, status: Status, error: str = "") -> None:
         """Replace the state, durably."""
@@ -80,6 +82,7 @@ class Recorder:
         if self._is_first:
             self._closed.set()
             self._heart.join()
+            self._trackers.close()
             self._writer.close()
 
     def _present(self, error: str = "") -> RunState:
