@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from scaling.data.fetch_ahead import NUM_FETCHES, FetchAhead
 from scaling.data.order import SampleOrder
+from scaling.data.permute import permute_pixels
 from scaling.data.pixels import PixelSource, pad_labels
 from scaling.data.prefetch import Prefetcher
 from scaling.data.stand_in import TolerantSource
@@ -59,8 +61,10 @@ class TrainLoader:
         threads: int = 1,
         start_position: int = 0,
         max_corrupt: int = 0,
+        permutation: NDArray[np.int64] | None = None,
     ) -> None:
-        """`batch` is the global batch; `max_corrupt` different samples may turn out unusable (see `stand_in`)."""
+        """`batch` is the global batch; `max_corrupt` different samples may turn out unusable (see `stand_in`);
+        `permutation` (image_size^2,) rearranges the pixels of every view (see `permute`)."""
         if batch % world:
             workable = [n for n in range(1, batch + 1) if batch % n == 0]
             raise UserError(
@@ -74,6 +78,7 @@ class TrainLoader:
         self._rank, self._world = rank, world
         self._threads = threads
         self._start = start_position
+        self._arrange = _arranger(permutation)
 
     def __iter__(self) -> Generator[Batch, None, None]:
         """Closing the generator ends its threads."""
@@ -106,7 +111,7 @@ class TrainLoader:
             places = zip(shards[rows].tolist(), indices[rows].tolist(), uniform[rows].tolist(), strict=True)
             for image, (shard, index, draws) in zip(images, places, strict=True):
                 picture, stands_in = self._pictures.get(shard, index)
-                image[:] = training_view(picture.pixels, draws, self._augment, self._size)
+                image[:] = self._arrange(training_view(picture.pixels, draws, self._augment, self._size))
                 labels.append(picture.labels)
                 num_corrupt += stands_in
             return labels, num_corrupt
@@ -132,11 +137,13 @@ class EvalLoader:
         world: int = 1,
         threads: int = 1,
         cache_bytes: int = 256 * 1024 * 1024,
+        permutation: NDArray[np.int64] | None = None,
     ) -> None:
-        """`batch` is this rank's."""
+        """`batch` is this rank's; `permutation` as in training."""
         self._source = source
         self._batch, self._size, self._transform = batch, image_size, transform
         self._threads = threads
+        self._arrange = _arranger(permutation)
         counts = source.manifest.shard_samples
         starts = np.cumsum(counts) - counts
         self._shards = np.repeat(np.arange(len(counts)), counts)
@@ -178,11 +185,19 @@ class EvalLoader:
             labels = []
             for image, shard, index in zip(images, shards[rows].tolist(), indices[rows].tolist(), strict=True):
                 picture = self._source.get(shard, index)
-                image[:] = evaluate_view(picture.pixels, self._transform, self._size)
+                image[:] = self._arrange(evaluate_view(picture.pixels, self._transform, self._size))
                 labels.append(picture.labels)
             return labels, 0
 
         return _PendingBatch(pool, prepare, len(shards), self._size, start)
+
+
+def _arranger(permutation: NDArray[np.int64] | None) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What rearranges the pixels of a view (3, size, size)."""
+    if permutation is None:
+        return lambda view: view
+    indices = torch.from_numpy(permutation)
+    return lambda view: permute_pixels(view, indices)
 
 
 _PreparedRows = tuple[list[list[int]], int]

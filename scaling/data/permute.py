@@ -6,13 +6,13 @@ the pixels inside each: Mixer with that patch size is invariant to it. `global` 
 Colours of a pixel stay together. NumPy only; the permutation works on arrays of NumPy and torch alike.
 """
 
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 
 from scaling.errors import UserError, did_you_mean
+from scaling.records.run_plan import InputPlan, Permutation
 
-Permutation = Literal["none", "patches_and_pixels", "global"]
 Images = TypeVar("Images", bound=Any)
 
 
@@ -41,6 +41,13 @@ def pixel_permutation(image_size: int, patch_size: int, seed: int, kind: Permuta
     permutation = np.empty(num_pixels, dtype=np.int64)
     permutation[by_patch.ravel()] = by_patch[patch_order][:, pixel_order].ravel()
     return permutation
+
+
+def planned_permutation(plan: InputPlan, image_size: int) -> np.ndarray | None:
+    """The permutation of a run's images of `image_size` pixels a side; None where they stay as they are."""
+    if plan.permute == "none":
+        return None
+    return pixel_permutation(image_size, plan.patch_size, plan.seed, plan.permute)
 
 
 def patch_order_of_pixels(image_size: int, patch_size: int) -> np.ndarray:

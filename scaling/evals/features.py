@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from scaling.data.loader import EvalLoader
+from scaling.data.permute import planned_permutation
 from scaling.data.pixels import PixelSource
 from scaling.evals.runner import Circumstances
 from scaling.models.arithmetic import autocast, normalise
@@ -17,7 +18,12 @@ def extract_features(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Pre-logits (N, D) and the first label of each sample (N,), in canonical order."""
     loader = EvalLoader(
-        source, batch=batch, image_size=where.image_size, transform=transform, threads=where.loader_threads
+        source,
+        batch=batch,
+        image_size=where.image_size,
+        transform=transform,
+        threads=where.loader_threads,
+        permutation=planned_permutation(where.input, where.image_size),
     )
     features, labels = [], []
     for part in loader:

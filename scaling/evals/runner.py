@@ -15,17 +15,18 @@ from scaling.data.pixels import PixelSource
 from scaling.errors import UserError
 from scaling.evals.settings import EVALUATIONS
 from scaling.models.vision_model import VisionModel
-from scaling.records.run_plan import EvalPlan, SourcePlan
+from scaling.records.run_plan import UNTOUCHED, EvalPlan, InputPlan, SourcePlan
 
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """Where an evaluation runs."""
+    """Where an evaluation runs, and on what kind of input."""
 
     device: torch.device
     precision: str
     image_size: int
     loader_threads: int
+    input: InputPlan = UNTOUCHED
 
 
 class Evaluator(Protocol):

@@ -22,7 +22,9 @@ def compute(request: Request, threads: int | None) -> dict[str, float]:
     )
     load_weights(model, request.weights, head="load" if architecture.has_head else "keep")
     model.to(device)
-    where = Circumstances(device, request.precision, architecture.image_size, request.loader_threads)
+    where = Circumstances(
+        device, request.precision, architecture.image_size, request.loader_threads, architecture.input
+    )
     metrics: dict[str, float] = {}
     for evaluation in request.evaluations:
         metrics |= run_evaluation(model, evaluation, where)

@@ -17,12 +17,12 @@ from scaling.data.manifest import find_manifest, load_manifest
 from scaling.errors import UserError, did_you_mean
 from scaling.evals.settings import EVALUATIONS, EvaluationKind
 from scaling.models.registry import check_name, check_options, default_image_size, is_timm_name
-from scaling.records.run_plan import AccessPlan, EvalPlan, ModelPlan, RunPlan, SourcePlan
+from scaling.records.run_plan import UNTOUCHED, AccessPlan, EvalPlan, InputPlan, ModelPlan, RunPlan, SourcePlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """What has to be built before weights can be loaded."""
+    """What has to be built before weights can be loaded, and what images it takes."""
 
     name: str
     num_classes: int
@@ -30,6 +30,7 @@ class Architecture:
     options: dict[str, Any]
     has_head: bool
     """Whether the weights hold this classifier; without it the model keeps a fresh one, which no probe looks at."""
+    input: InputPlan = UNTOUCHED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ def read_request(
             raise UserError(f"{target} has no kept weights yet ({weights}); train it at least to its first validation")
         return Request(
             weights=str(weights),
-            model=_of_plan(plan.model),
+            model=_of_plan(plan.model, plan.input),
             evaluations=_choose(names, settings, plan.evals, access),
             precision=precision or plan.recipe.precision,
             loader_threads=loader_threads,
@@ -89,15 +90,15 @@ def _architecture(target: str, name: str | None, image_size: int | None, options
             )
         if image_size or options:
             raise UserError(f"{target} names its model itself; leave out --image-size and --option, or add --model")
-        return _of_plan(described)
+        return _of_plan(*described)
     check_name(name)
     check_options(name, options)
     size = image_size or default_image_size(name)
     return Architecture(name=name, num_classes=1, image_size=size, options=options, has_head=False)
 
 
-def _described_in(target: str) -> ModelPlan | None:
-    """The model that training wrote into a weights file, or None for any other file."""
+def _described_in(target: str) -> tuple[ModelPlan, InputPlan] | None:
+    """The model and its input as training wrote them into a weights file, or None for any other file."""
     path = Path(target)
     if path.suffix != ".safetensors":
         return None
@@ -109,19 +110,25 @@ def _described_in(target: str) -> ModelPlan | None:
         if length > path.stat().st_size:
             raise UserError(f"weights {target!r} are no safetensors file")
         try:
-            model = json.loads(stream.read(length)).get("__metadata__", {}).get("model")
-            return None if model is None else ModelPlan.model_validate_json(model)
+            metadata = json.loads(stream.read(length)).get("__metadata__", {})
+            if "model" not in metadata:
+                return None
+            return (
+                ModelPlan.model_validate_json(metadata["model"]),
+                InputPlan.model_validate_json(metadata["input"]),
+            )
         except (ValueError, AttributeError) as error:
             raise UserError(f"weights {target!r} are no safetensors file that this version reads: {error}") from error
 
 
-def _of_plan(model: ModelPlan) -> Architecture:
+def _of_plan(model: ModelPlan, input: InputPlan) -> Architecture:
     return Architecture(
         name=model.name,
         num_classes=model.num_classes,
         image_size=model.image_size,
         options=model.options,
         has_head=True,
+        input=input,
     )
 
 

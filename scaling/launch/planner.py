@@ -18,11 +18,19 @@ from scaling.errors import UserError, did_you_mean
 from scaling.evals.settings import EVALUATIONS, EvaluationKind
 from scaling.launch.harness import describe_harness
 from scaling.launch.model_facts import ModelFacts, ModelQuery, count_models
-from scaling.models.registry import check_name, check_options, default_image_size, family_of, is_timm_name
+from scaling.models.registry import (
+    check_name,
+    check_options,
+    default_image_size,
+    family_of,
+    is_timm_name,
+    patch_size_of,
+)
 from scaling.records.run_plan import (
     AccessPlan,
     EnginePlan,
     EvalPlan,
+    InputPlan,
     IntervalPlan,
     ModelPlan,
     RecipePlan,
@@ -150,10 +158,12 @@ class Planner:
             checkpoint_steps=steps(settings.checkpoint_every),
             keep_checkpoints=settings.keep_checkpoints,
         )
+        input_plan = self._input(spec)
         identity = run_identity(
             model=model,
             train=train,
             val=val,
+            input=input_plan,
             subset=subset,
             schedule=schedule,
             recipe=recipe,
@@ -170,6 +180,7 @@ class Planner:
             model=model,
             train=train,
             val=val,
+            input=input_plan,
             subset=subset,
             schedule=schedule,
             recipe=recipe,
@@ -195,6 +206,27 @@ class Planner:
             num_classes=len(manifest.classes),
             num_samples=manifest.num_samples,
         )
+
+    def _input(self, spec: RunSpec) -> InputPlan:
+        settings = spec.settings
+        if settings.permute == "none":
+            return InputPlan()
+        if settings.permute == "global":
+            return InputPlan(permute="global", seed=settings.seed)
+        patch_size = settings.permute_patch_size or patch_size_of(settings.model)
+        if patch_size is None:
+            raise self._document.error(
+                ("defaults", "permute_patch_size"),
+                f"the setting is missing, and {settings.model} has no patches of its own for permute: "
+                "patches_and_pixels; give the patch of the models it is compared with, for example 16",
+            )
+        image_size = self._image_size(spec)
+        if image_size % patch_size:
+            raise self._document.error(
+                ("defaults", "permute_patch_size"),
+                f"{patch_size} does not divide the {image_size}-pixel images of {settings.model}; give one that does",
+            )
+        return InputPlan(permute="patches_and_pixels", patch_size=patch_size, seed=settings.seed)
 
     def _subset(self, spec: RunSpec) -> SubsetPlan:
         settings = spec.settings

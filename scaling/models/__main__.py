@@ -22,13 +22,9 @@ EXAMPLE = "example: python -m scaling.models mixer-b/32 vit-b/32 bit-r50x1 --num
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scaling.models", description=__doc__, epilog=EXAMPLE)
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="models, timm:NAME included; default: all families"
-    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="models, timm:NAME included; default: all families")
     parser.add_argument("--image-size", type=int, help="side of the input, pixels; default: each model's own")
-    parser.add_argument(
-        "--num-classes", type=int, default=1000, help="outputs of the classifier; default: 1000"
-    )
+    parser.add_argument("--num-classes", type=int, default=1000, help="outputs of the classifier; default: 1000")
     parser.add_argument(
         "--options",
         default="{}",
@@ -89,9 +85,7 @@ def _table(costs: Sequence["ModelCost"]) -> str:
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     first = costs[0]
     notes = [f"[{number}] {source}" for number, source in enumerate(sources, start=1)]
     notes.append(

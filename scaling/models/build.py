@@ -33,9 +33,7 @@ def build_model(
     softmax); `drop_path` in [0, 1) is the stochastic-depth rate of the last block. Raises `UserError`.
     """
     if num_classes < 1:
-        raise UserError(
-            f"num_classes = {num_classes} of model {name!r} must be at least 1; take it from the data"
-        )
+        raise UserError(f"num_classes = {num_classes} of model {name!r} must be at least 1; take it from the data")
     if image_size < 1:
         raise UserError(f"image_size = {image_size} of model {name!r} must be at least 1 pixel; 224 is usual")
     if not 0.0 <= drop_path < 1.0:

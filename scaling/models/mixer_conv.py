@@ -64,12 +64,8 @@ class ConvMixer(nn.Module):
         super().__init__()
         side = linear.stem.grid_size[0]
         self.stem = nn.Sequential()
-        self.stem.add_module(
-            "proj", nn.Conv2d(3, shape.hidden_dim, shape.patch_size, stride=shape.patch_size)
-        )
-        self.blocks = nn.Sequential(
-            *(ConvMixerBlock(shape, side, block.drop_path, options) for block in linear.blocks)
-        )
+        self.stem.add_module("proj", nn.Conv2d(3, shape.hidden_dim, shape.patch_size, stride=shape.patch_size))
+        self.blocks = nn.Sequential(*(ConvMixerBlock(shape, side, block.drop_path, options) for block in linear.blocks))
         self.norm = LayerNorm2d(shape.hidden_dim)
         self.load_state_dict(to_conv(linear.state_dict(), side))
 

@@ -143,9 +143,7 @@ def _mlp(ours: str, theirs: str) -> list[Entry]:
 
 
 def _dense(ours: str, theirs: str) -> list[Entry]:
-    kernel = Entry(
-        f"{ours}.weight", (f"{theirs}/kernel",), lambda arrays: arrays[0].T, lambda weight: (weight.T,)
-    )
+    kernel = Entry(f"{ours}.weight", (f"{theirs}/kernel",), lambda arrays: arrays[0].T, lambda weight: (weight.T,))
     return [kernel, _same(f"{ours}.bias", f"{theirs}/bias")]
 
 

@@ -91,7 +91,12 @@ def family_of(name: str) -> str:
 def default_image_size(name: str) -> int:
     """Native input side in pixels; `UserError` for `timm:NAME`, whose size only timm knows."""
     if is_timm_name(name):
-        raise UserError(
-            f"image_size of model {name!r} is not known before it is built; give it, for example 224"
-        )
+        raise UserError(f"image_size of model {name!r} is not known before it is built; give it, for example 224")
     return find_model(name)[1].image_size
+
+
+def patch_size_of(name: str) -> int | None:
+    """Pixels a side of the patches that a model cuts images into; None where it cuts none or only timm knows."""
+    if is_timm_name(name):
+        return None
+    return getattr(find_model(name)[1].shape, "patch_size", None)

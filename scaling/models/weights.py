@@ -65,9 +65,7 @@ def _safetensors_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _npz_state(model: VisionModel, path: Path, head: Head) -> dict[str, torch.Tensor]:
-    entries = [
-        entry for entry in _layout(model) if head == "load" or not entry.parameter.startswith(HEAD_PREFIXES)
-    ]
+    entries = [entry for entry in _layout(model) if head == "load" or not entry.parameter.startswith(HEAD_PREFIXES)]
     stored = _npz_arrays(path)
     wanted = {name for entry in entries for name in entry.arrays}
     missing = sorted(wanted - stored.keys())
@@ -92,9 +90,7 @@ def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {canonical_name(name): file[name] for name in file.files}
     except (ValueError, TypeError, OSError, BadZipFile) as error:
-        raise UserError(
-            f"weights {str(path)!r} cannot be read as an .npz file of plain arrays: {error}"
-        ) from error
+        raise UserError(f"weights {str(path)!r} cannot be read as an .npz file of plain arrays: {error}") from error
 
 
 def _read(entry: Entry, arrays: Mapping[str, np.ndarray], path: Path) -> torch.Tensor:
@@ -102,9 +98,7 @@ def _read(entry: Entry, arrays: Mapping[str, np.ndarray], path: Path) -> torch.T
         value = entry.read(tuple(arrays[name] for name in entry.arrays))
         return torch.from_numpy(np.ascontiguousarray(value, dtype=np.float32))
     except (ValueError, IndexError, TypeError) as error:
-        raise UserError(
-            f"weights {str(path)!r}: array {entry.arrays[0]!r} has another layout: {error}"
-        ) from error
+        raise UserError(f"weights {str(path)!r}: array {entry.arrays[0]!r} has another layout: {error}") from error
 
 
 def _missing_hint(name: str) -> str:

@@ -85,9 +85,7 @@ def _vits() -> tuple[ModelSpec, ...]:
     papers = []
     for size, millions in VIT_MILLIONS.items():
         letter, patch_size = _split(size)
-        source = {"ti": VIT_SMALL_SOURCE, "s": VIT_SMALL_SOURCE, "b-half": VIT_HALF_SOURCE}.get(
-            letter, VIT_SOURCE
-        )
+        source = {"ti": VIT_SMALL_SOURCE, "s": VIT_SMALL_SOURCE, "b-half": VIT_HALF_SOURCE}.get(letter, VIT_SOURCE)
         papers.append(_paper(f"vit-{size}", _vit_shape(patch_size, *VIT_SIZES[letter]), source, millions))
     return (
         *papers,
@@ -109,9 +107,7 @@ def _bits() -> tuple[ModelSpec, ...]:
     )
 
 
-def _paper(
-    name: str, shape: MixerShape | VitShape | BitShape, source: str, millions: float | None
-) -> ModelSpec:
+def _paper(name: str, shape: MixerShape | VitShape | BitShape, source: str, millions: float | None) -> ModelSpec:
     return ModelSpec(
         name=name,
         image_size=PAPER_IMAGE_SIZE,
@@ -122,9 +118,7 @@ def _paper(
 
 
 def _laptop(prefix: str, image_size: int, shape: MixerShape | VitShape | BitShape) -> ModelSpec:
-    return ModelSpec(
-        name=f"{prefix}-laptop-{image_size}px", image_size=image_size, shape=shape, source=LAPTOP_SOURCE
-    )
+    return ModelSpec(name=f"{prefix}-laptop-{image_size}px", image_size=image_size, shape=shape, source=LAPTOP_SOURCE)
 
 
 PAPER_FAMILIES = (

@@ -62,6 +62,23 @@ class AccessPlan(Frozen):
 DEFAULT_ACCESS = AccessPlan()
 
 
+Permutation = Literal["none", "patches_and_pixels", "global"]
+
+
+class InputPlan(Frozen):
+    """One fixed rearrangement of the pixels of every image, in training and evaluation alike (`data.permute`)."""
+
+    permute: Permutation = "none"
+    patch_size: int = 0
+    """Pixels; 0 unless patches are permuted."""
+    seed: int = 0
+    """Draws the permutation; 0 where there is none."""
+
+
+UNTOUCHED = InputPlan()
+"""Images as they are."""
+
+
 class SourcePlan(Frozen):
     """One data set as it was when planned."""
 
@@ -180,6 +197,7 @@ class RunPlan(Frozen):
     model: ModelPlan
     train: SourcePlan
     val: SourcePlan
+    input: InputPlan = UNTOUCHED
     subset: SubsetPlan
     schedule: SchedulePlan
     recipe: RecipePlan

@@ -2,7 +2,7 @@
 
 `mixer-b32_030pct_s0-1f3a9c2e`: model, share of the training images, seed, then values on further axes, then
 the first eight hex digits of the identity. The identity is SHA-256 over the canonical JSON of model, data
-digests, subset, schedule, recipe and seed. Paths, devices, micro-batches, log and checkpoint intervals and the
+digests, input, subset, schedule, recipe and seed. Paths, devices, micro-batches, log and checkpoint intervals and the
 list of evaluations are not in it: they say where a run is executed and what is asked of it afterwards.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scaling.records.run_plan import (
+    InputPlan,
     ModelPlan,
     RecipePlan,
     SchedulePlan,
@@ -25,6 +26,7 @@ def run_identity(
     model: ModelPlan,
     train: SourcePlan,
     val: SourcePlan,
+    input: InputPlan,
     subset: SubsetPlan,
     schedule: SchedulePlan,
     recipe: RecipePlan,
@@ -40,6 +42,7 @@ def run_identity(
             "model": model.model_dump(exclude=counted),
             "train": train.model_dump(exclude={"manifest", "access"}),
             "val": val.model_dump(exclude={"manifest", "access"}),
+            "input": input.model_dump(),
             "subset": subset.model_dump(exclude={"fraction"}),
             "schedule": schedule.model_dump(exclude={"protocol", "epochs"}),
             "recipe": recipe.model_dump(),

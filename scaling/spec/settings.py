@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from scaling.records.run_plan import Frozen
+from scaling.records.run_plan import Frozen, Permutation
 from scaling.spec.duration import Duration
 
 
@@ -73,6 +73,14 @@ class RunSettings(Frozen):
     decay_factor: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="What a staircase multiplies by.")
     augment: Literal["none", "flip", "inception"] = Field(
         "inception", description="inception: crop of 5-100 % area and random flip (Mixer, Section 3)."
+    )
+    permute: Permutation = Field(
+        "none",
+        description="One fixed permutation of every image's pixels, drawn by the seed, in training and evaluation: "
+        "patches_and_pixels (patches, and pixels inside each patch alike) or global (Mixer, Section 3.4).",
+    )
+    permute_patch_size: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="Patch that patches_and_pixels permutes, pixels a side; default: the model's own patch."
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of the model; part of a run's identity.")
     zero_stage: Literal[0, 1] = Field(0, description="DeepSpeed ZeRO stage.")

@@ -14,12 +14,13 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
@@ -111,8 +112,8 @@ class CheckpointStore:
             return progress
         return Progress()
 
-    def save_best(self, engine: Engine, step: int, metadata: dict[str, str]) -> None:
-        """Keep the present weights as the best so far (rank 0 writes); `metadata` says what model they are of."""
+    def save_best(self, engine: Engine, step: int, plans: Mapping[str, BaseModel]) -> None:
+        """Keep the present weights as the best so far (rank 0 writes); `plans` say what they are of, by name."""
         if not self._processes.is_first:
             return
         temporary = self.best_path.with_suffix(".tmp")
@@ -122,7 +123,8 @@ class CheckpointStore:
         }
         try:
             self.best_path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(weights, temporary, metadata={"step": str(step), "identity": self._identity, **metadata})
+            described = {name: plan.model_dump_json() for name, plan in plans.items()}
+            save_file(weights, temporary, metadata={"step": str(step), "identity": self._identity, **described})
             _sync(temporary)
         except (OSError, SafetensorError) as error:
             temporary.unlink(missing_ok=True)

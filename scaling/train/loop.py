@@ -17,6 +17,7 @@ from typing import cast
 import torch
 
 from scaling.data.loader import Batch, EvalLoader, TrainLoader
+from scaling.data.permute import planned_permutation
 from scaling.data.subset import select_subset
 from scaling.evals.runner import open_source
 from scaling.records.run_plan import RunPlan
@@ -66,6 +67,7 @@ class Loop:
             rank=processes.rank,
             world=processes.world,
             threads=plan.engine.loader_threads,
+            permutation=planned_permutation(plan.input, plan.model.image_size),
         )
 
     def run(self) -> bool:
@@ -127,6 +129,7 @@ class Loop:
             world=self._processes.world,
             threads=plan.engine.loader_threads,
             start_position=step * plan.schedule.batch,
+            permutation=planned_permutation(plan.input, plan.model.image_size),
         )
 
     def _log(self, step: int) -> None:
@@ -166,7 +169,7 @@ class Loop:
         metrics = validate(self._engine.model, self._validation, self._plan, self._processes)
         best = self.progress.best_metrics
         if best is None or _rank_of(metrics) > _rank_of(best):
-            self._store.save_best(self._engine, step, {"model": self._plan.model.model_dump_json()})
+            self._store.save_best(self._engine, step, {"model": self._plan.model, "input": self._plan.input})
             self.progress = replace(self.progress, best_step=step, best_metrics=metrics, stale_validations=0)
         else:
             self.progress = replace(self.progress, stale_validations=self.progress.stale_validations + 1)

@@ -74,7 +74,7 @@ class Scoring:
         between two of them when the run is asked to leave."""
         plan = self._plan
         where = Circumstances(
-            self._processes.device, plan.recipe.precision, plan.model.image_size, plan.engine.loader_threads
+            self._processes.device, plan.recipe.precision, plan.model.image_size, plan.engine.loader_threads, plan.input
         )
         metrics: dict[str, float] = {}
         digests: dict[str, str] = {}

@@ -20,9 +20,11 @@ from scaling.data.corrupt import CorruptSampleError
 from scaling.data.index import expand_urls, index_shards
 from scaling.data.loader import Batch, EvalLoader, TrainLoader
 from scaling.data.manifest import load_manifest
+from scaling.data.permute import planned_permutation
 from scaling.data.pixels import PixelSource
 from scaling.data.subset import Subset, select_subset
 from scaling.errors import UserError
+from scaling.records.run_plan import InputPlan
 
 
 @pytest.fixture
@@ -100,6 +102,27 @@ def test_evaluation_sees_each_sample_once_in_order_and_ranks_share_it_out(tiny_d
     shares = [EvalLoader(source, rank=rank, world=3, **options) for rank in range(3)]  # type: ignore[arg-type]
     views = [view for share in shares for view in fingerprints(list(share))]
     assert Counter(views) == Counter(fingerprints(list(loader)))
+
+
+@pytest.mark.parametrize("kind", ["patches_and_pixels", "global"])
+def test_one_permutation_serves_training_and_evaluation(source: PixelSource, kind: str) -> None:
+    """Batches are those of the plain loaders with their pixels rearranged, labels untouched."""
+    plan = InputPlan(permute=kind, patch_size=4, seed=3)  # type: ignore[arg-type]
+    permutation = planned_permutation(plan, 16)
+    assert permutation is not None
+    options = {"batch": 7, "image_size": 16, "transform": "upstream"}
+    pairs = [
+        *zip(batches(source, 3), batches(source, 3, permutation=permutation), strict=True),
+        *zip(
+            EvalLoader(source, **options),  # type: ignore[arg-type]
+            EvalLoader(source, **options, permutation=permutation),  # type: ignore[arg-type]
+            strict=True,
+        ),
+    ]
+    for plain, shuffled in pairs:
+        pixels = plain.images.flatten(2).numpy()
+        assert np.array_equal(shuffled.images.flatten(2).numpy(), pixels[..., permutation])
+        assert torch.equal(shuffled.labels, plain.labels)
 
 
 def test_a_batch_that_does_not_divide_names_what_does(source: PixelSource) -> None:

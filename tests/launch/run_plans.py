@@ -3,6 +3,7 @@
 from scaling.records.run_plan import (
     EnginePlan,
     HarnessPlan,
+    InputPlan,
     IntervalPlan,
     ModelPlan,
     RecipePlan,
@@ -70,6 +71,7 @@ def run_plan(
         model=model_plan,
         train=source,
         val=source,
+        input=InputPlan(),
         subset=subset,
         schedule=schedule,
         recipe=recipe,
