@@ -13,28 +13,18 @@ import pandas as pd
 
 from analysis.naming import ModelName
 from analysis.numbers import cost_text, number_text
+from scaling.records.run_plan import RecipePlan
 
 SERIES_SETTINGS = (
     "image_size",
     "options",
-    "precision",
-    "optimizer",
-    "learning_rate",
-    "end_learning_rate",
-    "weight_decay",
-    "head_weight_decay",
-    "decay_scope",
-    "momentum",
-    "beta1",
-    "beta2",
-    "clip",
-    "loss",
-    "label_smoothing",
-    "augment",
+    "permute",
+    *RecipePlan.model_fields,
     "drop_path",
     "warmup_steps",
     "decay",
 )
+"""Columns that tell series of one model apart: all that a plan may set and that is no size, seed or budget."""
 BUDGETS = {"constant_steps": "steps", "constant_epochs": "epochs", "matched_compute": "flops"}
 """The column that holds what a protocol keeps equal."""
 _BUDGET_TOLERANCE = 0.05
@@ -49,11 +39,16 @@ def name_series(runs: pd.DataFrame, models: dict[str, ModelName]) -> tuple[pd.Da
     for (_, model), group in runs.groupby(["condition", "model"], sort=True):
         differing = _differing_settings(group)
         for values, rows in group.groupby(differing, sort=True, dropna=False) if differing else []:
-            text = ", ".join(f"{name} {value}" for name, value in zip(differing, values, strict=True))
+            text = ", ".join(_told(name, value) for name, value in zip(differing, values, strict=True))
             series = f"{model} [{text}]"
             names[series] = replace(models[str(model)], name=series)
             runs.loc[rows.index, "model"] = series
     return runs, names
+
+
+def _told(setting: str, value: object) -> str:
+    """A word of the permutation or the augmentation speaks for itself; any other value needs its setting's name."""
+    return str(value) if setting in ("permute", "augment") and value != "none" else f"{setting} {value}"
 
 
 def _differing_settings(group: pd.DataFrame) -> list[str]:

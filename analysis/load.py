@@ -16,7 +16,7 @@ from analysis.conditions import name_series
 from analysis.naming import ModelName, parse_model_name
 from scaling.errors import UserError
 from scaling.records.result import RunResult
-from scaling.records.run_plan import RunPlan, canonical_json
+from scaling.records.run_plan import InputPlan, RunPlan, canonical_json
 from scaling.records.study import RunRecord, load_study
 
 EXCLUDED_COLUMNS = ["study", "run_id", "model", "fraction", "seed", "status", "reason"]
@@ -182,12 +182,18 @@ def _run_row(plan: RunPlan, result: RunResult) -> dict[str, object]:
         **plan.recipe.model_dump(exclude={"precision"}),
         "drop_path": plan.model.drop_path,
         "options": canonical_json(plan.model.options),
+        "permute": _permutation(plan.input),
         "evals": _evaluations(plan),
     }
     row |= {name: getattr(result, name) for name in _COSTS}
     row["harness_version"] = plan.harness.version
     row["torch"] = result.packages.get("torch", "")
     return row | {name if "/" in name else f"train/{name}": value for name, value in sorted(result.metrics.items())}
+
+
+def _permutation(plan: InputPlan) -> str:
+    """With the patch after a slash, as in a model's name."""
+    return f"{plan.permute}/{plan.patch_size}" if plan.patch_size else plan.permute
 
 
 def _evaluations(plan: RunPlan) -> str:

@@ -46,6 +46,11 @@ class ModelName:
             size = size[:1].upper() + size[1:]
         return FAMILY_TITLES[head.lower()] + dash + size + slash + rest
 
+    @property
+    def panel_title(self) -> str:
+        """The title with what tells a series apart on a line of its own, for narrow panels."""
+        return self.title.replace(" [", "\n[")
+
 
 def parse_model_name(name: str, family: str = "", num_body_params: float | None = None) -> ModelName:
     """Read `name`; `family` defaults to the text before the first hyphen."""

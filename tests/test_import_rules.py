@@ -27,6 +27,7 @@ LIGHT_MODULES = [
     "scaling.launch.local",
     "scaling.status.command",
     "analysis.__main__",
+    "analysis.weights",
 ]
 
 FORBIDDEN = {

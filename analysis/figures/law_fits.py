@@ -39,7 +39,7 @@ def law_fits(records: Records, laws: Mapping[str, Law], metric: str) -> Drawing:
         table = law.predict(grid)
         tables.append(table.assign(model=model))
         _draw_law(panel, law, table, look_of[model].colour, look_of[model].marker, scale)
-        panel.set_title(records.models[model].title, fontsize=9, pad=4)
+        panel.set_title(records.models[model].panel_title, fontsize=9, pad=4)
     sizes = sorted({float(size) for law in laws.values() for size in law.x})
     _axes(panels[0], sizes)
     figure.legend(

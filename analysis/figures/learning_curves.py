@@ -38,7 +38,7 @@ def learning_curves(records: Records, rows: pd.DataFrame, metric: str = UPSTREAM
         own = logged[logged["model"] == model]
         for (size, _), run in own.groupby(["num_images", "run_id"], sort=True):
             panel.plot(run["examples_seen"], scale * run[metric], color=colour_of[size], linewidth=1.1, alpha=0.9)
-        panel.set_title(records.models[model].title, fontsize=9, pad=4)
+        panel.set_title(records.models[model].panel_title, fontsize=9, pad=4)
         panel.xaxis.set_major_formatter(lambda value, _: number_text(value) if value > 0 else "0")
         panel.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
     handles = [mpl.lines.Line2D([], [], color=colour_of[size], linewidth=2) for size in sizes]

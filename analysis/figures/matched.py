@@ -40,10 +40,13 @@ def differences_figure(records: Records, table: pd.DataFrame, metric: str, match
     )
     rows = rows.sort_values(["difference", "better", "worse"]).reset_index(drop=True).head(MAX_PAIRS)
     scale = display_scale(metric)
-    figure = new_figure(7.0, 1.3 + 0.24 * len(rows))
-    ax = figure.add_subplot()
     names = records.models | {family: parse_model_name(family, family) for family in records.runs["family"].unique()}
     look_of = looks(names.values())
+    titles = {name: FAMILY_TITLES.get(name, model.title) for name, model in names.items()}
+    pairs = [f"{titles[row.better]} over {titles[row.worse]}" for row in rows.itertuples()]
+    # 0.058 inches are a character of the pairs' names; what they leave is the width of the axes.
+    figure = new_figure(max(7.0, 3.6 + 0.058 * max(map(len, pairs))), 1.3 + 0.24 * len(rows))
+    ax = figure.add_subplot()
     drawing = Drawing(
         name=f"differences_{matched}{records.suffix}",
         title=f"Differences at matched {matched}",
@@ -55,7 +58,6 @@ def differences_figure(records: Records, table: pd.DataFrame, metric: str, match
         figure=figure,
         points=rows,
     )
-    titles = {name: FAMILY_TITLES.get(name, model.title) for name, model in names.items()}
     kind = str(table["matched"].iloc[0])
     places = range(len(rows))
     ax.axvline(0.0, color=MUTED, linewidth=0.9)
@@ -69,7 +71,7 @@ def differences_figure(records: Records, table: pd.DataFrame, metric: str, match
             f"[{scale * row.low:.2f}, {scale * row.high:.2f}], P(better) {chance or 'unknown'}, {row.pairs} pairs"
         ])  # fmt: skip
         ax.text(1.01, place, chance, transform=ax.get_yaxis_transform(), va="center", fontsize=7.5, color=INK)
-    ax.set_yticks(list(places), [f"{titles[row.better]} over {titles[row.worse]}" for row in rows.itertuples()])
+    ax.set_yticks(list(places), pairs)
     ax.tick_params(axis="y", length=0, labelsize=7.5)
     ax.grid(visible=False, axis="y")
     ax.set_ylim(-0.7, len(rows) - 0.3)

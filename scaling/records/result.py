@@ -9,6 +9,9 @@ from scaling.records.files import write_text_atomic
 
 RESULT_SCHEMA = 1
 
+BEST_WEIGHTS = Path("checkpoints", "best", "model.safetensors")
+"""Inside a run's folder: the weights with the best upstream validation."""
+
 
 class RunResult(BaseModel):
     """Final numbers of one run. Accuracies are fractions in [0, 1]; times are seconds over all attempts."""

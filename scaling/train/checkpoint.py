@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 
 from scaling.errors import UserError
 from scaling.records.files import sync_folder
+from scaling.records.result import BEST_WEIGHTS
 from scaling.train import portable_state
 from scaling.train.engine import Engine
 from scaling.train.failures import CheckpointError
@@ -63,13 +64,14 @@ class CheckpointStore:
 
     def __init__(self, run_dir: Path, identity: str, keep: int, processes: Processes) -> None:
         self._folder = run_dir / "checkpoints"
+        self._best_path = run_dir / BEST_WEIGHTS
         self._identity = identity
         self._keep = keep
         self._processes = processes
 
     @property
     def best_path(self) -> Path:
-        return self._folder / "best" / "model.safetensors"
+        return self._best_path
 
     def save(self, engine: Engine, progress: Progress) -> None:
         """Write, mark and publish a checkpoint, then drop the oldest.
