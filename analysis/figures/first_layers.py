@@ -41,9 +41,9 @@ def token_mixing_figure(layers: FirstLayers) -> Drawing:
         name="token_mixing",
         title=f"Token-mixing units of {layers.title}",
         caption=(
-            f"First-layer weights of the token-mixing MLPs, one map of {side} x {side} patches per unit (blue negative, "
-            "red positive, each scaled by its largest weight). Each unit stands beside its nearest inverse; pairs "
-            "read from low to high spatial frequency, row by row."
+            f"First-layer weights of the token-mixing MLPs, one map of {side} x {side} patches per unit (blue is "
+            "negative, red positive, each scaled by its largest weight). Each unit stands beside its nearest inverse; "
+            "pairs read from low to high spatial frequency, row by row."
         ),
         figure=figure,
         points=pd.concat(tables, ignore_index=True),
