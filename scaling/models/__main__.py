@@ -45,12 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = arguments.image_size
     sizes = [default_image_size(name) if given is None else given for name in names]
 
-    from scaling.models.cost import count_cost  # torch takes seconds to import, checking names does not
+    from scaling.models.cost import count_costs  # torch takes seconds to import, checking names does not
 
-    costs = [
-        count_cost(name, num_classes=arguments.num_classes, image_size=size, options=options)
-        for name, size in zip(names, sizes, strict=True)
-    ]
+    costs = count_costs(list(zip(names, sizes, strict=True)), num_classes=arguments.num_classes, options=options)
     print(json.dumps([asdict(cost) for cost in costs], indent=1) if arguments.json else _table(costs))
     return 0
 

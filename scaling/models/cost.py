@@ -4,8 +4,12 @@ A FLOP is one addition or one multiplication, so a multiply-accumulate is two. M
 attention are counted; normalisation, activations and the optimiser are not (a few per cent at most).
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
 
 import timm
 import torch
@@ -16,6 +20,9 @@ from scaling.models.registry import find_model, is_timm_name
 
 BATCH = 2
 """Batch normalisation of some timm models refuses a batch of one; FLOPs are proportional to the batch."""
+
+MODELS_PER_WORKER = 10
+"""A process takes three seconds to start, about as long as counting a few models."""
 
 METHOD = "torch.utils.flop_counter on the meta device, forward and backward"
 
@@ -78,3 +85,20 @@ def count_cost(
         timm_version=timm.__version__,
         source=spec.source if spec else f"timm {timm.__version__}",
     )
+
+
+def count_costs(
+    models: Sequence[tuple[str, int]], *, num_classes: int, options: Mapping[str, object] = {}
+) -> list[ModelCost]:
+    """Costs of several (name, image size); many are shared out over the cores, because counting is slow Python."""
+    num_workers = min(os.cpu_count() or 1, len(models) // MODELS_PER_WORKER)
+    count = partial(_count_sized, num_classes=num_classes, options=dict(options))
+    if num_workers < 2:
+        return [count(model) for model in models]
+    with ProcessPoolExecutor(num_workers, get_context("spawn")) as pool:
+        return list(pool.map(count, models))
+
+
+def _count_sized(model: tuple[str, int], num_classes: int, options: Mapping[str, object]) -> ModelCost:
+    name, image_size = model
+    return count_cost(name, num_classes=num_classes, image_size=image_size, options=options)
