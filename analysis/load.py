@@ -23,6 +23,7 @@ EXCLUDED_COLUMNS = ["study", "run_id", "model", "fraction", "seed", "status", "r
 
 _COSTS = (
     "best_step",
+    "stopped_early",
     "examples_seen",
     "unique_examples",
     "flops",

@@ -48,6 +48,11 @@ def _training(records: Records) -> str:
             low, high = (f"{value:.3g}" for value in (rows["epochs"].min(), rows["epochs"].max()))
             epochs = low if low == high else f"{low} to {high}"
             parts.append(f"Protocol: {rows['protocol'].iloc[0].replace('_', ' ')} ({condition}), {epochs} epochs.")
+    if "stopped_early" in runs and runs["stopped_early"].any():
+        early = ", ".join(runs.loc[runs["stopped_early"], "run_id"])
+        parts.append(
+            f"Ended before their planned steps, out of patience, and counted with what they really used: {early}."
+        )
     recipe = [f"{name.replace('_', ' ')} {_values(runs[name])}" for name in _RECIPE if name in runs]
     if recipe:
         parts.append(f"Recipe: {'; '.join(recipe)}.")

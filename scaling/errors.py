@@ -6,6 +6,7 @@ keeps its traceback.
 """
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
@@ -26,12 +27,19 @@ def did_you_mean(name: str, known: Iterable[str], limit: int = 12) -> str:
 
 
 def run_command(body: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
-    """Run a command line's `body(argv)` and turn its `UserError` into exit code 2, Ctrl-C into 130."""
+    """Run a command line's `body(argv)` and turn its `UserError` into exit code 2, Ctrl-C into 130, and a reader that
+    left, such as `| head`, into 141."""
     try:
-        return body(argv)
+        code = body(argv)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # What is still buffered has nowhere to go; without this the interpreter would complain about it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141

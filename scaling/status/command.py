@@ -69,6 +69,7 @@ def describe(record: RunRecord) -> dict[str, Any]:
         "job": state.job,
         "heartbeat_age_seconds": round(state.heartbeat_age_seconds(), 1) if status == "running" else None,
         "error": state.error,
+        "stopped_early": record.result is not None and record.result.stopped_early,
         "metrics": {} if record.result is None else record.result.metrics,
     }
 
@@ -77,7 +78,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
     cells = [
         [
             row["run_id"],
-            row["status"] + ("" if row["in_plan"] else " (not in plan)"),
+            row["status"] + (", early" if row["stopped_early"] else "") + ("" if row["in_plan"] else " (not in plan)"),
             f"{row['step']:,}/{row['steps']:,}",
             str(row["attempt"]),
             f"{100 * row['metrics']['upstream/precision_at_1']:.1f} %"

@@ -3,8 +3,10 @@ from pathlib import Path
 from synthetic_study import METRIC, make_study
 
 from analysis.load import load_records
+from analysis.methods import methods_text
 from analysis.summary import cells
-from scaling.records.run_plan import RunPlan
+from scaling.records.result import RunResult
+from scaling.records.run_plan import InputPlan, RunPlan
 
 
 def test_other_budgets_are_other_conditions(tmp_path: Path) -> None:
@@ -39,3 +41,24 @@ def test_a_setting_that_changes_from_size_to_size_stays_one_series(tmp_path: Pat
         plan = RunPlan.load(path.parent)
         plan.model_copy(update={"recipe": plan.recipe.model_copy(update={"weight_decay": 0.01})}).save(path.parent)
     assert set(cells(load_records([study]), METRIC)["model"]) == {"mixer-b/32"}
+
+
+def test_permuted_inputs_are_series_of_their_own(tmp_path: Path) -> None:
+    study = make_study(tmp_path, models=["mixer-b/32"], seeds=(0, 1, 2))
+    inputs = {1: InputPlan(permute="patches_and_pixels", patch_size=32), 2: InputPlan(permute="global")}
+    for path in study.glob("*/run.json"):
+        plan = RunPlan.load(path.parent)
+        plan.model_copy(update={"input": inputs.get(plan.seed, plan.input)}).save(path.parent)
+    names = {"mixer-b/32 [permute none]", "mixer-b/32 [patches_and_pixels/32]", "mixer-b/32 [global]"}
+    assert set(cells(load_records([study]), METRIC)["model"]) == names
+
+
+def test_runs_that_ended_early_are_named(tmp_path: Path) -> None:
+    study = make_study(tmp_path, models=["mixer-b/32"], seeds=(0,))
+    assert "patience" not in methods_text(load_records([study]), METRIC, {}, 0)
+    (run_dir,) = study.glob("*_010pct*")
+    result = RunResult.load(run_dir)
+    assert result is not None
+    result.model_copy(update={"stopped_early": True}).save(run_dir)
+    told = methods_text(load_records([study]), METRIC, {}, 0)
+    assert f"out of patience, and counted with what they really used: {run_dir.name}." in told

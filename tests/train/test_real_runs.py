@@ -21,7 +21,9 @@ from scaling.launch.study_dir import PlannedRun, find_standings
 from scaling.records.events import read_events
 from scaling.records.result import RunResult
 from scaling.records.state import RunState
+from scaling.records.study import load_study
 from scaling.spec.study import LaunchSpec
+from scaling.status.command import describe
 from scaling.train.entry import train_run
 from scaling.train.exit_codes import BUSY, DONE, FAILED, PREEMPTED
 
@@ -245,6 +247,7 @@ def test_patience_ends_a_run_and_a_restart_keeps_the_count(backend: LocalBackend
     last = read_events(unbroken.run_dir / "events.jsonl").events[-1]
     assert (last.kind, last.step, last.flops) == ("done", 20, result.flops) and "patience" in last.message
     assert find_standings(unbroken.run_dir.parent, [unbroken.plan])[0].standing == "done"
+    assert describe(load_study(unbroken.run_dir.parent)[0])["stopped_early"]
     train(backend, broken)
     for name in ("result.json", "checkpoints/step_00000020"):
         path = broken.run_dir / name
