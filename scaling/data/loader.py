@@ -22,7 +22,7 @@ from scaling.data.pixels import PixelSource, pad_labels
 from scaling.data.prefetch import Prefetcher
 from scaling.data.stand_in import TolerantSource
 from scaling.data.subset import Subset
-from scaling.data.transforms import draw_uniform, evaluate_view, training_view
+from scaling.data.transforms import Augmentation, evaluate_view
 from scaling.errors import UserError
 
 CHUNK = 32
@@ -55,7 +55,7 @@ class TrainLoader:
         seed: int,
         batch: int,
         image_size: int,
-        augment: str,
+        augment: str | Augmentation,
         rank: int = 0,
         world: int = 1,
         threads: int = 1,
@@ -74,7 +74,8 @@ class TrainLoader:
         self._shards = source.shards
         self._pictures = TolerantSource(source, subset, max_corrupt)
         self._order, self._order_ahead = SampleOrder(subset, seed), SampleOrder(subset, seed)
-        self._seed, self._batch, self._size, self._augment = seed, batch, image_size, augment
+        self._seed, self._batch, self._size = seed, batch, image_size
+        self._augment = Augmentation(augment) if isinstance(augment, str) else augment
         self._rank, self._world = rank, world
         self._threads = threads
         self._start = start_position
@@ -104,14 +105,14 @@ class TrainLoader:
     def _begin(self, position: int, pool: ThreadPoolExecutor) -> "_PendingBatch":
         mine = slice(self._rank, None, self._world)
         shards, indices = self._order.locate(np.arange(position, position + self._batch)[mine])
-        uniform = draw_uniform(self._seed, position, self._batch)[mine]
+        uniform = self._augment.draw(self._seed, position, self._batch)[mine]
 
         def prepare(rows: slice, images: torch.Tensor) -> "_PreparedRows":
             labels, num_corrupt = [], 0
             places = zip(shards[rows].tolist(), indices[rows].tolist(), uniform[rows].tolist(), strict=True)
             for image, (shard, index, draws) in zip(images, places, strict=True):
                 picture, stands_in = self._pictures.get(shard, index)
-                image[:] = self._arrange(training_view(picture.pixels, draws, self._augment, self._size))
+                image[:] = self._arrange(self._augment.view(picture.pixels, draws, self._size))
                 labels.append(picture.labels)
                 num_corrupt += stands_in
             return labels, num_corrupt

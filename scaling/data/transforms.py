@@ -7,12 +7,14 @@ position, so neither workers nor batches nor a restart can change what an image 
                 Section 3, "Pre-training"; ranges from big_vision's `inception_crop`)
     flip        random flip only; the image is resized to the input size
     none        resized to the input size
+                (each may be followed by RandAugment)
     upstream    short side to 8/7 of the input size, centre crop (256 -> 224 in the papers)
     fewshot     both sides to 8/7 of the input size, aspect ratio not kept, centre crop (big_vision's few-shot)
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from scaling.data.decode import Pixels
+from scaling.data.randaugment import WORDS_PER_LAYER, randaugment
 
 AUGMENTATIONS = ("none", "flip", "inception")
 EVAL_TRANSFORMS = ("upstream", "fewshot")
@@ -33,15 +36,42 @@ WORDS = 24
 """Random 64-bit words per position: two per attempt, two for the place, one for the flip, rounded up to Philox's
 blocks of four."""
 
-AUGMENT_STREAM = 4
-"""Keeps these draws apart from every other use of the same seed."""
+AUGMENT_STREAM, RANDAUGMENT_STREAM = 4, 6
+"""Keep these draws apart from each other and from every other use of the same seed."""
 
 
-def draw_uniform(seed: int, first_position: int, count: int) -> NDArray[np.float64]:
-    """Uniform numbers in [0, 1), (count, WORDS), for `count` consecutive positions."""
-    philox = np.random.Philox(np.random.SeedSequence([seed, AUGMENT_STREAM]))
-    philox.advance(first_position * (WORDS // 4))
-    words = philox.random_raw(count * WORDS).reshape(count, WORDS)
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How training views are made."""
+
+    kind: str
+    """One of AUGMENTATIONS."""
+    randaugment_layers: int = 0
+    """Operations of RandAugment; 0 for none."""
+    randaugment_magnitude: float = 0.0
+
+    def draw(self, seed: int, first_position: int, count: int) -> NDArray[np.float64]:
+        """The random numbers, one row each, of `count` consecutive positions."""
+        drawn = draw_uniform(seed, first_position, count)
+        if not self.randaugment_layers:
+            return drawn
+        num_words = self.randaugment_layers * WORDS_PER_LAYER
+        return np.hstack([drawn, draw_uniform(seed, first_position, count, num_words, RANDAUGMENT_STREAM)])
+
+    def view(self, image: Pixels, uniform: Sequence[float], size: int) -> torch.Tensor:
+        """The view of an image that a training step sees, uint8 (3, size, size); a row of `draw` decides."""
+        view = training_view(image, uniform[:WORDS], self.kind, size)
+        return randaugment(view, uniform[WORDS:], self.randaugment_magnitude) if self.randaugment_layers else view
+
+
+def draw_uniform(
+    seed: int, first_position: int, count: int, num_words: int = WORDS, stream: int = AUGMENT_STREAM
+) -> NDArray[np.float64]:
+    """Uniform numbers in [0, 1), (count, num_words), for `count` consecutive positions; Philox makes four at once."""
+    assert num_words % 4 == 0, num_words
+    philox = np.random.Philox(np.random.SeedSequence([seed, stream]))
+    philox.advance(first_position * (num_words // 4))
+    words = philox.random_raw(count * num_words).reshape(count, num_words)
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
@@ -62,7 +92,7 @@ def inception_box(uniform: Sequence[float], height: int, width: int) -> tuple[in
 
 
 def training_view(image: Pixels, uniform: Sequence[float], kind: str, size: int) -> torch.Tensor:
-    """The view of an image that a training step sees, uint8 (3, size, size); `uniform` (WORDS,) decides."""
+    """The crop, resized and maybe flipped, uint8 (3, size, size); `uniform` (WORDS,) decides."""
     if kind == "inception":
         top, left, height, width = inception_box(uniform, *image.shape[:2])
         image = image[top : top + height, left : left + width]

@@ -146,6 +146,9 @@ class Planner:
             loss=loss,
             label_smoothing=settings.label_smoothing,
             augment=settings.augment,
+            randaugment_layers=settings.randaugment_layers,
+            randaugment_magnitude=settings.randaugment_magnitude if settings.randaugment_layers else 0.0,
+            mixup=settings.mixup,
             precision=settings.precision,
         )
 
@@ -297,6 +300,12 @@ class Planner:
                 + ", ".join(map(str, workable)),
             )
         share = batch // devices
+        if spec.settings.mixup and share % 2:
+            raise self._document.error(
+                ("defaults", "mixup"),
+                f"{spec.settings.mixup:g} blends pairs of images on one device, and each of launch.devices_per_run = "
+                f"{devices} devices takes an odd number, {share}, of a batch of {batch}; let {2 * devices} divide it",
+            )
         micro_batch = min(spec.settings.micro_batch or share, share)
         if share % micro_batch:
             workable = [n for n in range(1, share + 1) if share % n == 0]

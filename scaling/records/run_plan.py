@@ -137,6 +137,12 @@ class RecipePlan(Frozen):
     loss: Literal["sigmoid", "softmax"]
     label_smoothing: float
     augment: Literal["none", "flip", "inception"]
+    randaugment_layers: int = 0
+    """Operations of RandAugment; 0 for none."""
+    randaugment_magnitude: float = 0.0
+    """0 where there are none."""
+    mixup: float = 0.0
+    """Both parameters of the beta distribution of mixup's shares; 0 for no mixup."""
     precision: Literal["fp32", "bf16"]
 
 

@@ -74,6 +74,15 @@ class RunSettings(Frozen):
     augment: Literal["none", "flip", "inception"] = Field(
         "inception", description="inception: crop of 5-100 % area and random flip (Mixer, Section 3)."
     )
+    randaugment_layers: Annotated[int, Field(ge=0, le=16)] = Field(
+        0, description="Operations of RandAugment after crop and flip (the papers: 2); 0 for none."
+    )
+    randaugment_magnitude: Annotated[float, Field(ge=0, le=30)] = Field(
+        10.0, description="Strength of RandAugment; 10 is full scale, the Mixer paper tries 0, 10, 15 and 20."
+    )
+    mixup: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="p of mixup: images are blended in shares drawn from Beta(p, p); 0 for none."
+    )
     permute: Permutation = Field(
         "none",
         description="One fixed permutation of every image's pixels, drawn by the seed, in training and evaluation: "

@@ -20,6 +20,7 @@ from scaling.models.vision_model import VisionModel
 from scaling.records.run_plan import RunPlan
 from scaling.train.batching import Batching
 from scaling.train.losses import upstream_loss
+from scaling.train.mixup import mixing_share, partners
 from scaling.train.optimizer import build_optimizer
 from scaling.train.process_group import apply_timeout
 from scaling.train.schedule import learning_rate_at
@@ -51,18 +52,32 @@ class Engine:
         # What a model draws depends on (seed, step, rank) alone, so a restart has no random state to restore.
         _seed_model(_model_seed(self.plan.seed, step, self.rank), self.device)
         self.model.train()
-        recipe = self.plan.recipe
+        alpha = self.plan.recipe.mixup
+        share = mixing_share(self.plan.seed, step, alpha) if alpha else 1.0
         total = torch.zeros((), device=self.device)
         for start in range(0, self.batching.share, self.batching.micro_batch):
             if start:
                 self.deepspeed_engine.step()
             rows = slice(start, start + self.batching.micro_batch)
-            with autocast(self.device, recipe.precision):
-                logits = self.deepspeed_engine(normalise(self._to_device(images[rows])))
-            loss = upstream_loss(logits, self._to_device(labels[rows]), recipe.loss, recipe.label_smoothing)
+            loss = self._loss(images, labels, rows, share)
             self.deepspeed_engine.backward(loss)
             total += loss.detach() / self.batching.accumulation
         return total
+
+    def _loss(self, images: Tensor, labels: Tensor, rows: slice, share: float) -> Tensor:
+        """Mean loss of some rows, each a mixture of itself, to `share`, and its partner."""
+        recipe = self.plan.recipe
+        others = partners(rows, len(images)) if share < 1 else None
+        inputs = normalise(self._to_device(images[rows]))
+        if others is not None:
+            inputs = torch.lerp(normalise(self._to_device(images[others])), inputs, share)
+        with autocast(self.device, recipe.precision):
+            logits = self.deepspeed_engine(inputs)
+        loss = upstream_loss(logits, self._to_device(labels[rows]), recipe.loss, recipe.label_smoothing)
+        if others is None:
+            return loss
+        other_loss = upstream_loss(logits, self._to_device(labels[others]), recipe.loss, recipe.label_smoothing)
+        return torch.lerp(other_loss, loss, share)
 
     def update(self, step: int) -> Tensor | float:
         """Clip and apply the gradients; returns their global norm before clipping."""

@@ -19,6 +19,7 @@ import torch
 from scaling.data.loader import Batch, EvalLoader, TrainLoader
 from scaling.data.permute import planned_permutation
 from scaling.data.subset import select_subset
+from scaling.data.transforms import Augmentation
 from scaling.evals.runner import open_source
 from scaling.records.run_plan import RunPlan
 from scaling.train.checkpoint import CheckpointStore, Progress
@@ -124,7 +125,9 @@ class Loop:
             seed=plan.seed,
             batch=plan.schedule.batch,
             image_size=plan.model.image_size,
-            augment=plan.recipe.augment,
+            augment=Augmentation(
+                plan.recipe.augment, plan.recipe.randaugment_layers, plan.recipe.randaugment_magnitude
+            ),
             rank=self._processes.rank,
             world=self._processes.world,
             threads=plan.engine.loader_threads,

@@ -62,7 +62,9 @@ def _train_and_score(
     # Every process draws the same initial weights.
     torch.manual_seed(plan.seed)
     model = build_planned(plan.model).to(processes.device)
-    batching = plan_batching(plan.schedule.batch, processes.world, plan.engine.micro_batch)
+    batching = plan_batching(
+        plan.schedule.batch, processes.world, plan.engine.micro_batch, in_pairs=plan.recipe.mixup > 0
+    )
     engine = build_engine(model, plan, batching, processes.device, processes.rank)
     progress = store.restore(engine)
     recorder.step = progress.step

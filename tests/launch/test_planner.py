@@ -26,3 +26,19 @@ def test_a_network_without_patches_is_told_which_to_permute(plan_tiny) -> None:
         plan_tiny(*options, "defaults.permute_patch_size=5")
     (run,) = plan_tiny(*options, "defaults.permute_patch_size=8")
     assert run.plan.input.patch_size == 8
+
+
+def test_randaugment_and_mixup_are_frozen_and_told_apart(plan_tiny) -> None:
+    recipes = [run.plan.recipe for run in plan_tiny("grid.randaugment_layers=[0, 2]", "grid.mixup=[0, 0.5]")]
+    assert [(r.randaugment_layers, r.randaugment_magnitude, r.mixup) for r in recipes] == [
+        *((0, 0.0, 0.0), (0, 0.0, 0.5), (2, 10.0, 0.0), (2, 10.0, 0.5))
+    ]
+    # A magnitude that nothing uses makes no other run.
+    (strong,) = plan_tiny("defaults.randaugment_magnitude=20", name="strong")
+    assert strong.plan.recipe == recipes[0]
+
+
+def test_mixup_needs_pairs_on_every_device(plan_tiny) -> None:
+    plan_tiny("defaults.mixup=0.5", "launch.devices_per_run=8")
+    with pytest.raises(UserError, match=r"mixup.*16 devices takes an odd number, 1, of a batch of 16; let 32 divide"):
+        plan_tiny("defaults.mixup=0.5", "launch.devices_per_run=16")

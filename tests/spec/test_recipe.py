@@ -49,6 +49,10 @@ def test_a_recipe_gives_the_published_values(recipe: str, model: str, row: dict[
     assert settings.weight_decay == float(row["weight_decay"])
     assert settings.dropout == float(row["dropout"] or 0)
     assert settings.drop_path == float(row["stoch_depth"] or 0)
+    assert (settings.randaugment_layers > 0) == (float(row["randaug_magnitude"] or 0) > 0)
+    if settings.randaugment_layers:
+        assert (settings.randaugment_layers, settings.randaugment_magnitude) == (2, float(row["randaug_magnitude"]))
+    assert settings.mixup == float(row["mixup_p"] or 0)
     assert settings.clip == float(row["grad_clip_global_norm"] or 0)
     assert (settings.decay, str(settings.warmup)) == (row["decay"], f"{row['warmup_steps']} steps")
     assert (settings.optimizer, settings.betas) == ("adam", (0.9, 0.999))

@@ -1,0 +1,47 @@
+"""mixup's shares and partners: drawn as the paper says, and the same on any number of processes."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from scaling.errors import UserError
+from scaling.train.batching import plan_batching
+from scaling.train.mixup import mixing_share, partners
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.5, 0.8])
+def test_shares_are_the_larger_part_of_a_beta_draw(alpha: float) -> None:
+    shares = [mixing_share(0, step, alpha) for step in range(1, 2001)]
+    assert min(shares) >= 0.5 and max(shares) <= 1
+    # Folded at one half, the distribution function is 2 F(x) - 1, because the density is symmetric.
+    test = stats.kstest(shares, lambda x: 2 * stats.beta(alpha, alpha).cdf(x) - 1)
+    assert test.pvalue > 0.001
+
+
+def test_a_share_is_a_function_of_seed_and_step() -> None:
+    assert [mixing_share(1, step, 0.5) for step in (7, 3, 7)] == [
+        mixing_share(1, 7, 0.5),
+        mixing_share(1, 3, 0.5),
+        mixing_share(1, 7, 0.5),
+    ]
+    assert len({mixing_share(seed, step, 0.5) for seed in range(5) for step in range(5)}) == 25
+
+
+@pytest.mark.parametrize("micro", [1, 3, 6])
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_partners_are_the_same_on_any_number_of_processes(world: int, micro: int) -> None:
+    """A process has every `world`-th image; a pass takes `micro` of them; pairs are half a batch apart."""
+    batch = np.arange(24)
+    found = {}
+    for rank in range(world):
+        mine = batch[rank::world]
+        for start in range(0, len(mine), micro):
+            rows = slice(start, start + micro)
+            found |= dict(zip(mine[rows].tolist(), mine[partners(rows, len(mine))].tolist(), strict=True))
+    assert found == {place: (place + 12) % 24 for place in range(24)}
+
+
+def test_pairs_that_processes_would_part_are_refused() -> None:
+    plan_batching(24, 12, 8, in_pairs=True)
+    with pytest.raises(UserError, match=r"in pairs \(mixup\) does not divide over 8 processes; .* 1, 2, 3, 4, 6, 12$"):
+        plan_batching(24, 8, 8, in_pairs=True)
