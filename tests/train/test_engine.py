@@ -73,8 +73,8 @@ def train_bare(run_dir: Path, out: Path) -> None:
         model.zero_grad()
         share = mixing_share(plan.seed, step, recipe.mixup) if recipe.mixup else 1.0
         inputs = images.float() / 127.5 - 1
-        partners = inputs.roll(len(images) // 2, 0)
-        logits = model(partners + share * (inputs - partners))
+        # Rounded as the engine does: another order of the same blend moves the gradient by 1.4e-6.
+        logits = model(torch.lerp(inputs.roll(len(images) // 2, 0), inputs, share))
         targets = torch.eye(4)[labels[:, 0]]
         targets = share * targets + (1 - share) * targets.roll(len(images) // 2, 0)
         targets = targets * (1 - recipe.label_smoothing) + recipe.label_smoothing / 4
@@ -146,8 +146,7 @@ def test_the_engine_does_what_the_recipe_says(recipe: tuple[str, ...], zero_stag
     engine = run(train_with_engine, planned, tmp_path / "engine.safetensors", 1)
     bare = run(train_bare, planned, tmp_path / "bare.safetensors", 1)
     if zero_stage == 0:
-        # Blended inputs and losses are rounded once more.
-        assert distance(engine, bare, "grad/") < (2e-6 if planned.plan.recipe.mixup else 1e-6)
+        assert distance(engine, bare, "grad/") < 1e-6
     assert distance(engine, bare, "weight/") < 3e-6
 
 
