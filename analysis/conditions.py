@@ -19,6 +19,7 @@ SERIES_SETTINGS = (
     "image_size",
     "options",
     "permute",
+    "exclusion",
     *RecipePlan.model_fields,
     "drop_path",
     "warmup_steps",

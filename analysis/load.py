@@ -174,6 +174,7 @@ def _run_row(plan: RunPlan, result: RunResult) -> dict[str, object]:
         "flops_forward_per_image": plan.model.flops_forward_per_image,
         "data": Path(plan.train.manifest).parent.name,
         "data_digest": plan.train.digest,
+        "exclusion": plan.subset.exclusion_digest[:8] or "none",
         "protocol": plan.schedule.protocol,
         "batch": plan.schedule.batch,
         "steps": plan.schedule.steps,

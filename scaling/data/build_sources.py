@@ -120,8 +120,8 @@ class ShardSource:
         self._shards = OpenShards(manifest)
 
     def references(self) -> Iterator[tuple[int, int]]:
-        for shard_id, count in zip(self._subset.shard_ids.tolist(), self._subset.counts.tolist(), strict=True):
-            for index in range(count):
+        for place, shard_id in enumerate(self._subset.shard_ids.tolist()):
+            for index in self._subset.indices_of(place):
                 yield shard_id, index
 
     def read(self, reference: Any) -> tuple[bytes, list[int]]:

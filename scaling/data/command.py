@@ -23,6 +23,7 @@ COMMANDS = {
     "index": ("scaling.data.commands.index", "write a manifest for existing WebDataset shards"),
     "validate": ("scaling.data.commands.validate", "check shards against their manifest, byte by byte"),
     "subset": ("scaling.data.commands.subset", "what a subset holds: count, digest, classes left, long tail"),
+    "dedup": ("scaling.data.commands.dedup", "find evaluation images, or near-duplicates of them, in the training set"),
     "show": ("scaling.data.commands.show", "a picture sheet of samples with their labels"),
 }
 

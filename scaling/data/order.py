@@ -77,7 +77,7 @@ class SampleOrder:
             slot = np.searchsorted(self._ends, sequence, side="right")
             starts = self._ends[slot] - self._counts[slot]
             shards[mine] = self._shards[slot]
-            indices[mine] = sequence - starts
+            indices[mine] = self._subset.exclusion.skip(shards[mine], sequence - starts)
         return shards.reshape(positions.shape), indices.reshape(positions.shape)
 
     def _open_epoch(self, epoch: int) -> None:

@@ -72,6 +72,11 @@ class Shard:
         with self._opened() as descriptor:
             return self._image(descriptor, index), self._labels(descriptor, index)
 
+    def read_image(self, index: int) -> bytes:
+        """Encoded picture of a sample."""
+        with self._opened() as descriptor:
+            return self._image(descriptor, index)
+
     def read_labels(self, indices: Iterable[int]) -> list[list[int]]:
         """Class numbers: `.cls` is an integer; `.json` a list of them, {"labels": […]} or {"label": n}."""
         with self._opened() as descriptor:

@@ -8,6 +8,8 @@ and nothing from outside the subset is seen. The visits are counted and reported
 import logging
 import threading
 
+import numpy as np
+
 from scaling.data.corrupt import CorruptSampleError
 from scaling.data.pixels import Picture, PixelSource
 from scaling.data.subset import Subset
@@ -47,10 +49,12 @@ class TolerantSource:
             logger.warning("%s; another sample stands in (%d of %d)", error, num_corrupt, self._max_corrupt)
 
     def _stand_in(self, shard_id: int, index: int, error: CorruptSampleError) -> Picture:
-        count = int(self._subset.counts[self._subset.shard_ids == shard_id][0])
-        for step in range(1, count):
+        (place,) = np.flatnonzero(self._subset.shard_ids == shard_id).tolist()
+        indices = self._subset.indices_of(place)
+        own = indices.index(index)
+        for step in range(1, len(indices)):
             try:
-                return self._source.get(shard_id, (index - step) % count)
+                return self._source.get(shard_id, indices[own - step])
             except CorruptSampleError:
                 continue
         raise CorruptSampleError(f"{error}; and no sample of its shard can stand in") from error

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from scaling.data.exclusion import NOTHING, load_exclusion
 from scaling.data.manifest import Manifest, find_manifest, load_manifest
 from scaling.data.order import ORDER_VERSION
 from scaling.data.subset import select_subset
@@ -58,6 +59,8 @@ class Planner:
         self._study = study
         self._document = document
         self._threads = threads_per_process
+        self._exclusion = NOTHING
+        self._exclusion_place = ""
         self._manifests: dict[Path | str, Manifest] = {}
         data = study.data
         cache = str(Path(data.cache).resolve()) if data.cache else ""
@@ -70,6 +73,7 @@ class Planner:
             self._check_model(spec)
         data = self._study.data
         train = self._source(("data", "train"), data.train)
+        self._read_exclusion()
         val = self._source(("data", "val"), data.val)
         if val.num_classes != train.num_classes or val.label_type != train.label_type:
             raise self._document.error(
@@ -235,8 +239,28 @@ class Planner:
         settings = spec.settings
         seed = settings.seed if settings.subset_seed is None else settings.subset_seed
         manifest = self._manifests[find_manifest(self._study.data.root, self._study.data.train)]
-        subset = select_subset(manifest, settings.fraction, seed)
-        return SubsetPlan(fraction=settings.fraction, seed=seed, num_samples=subset.num_samples, digest=subset.digest)
+        subset = select_subset(manifest, settings.fraction, seed, self._exclusion)
+        return SubsetPlan(
+            fraction=settings.fraction,
+            seed=seed,
+            num_samples=subset.num_samples,
+            digest=subset.digest,
+            exclude=self._exclusion_place,
+            exclusion_digest=self._exclusion.digest,
+        )
+
+    def _read_exclusion(self) -> None:
+        """The list of images that no run may see, which is one for the whole study."""
+        data = self._study.data
+        if data.exclude is None:
+            return
+        self._exclusion_place = str(find_manifest(data.root, data.exclude))
+        try:
+            self._exclusion = load_exclusion(
+                self._exclusion_place, self._manifests[find_manifest(data.root, data.train)]
+            )
+        except UserError as error:
+            raise self._document.error(("data", "exclude"), str(error)) from error
 
     def _schedule(self, spec: RunSpec, num_samples: int, facts: ModelFacts) -> SchedulePlan:
         """The protocol turned into steps; rounding down, so that no budget is exceeded."""

@@ -98,6 +98,9 @@ class SubsetPlan(Frozen):
     num_samples: int
     """Distinct training images of this run: the x-axis of the study."""
     digest: str
+    exclude: str = ""
+    """Where the list of excluded images was; empty for none. What it excludes is part of the digest."""
+    exclusion_digest: str = ""
 
 
 class SchedulePlan(Frozen):

@@ -27,6 +27,9 @@ class DataSpec(Frozen):
     root: str = Field("", description="Folder or url that the other paths of the study are relative to.")
     train: str = Field(description="Manifest of the pre-training shards.")
     val: str = Field(description="Manifest of the held-out upstream split; picks the weights that are kept.")
+    exclude: str | None = Field(
+        None, description="Training images that no run may see: a list that `scaling.data dedup` wrote."
+    )
     make: dict[str, Any] | None = Field(
         None,
         description="Settings of `scaling.data make`: the shards are made in `root` when they are missing.",

@@ -16,10 +16,12 @@ from typing import cast
 
 import torch
 
+from scaling.data.exclusion import NOTHING, load_exclusion
 from scaling.data.loader import Batch, EvalLoader, TrainLoader
 from scaling.data.permute import planned_permutation
 from scaling.data.subset import select_subset
 from scaling.data.transforms import Augmentation
+from scaling.errors import UserError
 from scaling.evals.runner import open_source
 from scaling.records.run_plan import RunPlan
 from scaling.train.checkpoint import CheckpointStore, Progress
@@ -117,7 +119,10 @@ class Loop:
     def _loader(self, step: int) -> TrainLoader:
         plan = self._plan
         source = open_source(plan.train)
-        subset = select_subset(source.manifest, plan.subset.fraction, plan.subset.seed)
+        exclusion = load_exclusion(plan.subset.exclude, source.manifest) if plan.subset.exclude else NOTHING
+        if exclusion.digest != plan.subset.exclusion_digest:
+            raise UserError(f"{plan.subset.exclude} has changed since the run was planned; plan the study again")
+        subset = select_subset(source.manifest, plan.subset.fraction, plan.subset.seed, exclusion)
         assert subset.digest == plan.subset.digest, "the subset rule changed without a new order version"
         return TrainLoader(
             source,

@@ -12,6 +12,7 @@ from scaling.data.commands.access import add_cache, add_storage, read_access
 from scaling.data.commands.build import refuse_finished
 from scaling.data.commands.index import summary
 from scaling.data.commands.progress import Progress
+from scaling.data.exclusion import NOTHING, load_exclusion
 from scaling.data.manifest import Manifest, load_manifest
 from scaling.data.open_shards import OpenShards
 from scaling.data.subset import Subset, select_subset
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_cache(parser)
     parser.add_argument("--fraction", type=float, required=True, help="share of the samples, above 0 and at most 1")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draw (default: 0)")
+    parser.add_argument("--exclude", metavar="FILE", help="samples to pass over, a list that dedup wrote")
     parser.add_argument("--write", type=Path, metavar="OUT", help="write the subset as a data set of its own")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
@@ -41,30 +43,34 @@ def run(args: argparse.Namespace) -> int:
     if not 0 < args.fraction <= 1:
         raise UserError(f"--fraction {args.fraction}: must be above 0 and at most 1; write 0.3 for 30 %")
     manifest = load_manifest(args.manifest, read_access(args.storage, args.cache, args.cache_gb))
-    subset = select_subset(manifest, args.fraction, args.seed)
+    exclusion = NOTHING if args.exclude is None else load_exclusion(args.exclude, manifest)
+    subset = select_subset(manifest, args.fraction, args.seed, exclusion)
     facts: dict[str, object] = {
         "num_samples": subset.num_samples,
         "num_samples_of_data_set": manifest.num_samples,
+        "num_excluded": len(exclusion),
         "num_shards": len(subset.shard_ids),
         "digest": subset.digest,
     }
     lines = [
-        f"{subset.num_samples:,} of {manifest.num_samples:,} samples from {len(subset.shard_ids)} shards",
+        f"{subset.num_samples:,} of {manifest.num_samples:,} samples from {len(subset.shard_ids)} shards"
+        + (f"; {len(exclusion):,} are excluded" if exclusion else ""),
         f"digest {subset.digest}",
     ]
     if not manifest.is_declared:
         shards = OpenShards(manifest)
         counts = np.zeros(len(manifest.classes), dtype=np.int64)
-        for shard_id, count in zip(subset.shard_ids.tolist(), subset.counts.tolist(), strict=True):
-            np.add.at(counts, [label for row in shards.get(shard_id).read_labels(range(count)) for label in row], 1)
+        for place, shard_id in enumerate(subset.shard_ids.tolist()):
+            rows = shards.get(shard_id).read_labels(subset.indices_of(place))
+            np.add.at(counts, [label for row in rows for label in row], 1)
         below = {limit: int((counts < limit).sum()) for limit in TAIL_LIMITS}
         num_left = int(np.count_nonzero(counts))
         facts |= {"num_labels": int(counts.sum()), "num_classes_left": num_left, "num_classes_below": below}
-        rows = [[f"fewer than {limit:,}", f"{num:,}", f"{num / len(counts):.1%}"] for limit, num in below.items()]
+        tail = [[f"fewer than {limit:,}", f"{num:,}", f"{num / len(counts):.1%}"] for limit, num in below.items()]
         lines += [
             f"{counts.sum() / subset.num_samples:.2f} labels an image; {num_left:,} of {len(counts):,} classes left",
             "",
-            plain_table(["images", "classes", "share"], rows),
+            plain_table(["images", "classes", "share"], tail),
         ]
     if args.write is not None:
         lines += ["", _write(manifest, subset, args)]
@@ -77,6 +83,8 @@ def _write(manifest: Manifest, subset: Subset, args: argparse.Namespace) -> str:
     refuse_finished(args.write)
     shard_samples = -(-manifest.num_samples // len(manifest.urls))
     origin = {"made_by": "scaling.data subset", "of": manifest.digest, "fraction": args.fraction, "seed": args.seed}
+    if subset.exclusion:
+        origin["exclusion"] = subset.exclusion.digest
     written = build_shards(
         ShardSource(manifest, subset),
         args.write,
