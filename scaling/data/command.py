@@ -24,7 +24,7 @@ COMMANDS = {
     "validate": ("scaling.data.commands.validate", "check shards against their manifest, byte by byte"),
     "subset": ("scaling.data.commands.subset", "what a subset holds: count, digest, classes left, long tail"),
     "dedup": ("scaling.data.commands.dedup", "find evaluation images, or near-duplicates of them, in the training set"),
-    "show": ("scaling.data.commands.show", "a picture sheet of samples with their labels"),
+    "show": ("scaling.data.commands.show", "a picture sheet of samples with labels, a plot of class frequencies"),
 }
 
 
