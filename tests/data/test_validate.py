@@ -1,6 +1,7 @@
 """Validation: every kind of damage is found and told, and unfair shards are told apart from fair ones."""
 
 import gzip
+import io
 import json
 import shutil
 import tarfile
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import encode
+from webdataset import TarWriter
 
 from scaling.data.command import main
 from scaling.data.homogeneity import compare_shards
@@ -135,3 +138,47 @@ def test_sorted_shards_are_unfair() -> None:
 def test_one_shard_or_one_class_cannot_differ() -> None:
     assert compare_shards([np.arange(10)]) is None
     assert compare_shards([np.zeros(10, int), np.zeros(20, int)]) is None
+
+
+def test_each_fault_of_a_shard_is_told_and_the_others_are_still_read(data: Path) -> None:
+    """Faults that a reader cannot pass over, each in a shard of its own."""
+    picture = encode(np.zeros((4, 4, 3), np.uint8))
+    a, b = ("a.png", picture), ("b.png", picture)
+    faults = {
+        "not adjacent": [a, b, ("a.cls", b"0"), ("b.cls", b"0")],
+        "stands there twice": [a, ("a.cls", b"0"), ("a.cls", b"1")],
+        "exactly one image": [a],
+        "leaves its folder": [("../x.png", picture), ("../x.cls", b"0")],
+    }
+    for number, members in enumerate(faults.values()):
+        with tarfile.open(data / "train" / f"shard-{number:03d}.tar", "w") as tar:
+            for name, content in members:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    result = check(data)
+    assert kinds(result) == {"unreadable": 4}
+    for number, (reason, finding) in enumerate(zip(faults, result.findings, strict=True)):
+        assert f"shard-{number:03d}.tar" in finding.text and reason in finding.text
+    assert result.num_samples == 40
+
+
+def test_shards_sorted_by_class_are_called_unfair_until_built_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the command advises is what helps."""
+    generator = np.random.default_rng(0)
+    (tmp_path / "sorted").mkdir()
+    for shard in range(4):
+        with TarWriter(str(tmp_path / "sorted" / f"{shard}.tar")) as writer:
+            for number in range(50):
+                picture = encode(generator.integers(0, 256, (2, 2, 3), np.uint8))
+                writer.write({"__key__": f"{shard}-{number}", "png": picture, "cls": str(shard)})
+    manifest = tmp_path / "sorted" / "manifest.json"
+    index_shards(expand_urls([str(tmp_path / "sorted")]), manifest, name="sorted")
+    assert main(["validate", str(manifest), "--threads", "1"]) == 0
+    assert "is NOT a fair sample; write the data set again in random order" in capsys.readouterr().out
+    assert main(["build", str(manifest), str(tmp_path / "mixed"), "--shard-samples", "50"]) == 0
+    capsys.readouterr()
+    assert main(["validate", str(tmp_path / "mixed" / "manifest.json"), "--threads", "1"]) == 0
+    assert "a subset of whole shards is a fair sample" in capsys.readouterr().out

@@ -8,13 +8,13 @@ import numpy as np
 
 from scaling.data.build import BuildSettings, build_shards
 from scaling.data.build_sources import ShardSource
+from scaling.data.class_counts import count_classes
 from scaling.data.commands.access import add_cache, add_storage, read_access
 from scaling.data.commands.build import refuse_finished
 from scaling.data.commands.index import summary
 from scaling.data.commands.progress import Progress
 from scaling.data.exclusion import NOTHING, load_exclusion
 from scaling.data.manifest import Manifest, load_manifest
-from scaling.data.open_shards import OpenShards
 from scaling.data.subset import Subset, select_subset
 from scaling.errors import UserError
 from scaling.tables import plain_table
@@ -58,11 +58,8 @@ def run(args: argparse.Namespace) -> int:
         f"digest {subset.digest}",
     ]
     if not manifest.is_declared:
-        shards = OpenShards(manifest)
-        counts = np.zeros(len(manifest.classes), dtype=np.int64)
-        for place, shard_id in enumerate(subset.shard_ids.tolist()):
-            rows = shards.get(shard_id).read_labels(subset.indices_of(place))
-            np.add.at(counts, [label for row in rows for label in row], 1)
+        samples = ((shard_id, subset.indices_of(place)) for place, shard_id in enumerate(subset.shard_ids.tolist()))
+        counts = count_classes(manifest, samples)
         below = {limit: int((counts < limit).sum()) for limit in TAIL_LIMITS}
         num_left = int(np.count_nonzero(counts))
         facts |= {"num_labels": int(counts.sum()), "num_classes_left": num_left, "num_classes_below": below}
@@ -73,6 +70,10 @@ def run(args: argparse.Namespace) -> int:
             plain_table(["images", "classes", "share"], tail),
         ]
     if args.write is not None:
+        if manifest.is_declared:
+            raise UserError(
+                f"--write: data set {manifest.name!r} is declared by count only; it has no samples to write"
+            )
         lines += ["", _write(manifest, subset, args)]
     print(json.dumps(facts) if args.json else "\n".join(lines))
     return 0
