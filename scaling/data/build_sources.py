@@ -1,4 +1,5 @@
-"""What shards can be built from: a tree of class folders, a table of paths and labels, or other shards.
+"""What shards can be built from: a tree of class folders, a table of paths and labels, other shards, or a library's
+data set.
 
 A source lists *references*, small JSON values that name one sample each, in an order that is always the same; and it
 reads the sample of a reference. The builder shuffles references, never pictures.
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from scaling.data.manifest import LabelType, Manifest, load_manifest
+from scaling.data.named_sources import HUGGING_FACE, TORCHVISION, HuggingFaceSource, TorchvisionSource
 from scaling.data.open_shards import OpenShards
 from scaling.data.shard import IMAGE_EXTENSIONS
 from scaling.data.subset import Subset, select_subset
@@ -40,8 +42,14 @@ class Source(Protocol):
         ...
 
 
-def open_source(path: Path) -> Source:
-    """A folder of class folders, a `.csv` or `.parquet` table, or a manifest (`.json`)."""
+def open_source(name: str | Path, image_column: str | None = None, label_column: str | None = None) -> Source:
+    """A folder of class folders, a `.csv` or `.parquet` table, a manifest (`.json`), or a name with the prefix of a
+    library (see `named_sources`); the columns are for `hf:` names."""
+    if str(name).startswith(HUGGING_FACE):
+        return HuggingFaceSource(str(name).removeprefix(HUGGING_FACE), image_column, label_column)
+    if str(name).startswith(TORCHVISION):
+        return TorchvisionSource(str(name).removeprefix(TORCHVISION))
+    path = Path(name)
     if path.is_dir():
         return FolderSource(path)
     if not path.exists():
