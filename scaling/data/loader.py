@@ -7,7 +7,7 @@ the interpreter's lock, start at once and share one memory of pictures.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -40,8 +40,8 @@ class Batch:
     """int64 (b, L) class numbers, rows filled up with -1."""
     position: int
     """Of the global batch's first sample in training; of the first row in the rank's share in evaluation."""
-    num_corrupt: int
-    """Rows whose own sample could not be used, so that another stands in."""
+    corrupt: tuple[tuple[int, int], ...]
+    """Shard and index of the samples that could not be used, so that others stand in, once for every row."""
 
 
 class TrainLoader:
@@ -61,10 +61,12 @@ class TrainLoader:
         threads: int = 1,
         start_position: int = 0,
         max_corrupt: int = 0,
+        known_corrupt: Iterable[tuple[int, int]] = (),
         permutation: NDArray[np.int64] | None = None,
     ) -> None:
-        """`batch` is the global batch; `max_corrupt` different samples may turn out unusable (see `stand_in`);
-        `permutation` (image_size^2,) rearranges the pixels of every view (see `permute`)."""
+        """`batch` is the global batch; `max_corrupt` different samples may turn out unusable (see `stand_in`), those of
+        earlier attempts, `known_corrupt`, included; `permutation` (image_size^2,) rearranges the pixels of every view
+        (see `permute`)."""
         if batch % world:
             workable = [n for n in range(1, batch + 1) if batch % n == 0]
             raise UserError(
@@ -72,7 +74,7 @@ class TrainLoader:
                 + ", ".join(map(str, workable))
             )
         self._shards = source.shards
-        self._pictures = TolerantSource(source, subset, max_corrupt)
+        self._pictures = TolerantSource(source, subset, max_corrupt, known_corrupt)
         self._order, self._order_ahead = SampleOrder(subset, seed), SampleOrder(subset, seed)
         self._seed, self._batch, self._size = seed, batch, image_size
         self._augment = Augmentation(augment) if isinstance(augment, str) else augment
@@ -108,14 +110,15 @@ class TrainLoader:
         uniform = self._augment.draw(self._seed, position, self._batch)[mine]
 
         def prepare(rows: slice, images: torch.Tensor) -> "_PreparedRows":
-            labels, num_corrupt = [], 0
+            labels, corrupt = [], []
             places = zip(shards[rows].tolist(), indices[rows].tolist(), uniform[rows].tolist(), strict=True)
             for image, (shard, index, draws) in zip(images, places, strict=True):
                 picture, stands_in = self._pictures.get(shard, index)
                 image[:] = self._arrange(self._augment.view(picture.pixels, draws, self._size))
                 labels.append(picture.labels)
-                num_corrupt += stands_in
-            return labels, num_corrupt
+                if stands_in:
+                    corrupt.append((shard, index))
+            return labels, corrupt
 
         return _PendingBatch(pool, prepare, len(shards), self._size, position)
 
@@ -188,7 +191,7 @@ class EvalLoader:
                 picture = self._source.get(shard, index)
                 image[:] = self._arrange(evaluate_view(picture.pixels, self._transform, self._size))
                 labels.append(picture.labels)
-            return labels, 0
+            return labels, []
 
         return _PendingBatch(pool, prepare, len(shards), self._size, start)
 
@@ -201,8 +204,8 @@ def _arranger(permutation: NDArray[np.int64] | None) -> Callable[[torch.Tensor],
     return lambda view: permute_pixels(view, indices)
 
 
-_PreparedRows = tuple[list[list[int]], int]
-"""Class numbers of each row, and how many rows have a stand-in."""
+_PreparedRows = tuple[list[list[int]], list[tuple[int, int]]]
+"""Class numbers of each row, and the samples for which others stand in."""
 
 
 class _PendingBatch:
@@ -230,8 +233,8 @@ class _PendingBatch:
         """Wait for the rows; errors of their threads are raised here."""
         parts = [part.result() for part in self._parts]
         labels = [row for rows, _ in parts for row in rows]
-        num_corrupt = sum(count for _, count in parts)
-        return Batch(self._images, torch.from_numpy(pad_labels(labels)), self._position, num_corrupt)
+        corrupt = tuple(place for _, places in parts for place in places)
+        return Batch(self._images, torch.from_numpy(pad_labels(labels)), self._position, corrupt)
 
 
 def _run_batches(begin: Callable[[ThreadPoolExecutor], Iterator[_PendingBatch]], threads: int) -> Iterator[Batch]:

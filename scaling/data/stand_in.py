@@ -7,6 +7,7 @@ and nothing from outside the subset is seen. The visits are counted and reported
 
 import logging
 import threading
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -20,11 +21,14 @@ logger = logging.getLogger(__name__)
 class TolerantSource:
     """A subset's samples, of which `max_corrupt` different ones may be unusable. Threads may share one."""
 
-    def __init__(self, source: PixelSource, subset: Subset, max_corrupt: int) -> None:
+    def __init__(
+        self, source: PixelSource, subset: Subset, max_corrupt: int, known: Iterable[tuple[int, int]] = ()
+    ) -> None:
+        """`known` unusable samples, as (shard, index), count as met."""
         self._source = source
         self._subset = subset
         self._max_corrupt = max_corrupt
-        self._corrupt: set[tuple[int, int]] = set()
+        self._corrupt = set(known)
         self._lock = threading.Lock()
 
     def get(self, shard_id: int, index: int) -> tuple[Picture, bool]:
@@ -43,7 +47,7 @@ class TolerantSource:
         if num_corrupt > self._max_corrupt:
             raise CorruptSampleError(
                 f"{error}; {num_corrupt} unusable samples met, and {self._max_corrupt} allowed: repair the shard, or "
-                "allow more"
+                "allow more with the study's data.max_corrupt"
             ) from error
         if is_new:
             logger.warning("%s; another sample stands in (%d of %d)", error, num_corrupt, self._max_corrupt)

@@ -346,6 +346,7 @@ class Planner:
             loader_threads=launch.loader_threads,
             trackers=launch.trackers,
             non_finite=spec.settings.non_finite,
+            max_corrupt=self._study.data.max_corrupt,
         )
 
     def _evaluation(self, position: int, spec: EvalSpec) -> EvalPlan:

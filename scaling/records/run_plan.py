@@ -173,6 +173,9 @@ class EnginePlan(Frozen):
     non_finite: Literal["stop", "skip"] = "stop"
     """At a gradient that is not a number. Not part of the identity: a run that stops has no result to confuse with that
     of one that went on, and a stopped run may be told to go on."""
+    max_corrupt: int = 0
+    """Different training samples that may be unusable. Not part of the identity for the same reason: the rule by which
+    others stand in is fixed, so runs that end are alike whatever was allowed."""
 
 
 class EvalPlan(Frozen):

@@ -34,6 +34,9 @@ class DataSpec(Frozen):
         None,
         description="Settings of `scaling.data make`: the shards are made in `root` when they are missing.",
     )
+    max_corrupt: Annotated[int, Field(ge=0)] = Field(
+        0, description="Training samples that may turn out unusable; others stand in for them, and they are counted."
+    )
     storage: dict[str, dict[str, Any]] = Field(
         {}, description="Options of fsspec's file systems by protocol, for example {s3: {endpoint_url: ...}}."
     )

@@ -53,6 +53,8 @@ class Progress:
     """Validations in a row that were no better than the best."""
     skipped_steps: int = 0
     """Logged steps that were left out because their gradient was not finite."""
+    corrupt: list[tuple[int, int]] = field(default_factory=list)
+    """Shard and index of the unusable samples met so far, on all processes."""
     training: dict[str, float] = field(default_factory=dict)
     """The last logged training metrics."""
     tally: list[list[float]] = field(default_factory=list)

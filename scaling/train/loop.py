@@ -25,6 +25,7 @@ from scaling.errors import UserError
 from scaling.evals.runner import open_source
 from scaling.records.run_plan import RunPlan
 from scaling.train.checkpoint import CheckpointStore, Progress
+from scaling.train.corruption import CorruptTally
 from scaling.train.device_peaks import peak_flops_per_second
 from scaling.train.engine import Engine
 from scaling.train.failures import CheckpointError, DivergenceError
@@ -59,6 +60,7 @@ class Loop:
         self._tally = Tally(processes.device, skip_non_finite=plan.engine.non_finite == "skip")
         if progress.tally:
             self._tally.restore(progress.tally, processes)
+        self._corrupt = CorruptTally(plan.engine.max_corrupt, progress.corrupt, processes)
         self._row_train_seconds = progress.train_seconds
         self._row_step = progress.step
         self._data_wait_seconds = 0.0
@@ -86,6 +88,7 @@ class Loop:
                 waiting = time.perf_counter()
                 batch = next(batches)
                 self._data_wait_seconds += time.perf_counter() - waiting
+                self._corrupt.places.update(batch.corrupt)
                 with self._recorder.clock.step():
                     loss, norm = self._engine.train_step(step, batch.images, batch.labels)
                     self._tally.add(step, loss, norm)
@@ -137,6 +140,8 @@ class Loop:
             world=self._processes.world,
             threads=plan.engine.loader_threads,
             start_position=step * plan.schedule.batch,
+            max_corrupt=plan.engine.max_corrupt,
+            known_corrupt=self._corrupt.places,
             permutation=planned_permutation(plan.input, plan.model.image_size),
         )
 
@@ -164,6 +169,8 @@ class Loop:
                 metrics["mfu"] = rate * self._plan.model.flops_train_per_image / (peak * self._processes.world)
         if self._plan.engine.non_finite == "skip":
             metrics["skipped_steps"] = self.progress.skipped_steps
+        if self._corrupt.max_corrupt:
+            metrics["num_corrupt"] = len(self._corrupt.agree())
         self._tally.reset()
         self._row_step, self._row_train_seconds, self._data_wait_seconds = step, clock.train_seconds, 0.0
         self.progress = replace(self.progress, training=metrics)
@@ -194,6 +201,7 @@ class Loop:
             step=step,
             train_seconds=clock.train_seconds,
             pause_seconds=clock.pause_seconds,
+            corrupt=self._corrupt.agree(),
             tally=self._tally.collect(self._processes),
         )
         try:
