@@ -4,7 +4,6 @@ Promises: two runs never share an identity; every message about a bad value name
 file is written and no model is built in this process.
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,24 +18,23 @@ from scaling.errors import UserError, did_you_mean
 from scaling.evals.settings import EVALUATIONS, EvaluationKind
 from scaling.launch.harness import describe_harness
 from scaling.launch.model_facts import ModelFacts, ModelQuery, count_models
+from scaling.launch.plan_input import plan_input
+from scaling.launch.plan_recipe import initial_head_bias, plan_recipe
+from scaling.launch.plan_schedule import plan_schedule
 from scaling.models.registry import (
     check_name,
     check_options,
     default_image_size,
     family_of,
     is_timm_name,
-    patch_size_of,
 )
 from scaling.records.run_plan import (
     AccessPlan,
     EnginePlan,
     EvalPlan,
-    InputPlan,
     IntervalPlan,
     ModelPlan,
-    RecipePlan,
     RunPlan,
-    SchedulePlan,
     SourcePlan,
     SubsetPlan,
     canonical_json,
@@ -45,7 +43,7 @@ from scaling.spec.document import Document, Place
 from scaling.spec.duration import Duration
 from scaling.spec.identity import run_identity, run_name
 from scaling.spec.settings import RunSettings
-from scaling.spec.study import ConstantEpochs, ConstantSteps, EvalSpec, Study, explain
+from scaling.spec.study import EvalSpec, Study, explain
 from scaling.spec.sweep import RunSpec, expand
 
 READABLE_AXES = ("model", "fraction", "seed")
@@ -113,47 +111,20 @@ class Planner:
     ) -> RunPlan:
         settings = spec.settings
         subset = self._subset(spec)
-        schedule = self._schedule(spec, subset.num_samples, facts)
-        loss = settings.loss
-        if loss == "auto":
-            loss = "sigmoid" if train.label_type == "multi" else "softmax"
-        if loss == "softmax" and train.label_type == "multi":
-            raise self._document.error(
-                ("defaults", "loss"), "'softmax': the data is multi-label; use loss: sigmoid (or auto)"
-            )
+        schedule = plan_schedule(spec, subset.num_samples, facts.flops_train_per_image, self._document)
+        recipe = plan_recipe(settings, train.label_type, self._document)
         model = ModelPlan(
             name=settings.model,
             family=family_of(settings.model),
             image_size=self._image_size(spec),
             num_classes=train.num_classes,
             options=_model_options(settings),
-            head_bias=_head_bias(settings.head_bias, loss, train.num_classes),
+            head_bias=initial_head_bias(settings.head_bias, recipe.loss, train.num_classes),
             drop_path=settings.drop_path,
             num_params=facts.num_params,
             num_body_params=facts.num_body_params,
             flops_forward_per_image=facts.flops_forward_per_image,
             flops_train_per_image=facts.flops_train_per_image,
-        )
-        recipe = RecipePlan(
-            optimizer=settings.optimizer,
-            learning_rate=settings.learning_rate,
-            end_learning_rate=settings.end_learning_rate,
-            weight_decay=settings.weight_decay,
-            head_weight_decay=(
-                settings.weight_decay if settings.head_weight_decay is None else settings.head_weight_decay
-            ),
-            decay_scope=settings.decay_scope,
-            momentum=settings.momentum if settings.optimizer == "sgd" else 0.0,
-            beta1=settings.betas[0] if settings.optimizer == "adam" else 0.0,
-            beta2=settings.betas[1] if settings.optimizer == "adam" else 0.0,
-            clip=settings.clip,
-            loss=loss,
-            label_smoothing=settings.label_smoothing,
-            augment=settings.augment,
-            randaugment_layers=settings.randaugment_layers,
-            randaugment_magnitude=settings.randaugment_magnitude if settings.randaugment_layers else 0.0,
-            mixup=settings.mixup,
-            precision=settings.precision,
         )
 
         def steps(duration: Duration) -> int:
@@ -165,7 +136,7 @@ class Planner:
             checkpoint_steps=steps(settings.checkpoint_every),
             keep_checkpoints=settings.keep_checkpoints,
         )
-        input_plan = self._input(spec)
+        input_plan = plan_input(settings, model.image_size, self._document)
         identity = run_identity(
             model=model,
             train=train,
@@ -214,27 +185,6 @@ class Planner:
             num_samples=manifest.num_samples,
         )
 
-    def _input(self, spec: RunSpec) -> InputPlan:
-        settings = spec.settings
-        if settings.permute == "none":
-            return InputPlan()
-        if settings.permute == "global":
-            return InputPlan(permute="global", seed=settings.seed)
-        patch_size = settings.permute_patch_size or patch_size_of(settings.model)
-        if patch_size is None:
-            raise self._document.error(
-                ("defaults", "permute_patch_size"),
-                f"the setting is missing, and {settings.model} has no patches of its own for permute: "
-                "patches_and_pixels; give the patch of the models it is compared with, for example 16",
-            )
-        image_size = self._image_size(spec)
-        if image_size % patch_size:
-            raise self._document.error(
-                ("defaults", "permute_patch_size"),
-                f"{patch_size} does not divide the {image_size}-pixel images of {settings.model}; give one that does",
-            )
-        return InputPlan(permute="patches_and_pixels", patch_size=patch_size, seed=settings.seed)
-
     def _subset(self, spec: RunSpec) -> SubsetPlan:
         settings = spec.settings
         seed = settings.seed if settings.subset_seed is None else settings.subset_seed
@@ -261,57 +211,6 @@ class Planner:
             )
         except UserError as error:
             raise self._document.error(("data", "exclude"), str(error)) from error
-
-    def _schedule(self, spec: RunSpec, num_samples: int, facts: ModelFacts) -> SchedulePlan:
-        """The protocol turned into steps; rounding down, so that no budget is exceeded."""
-        protocol, settings = spec.protocol, spec.settings
-        batch = protocol.batch
-        if isinstance(protocol, ConstantSteps):
-            if protocol.steps.unit == "percent":
-                raise self._document.error(("protocol", "steps"), "a percentage of what? write a number of steps")
-            steps = protocol.steps.to_steps(batch=batch, num_samples=num_samples)
-        elif isinstance(protocol, ConstantEpochs):
-            steps = Duration(protocol.epochs, "epochs").to_steps(batch=batch, num_samples=num_samples)
-        else:
-            steps = max(1, int(protocol.train_flops / (batch * facts.flops_train_per_image)))
-        warmup = settings.warmup.to_steps(batch=batch, num_samples=num_samples, total_steps=steps)
-        if warmup >= steps:
-            raise self._document.error(
-                ("defaults", "warmup"),
-                f"{settings.warmup} is {warmup} steps, but the run has {steps}; shorten the warm-up or write it as "
-                "a share, for example 2%",
-            )
-        return SchedulePlan(
-            protocol=protocol.kind,
-            batch=batch,
-            steps=steps,
-            epochs=steps * batch / num_samples,
-            warmup_steps=warmup,
-            decay=settings.decay,
-            decay_steps=self._decay_steps(spec, batch, num_samples, steps),
-            decay_factor=settings.decay_factor if settings.decay == "staircase" else 1.0,
-            patience=settings.patience,
-        )
-
-    def _decay_steps(self, spec: RunSpec, batch: int, num_samples: int, steps: int) -> tuple[int, ...]:
-        """Where a staircase steps down: increasing, and before the run ends."""
-        settings = spec.settings
-        if (settings.decay == "staircase") != bool(settings.decay_at):
-            raise self._document.error(
-                ("defaults", "decay_at"),
-                "a staircase needs it, and no other decay takes it; write for example "
-                "decay: staircase with decay_at: [30%, 60%, 90%]",
-            )
-        where = tuple(
-            duration.to_steps(batch=batch, num_samples=num_samples, total_steps=steps) for duration in settings.decay_at
-        )
-        if list(where) != sorted(set(where)) or any(step >= steps for step in where):
-            raise self._document.error(
-                ("defaults", "decay_at"),
-                f"{', '.join(map(str, settings.decay_at))} are the steps {', '.join(map(str, where))} of a run of "
-                f"{steps}; they must increase and lie before its end, so write them as shares, for example 30%",
-            )
-        return where
 
     def _engine(self, spec: RunSpec, batch: int) -> EnginePlan:
         launch = self._study.launch
@@ -428,11 +327,3 @@ def _model_options(settings: RunSettings) -> dict[str, Any]:
             "own option, for example model_options: {drop_rate: 0.1} for a timm model"
         )
     return {**options, "dropout": settings.dropout}
-
-
-def _head_bias(setting: float | str, loss: str, num_classes: int) -> float:
-    """`auto`: the bias at which a sigmoid head predicts every class with probability about 1/classes, as timm's
-    `nlhb` and big_vision's -6.9 for 1,000 classes do; 0 under softmax."""
-    if setting != "auto":
-        return float(setting)
-    return -math.log(num_classes) if loss == "sigmoid" else 0.0
