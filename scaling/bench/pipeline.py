@@ -7,11 +7,7 @@ the device; the others deliver normalised floats, as they do by default.
 """
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
-import re
 import statistics
 import time
 from collections.abc import Callable, Generator
@@ -21,6 +17,7 @@ from typing import Any
 
 import torch
 
+from scaling.bench.machine import describe_machine
 from scaling.bench.pipeline_facts import ROOM, data_wait_share, decodes_per_cpu_second, mean_pixel_error, our_batches
 from scaling.bench.planning import measure_planning
 from scaling.bench.rivals import timm_batches, webdataset_batches
@@ -96,7 +93,7 @@ def measure_loaders(manifest: Manifest, args: argparse.Namespace) -> dict[str, A
         "mean_pixel_error": mean_pixel_error(manifest, args.image_size, args.images),
         "data_wait": data_wait_share(manifest, args.image_size, args.batch, max(4, args.images // args.batch)),
         "settings": {"image_size": args.image_size, "batch": args.batch, "images": args.images, "rounds": args.rounds},
-        "machine": describe_machine(),
+        "machine": describe_machine(LIBRARIES),
     }
 
 
@@ -113,17 +110,6 @@ def _seconds_of_first(batches: Batches) -> float:
     started = time.perf_counter()
     next(batches)
     return time.perf_counter() - started
-
-
-def describe_machine() -> dict[str, Any]:
-    """Processor, cores and library versions: what the figures depend on, without names of machines."""
-    names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return {
-        "processor": names[0] if names else platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in LIBRARIES},
-    }
 
 
 def _sentences(figures: dict[str, Any]) -> str:

@@ -114,6 +114,9 @@ def build_engine(model: VisionModel, plan: RunPlan, batching: Batching, device: 
     }
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config, dist_init_required=False)
     apply_timeout(engine.seq_data_parallel_group)
+    if batching.world == 1 and plan.engine.zero_stage == 0:
+        # A process alone would copy all gradients into a buffer and back, 1 % of a step.
+        engine.enable_backward_allreduce = False
     return Engine(engine, model, plan, batching, device, rank)
 
 

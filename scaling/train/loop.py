@@ -9,10 +9,9 @@ import logging
 import math
 import resource
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
-from typing import cast
 
 import torch
 
@@ -82,23 +81,54 @@ class Loop:
         if self._is_out_of_patience():
             return True
         logger.info("starting at step %d of %d on %s", first, last, self._processes.device)
-        # The loader's iterator is a generator; closing it ends the loader's threads.
-        with closing(cast("Generator[Batch]", iter(self._loader(first)))) as batches:
+        with closing(self.batches_after(first)) as batches:
             for step in range(first + 1, last + 1):
-                waiting = time.perf_counter()
-                batch = next(batches)
-                self._data_wait_seconds += time.perf_counter() - waiting
-                self._corrupt.places.update(batch.corrupt)
-                with self._recorder.clock.step():
-                    loss, norm = self._engine.train_step(step, batch.images, batch.labels)
-                    self._tally.add(step, loss, norm)
-                self._recorder.step = step
-                if self._edge(step):
+                if self.advance(step, batches):
                     return False
                 if self._is_out_of_patience():
                     logger.info("stopping at step %d: %s", step, early_stop_message(self._plan))
                     return True
         return True
+
+    def batches_after(self, step: int) -> Generator[Batch, None, None]:
+        """This process's share of the batches that follow `step`, for ever. Closing it ends the loader's threads."""
+        plan = self._plan
+        source = open_source(plan.train)
+        exclusion = load_exclusion(plan.subset.exclude, source.manifest) if plan.subset.exclude else NOTHING
+        if exclusion.digest != plan.subset.exclusion_digest:
+            raise UserError(f"{plan.subset.exclude} has changed since the run was planned; plan the study again")
+        subset = select_subset(source.manifest, plan.subset.fraction, plan.subset.seed, exclusion)
+        assert subset.digest == plan.subset.digest, "the subset rule changed without a new order version"
+        loader = TrainLoader(
+            source,
+            subset,
+            seed=plan.seed,
+            batch=plan.schedule.batch,
+            image_size=plan.model.image_size,
+            augment=Augmentation(
+                plan.recipe.augment, plan.recipe.randaugment_layers, plan.recipe.randaugment_magnitude
+            ),
+            rank=self._processes.rank,
+            world=self._processes.world,
+            threads=plan.engine.loader_threads,
+            start_position=step * plan.schedule.batch,
+            max_corrupt=plan.engine.max_corrupt,
+            known_corrupt=self._corrupt.places,
+            permutation=planned_permutation(plan.input, plan.model.image_size),
+        )
+        return iter(loader)
+
+    def advance(self, step: int, batches: Iterator[Batch]) -> bool:
+        """Step number `step` on the next of `batches`, and what is due after it; True when the run leaves here."""
+        waiting = time.perf_counter()
+        batch = next(batches)
+        self._data_wait_seconds += time.perf_counter() - waiting
+        self._corrupt.places.update(batch.corrupt)
+        with self._recorder.clock.step():
+            loss, norm = self._engine.train_step(step, batch.images, batch.labels)
+            self._tally.add(step, loss, norm)
+        self._recorder.step = step
+        return self._edge(step)
 
     def _edge(self, step: int) -> bool:
         """What is due after a step; True when the run leaves here."""
@@ -118,32 +148,6 @@ class Loop:
         self._recorder.state("preempted")
         logger.info("leaving at step %d: %s", step, reason)
         return True
-
-    def _loader(self, step: int) -> TrainLoader:
-        plan = self._plan
-        source = open_source(plan.train)
-        exclusion = load_exclusion(plan.subset.exclude, source.manifest) if plan.subset.exclude else NOTHING
-        if exclusion.digest != plan.subset.exclusion_digest:
-            raise UserError(f"{plan.subset.exclude} has changed since the run was planned; plan the study again")
-        subset = select_subset(source.manifest, plan.subset.fraction, plan.subset.seed, exclusion)
-        assert subset.digest == plan.subset.digest, "the subset rule changed without a new order version"
-        return TrainLoader(
-            source,
-            subset,
-            seed=plan.seed,
-            batch=plan.schedule.batch,
-            image_size=plan.model.image_size,
-            augment=Augmentation(
-                plan.recipe.augment, plan.recipe.randaugment_layers, plan.recipe.randaugment_magnitude
-            ),
-            rank=self._processes.rank,
-            world=self._processes.world,
-            threads=plan.engine.loader_threads,
-            start_position=step * plan.schedule.batch,
-            max_corrupt=plan.engine.max_corrupt,
-            known_corrupt=self._corrupt.places,
-            permutation=planned_permutation(plan.input, plan.model.image_size),
-        )
 
     def _log(self, step: int) -> None:
         """One row: means since the last one, and what the machine did."""

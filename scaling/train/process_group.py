@@ -63,12 +63,12 @@ class Processes:
 
 
 @contextmanager
-def join_processes() -> Iterator[Processes]:
+def join_processes(*, may_use_gpu: bool = True) -> Iterator[Processes]:
     """Meet the run's other processes and leave them in order."""
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it, also for a single process.
     device = torch.device("cpu")
-    if torch.cuda.is_available():
+    if may_use_gpu and torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     # DeepSpeed compiles a C++ shared-memory operator at every distributed start, even with gloo, which takes 25 s and

@@ -1,0 +1,126 @@
+"""`python -m scaling.bench inference`: which of some models is faster, in inference and in a training step.
+
+The models take turns on random images made on the device, so that drifts of the machine meet all alike; each is
+compared with the first in the same round. A training step is forward, backward, clipping and AdamW in bare PyTorch.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scaling.bench.machine import describe_machine, prepare_device
+from scaling.bench.timing import ratio_summary, timed
+from scaling.tables import plain_table
+
+LIBRARIES = ("torch", "timm")
+
+WORK = ("inference", "training")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = __doc__
+    parser.epilog = "example:\n  python -m scaling.bench inference mixer-s/32 mixer-conv-s/32 --batch 4 --rounds 9"
+    parser.add_argument(
+        "models",
+        nargs="*",
+        default=["mixer-s/32", "mixer-conv-s/32"],
+        metavar="MODEL",
+        help="default: one Mixer as matrix products and as convolutions",
+    )
+    parser.add_argument("--batch", type=int, default=4, help="images at a time (default: 4)")
+    parser.add_argument("--image-size", type=int, help="side of the input, pixels (default: the models' own)")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: fp32")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU arithmetic (default: 1)")
+    parser.add_argument("--passes", type=int, default=3, help="per model and round (default: 3)")
+    parser.add_argument("--rounds", type=int, default=9, help="default: 9")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file as well")
+
+
+def run(args: argparse.Namespace) -> int:
+    figures = measure(args)
+    rows = []
+    for name in args.models:
+        cells = []
+        for kind in ("inference", "training"):
+            ratio = figures[kind][name]["speed_ratio"]
+            cells += [
+                f"{figures[kind][name]['images_per_second']:,.1f}",
+                f"{ratio['median']:.2f} ({ratio['lower_quartile']:.2f}-{ratio['upper_quartile']:.2f})",
+            ]
+        rows.append([name, *cells])
+    print(plain_table(["model", "inference images/s", "ratio", "training images/s", "ratio"], rows))
+    if args.json is not None:
+        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+    return 0
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Images per second of each model, and its speed over the first model's, round by round."""
+    prepare_device(args.device)
+    from scaling.train.recorder import device_name
+
+    torch.set_num_threads(args.threads)
+    device = torch.device("cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu")
+    seconds: dict[str, dict[str, list[float]]] = {kind: {name: [] for name in args.models} for kind in WORK}
+    with tempfile.TemporaryDirectory() as folder:
+        works = _works(args, Path(folder), device)
+    for round_number in range(args.rounds + 1):
+        for (kind, name), work in works.items():
+            elapsed, _ = timed(work, args.passes, device)
+            if round_number:  # The first one warms up.
+                seconds[kind][name].append(elapsed)
+    base = args.models[0]
+    figures = {
+        kind: {
+            name: {
+                "images_per_second": args.batch / statistics.median(times),
+                "speed_ratio": ratio_summary(by_model[base], times),
+            }
+            for name, times in by_model.items()
+        }
+        for kind, by_model in seconds.items()
+    }
+    settings = {name: getattr(args, name) for name in ("batch", "image_size", "precision", "threads", "rounds")}
+    return {**figures, "device": device_name(device), "settings": settings, "machine": describe_machine(LIBRARIES)}
+
+
+def _works(args: argparse.Namespace, folder: Path, device: torch.device) -> dict[tuple[str, str], Callable[[], object]]:
+    """What is timed: one pass of each kind and model."""
+    from scaling.bench.bare_loop import BareLoop
+    from scaling.bench.planned_trainer import make_pictures, plan_trainers
+    from scaling.data.loader import Batch
+    from scaling.models.arithmetic import autocast, normalise
+    from scaling.models.vision_model import VisionModel
+    from scaling.train.scoring import build_planned
+
+    settings = [f"defaults.precision={args.precision}"]
+    settings += [f"defaults.image_size={args.image_size}"] if args.image_size else []
+    manifest = make_pictures(folder, 32)
+    plans = plan_trainers(
+        folder, manifest, args.models, args.batch, log_steps=1, settings=settings, threads=args.threads
+    )
+    works: dict[tuple[str, str], Callable[[], object]] = {}
+    for plan in plans:
+        side = plan.model.image_size
+        images = torch.randint(0, 256, (args.batch, 3, side, side), dtype=torch.uint8)
+        labels = torch.zeros(args.batch, 1, dtype=torch.int64)
+        pixels = images.to(device)
+        frozen = build_planned(plan.model).to(device).eval()
+
+        def infer(model: VisionModel = frozen, pixels: torch.Tensor = pixels) -> None:
+            with torch.inference_mode(), autocast(device, args.precision):
+                model(normalise(pixels))
+
+        trained = BareLoop(build_planned(plan.model).to(device), plan, device)
+        works["inference", plan.model.name] = infer
+        works["training", plan.model.name] = partial(trained.step, itertools.repeat(Batch(images, labels, 0, 0)))
+    return works

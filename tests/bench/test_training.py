@@ -1,0 +1,71 @@
+"""`scaling.bench training` and `inference` at tiny sizes: what they report, and that the peer learns what we learn."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from scaling.bench.training import BARE, BARE_SHARDS, TRAINER, TRAINER_SHARDS
+
+
+def bench(*words: str) -> str:
+    """The command in a process of its own, since it meets and leaves a process group; returns what it prints."""
+    command = [sys.executable, "-m", "scaling.bench", *words]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+def test_training_reports_every_loop_on_both_kinds_of_input(tmp_path: Path) -> None:
+    sizes = ["--batch", "8", "--steps", "2", "--rounds", "2", "--precision", "bf16", "--device", "cpu"]
+    printed = bench("training", *sizes, "--set", "defaults.micro_batch=4", "--json", str(tmp_path / "out.json"))
+    figures = json.loads((tmp_path / "out.json").read_text())
+    for column in ("step_seconds", "ratio", "cpu_ratio", "images_per_second"):
+        assert set(figures[column]) == {BARE, TRAINER, BARE_SHARDS, TRAINER_SHARDS}
+    assert all(len(times) == 2 and min(times) > 0 for times in figures["step_seconds"].values())
+    assert figures["ratio"][BARE]["median"] == figures["ratio"][BARE_SHARDS]["median"] == 1
+    assert 0 <= figures["data_wait"] < 1
+    assert figures["mfu"] is None and figures["memory_gb"] is None
+    assert (figures["settings"]["batch"], figures["settings"]["precision"]) == (8, "bf16")
+    assert str(tmp_path) not in json.dumps(figures)
+    assert TRAINER_SHARDS in printed and "a bare step takes" in printed
+
+
+def test_inference_compares_with_the_first_model(tmp_path: Path) -> None:
+    names = ["mixer-laptop-32px", "mixer-conv-laptop-32px"]
+    sizes = ["--batch", "2", "--passes", "1", "--rounds", "2"]
+    printed = bench("inference", *names, *sizes, "--json", str(tmp_path / "out.json"))
+    figures = json.loads((tmp_path / "out.json").read_text())
+    for kind in ("inference", "training"):
+        assert list(figures[kind]) == names
+        assert figures[kind][names[0]]["speed_ratio"]["median"] == 1
+        assert figures[kind][names[1]]["images_per_second"] > 0
+    assert names[1] in printed
+
+
+def test_the_bare_loop_takes_the_trainers_steps(plan_tiny) -> None:
+    """The same function of the same weights: a comparison of speeds would otherwise mean little."""
+    import torch
+
+    from scaling.bench.bare_loop import BareLoop
+    from scaling.data.loader import Batch
+    from scaling.train.losses import upstream_loss
+    from scaling.train.optimizer import build_optimizer
+    from scaling.train.scoring import build_planned
+
+    (planned,) = plan_tiny("defaults.micro_batch=4")
+    torch.manual_seed(0)
+    images, labels = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8), torch.randint(0, 4, (16, 1))
+    torch.manual_seed(0)
+    cut = build_planned(planned.plan.model)
+    torch.manual_seed(0)
+    whole = build_planned(planned.plan.model)
+    BareLoop(cut, planned.plan, torch.device("cpu")).step(iter([Batch(images, labels, 0, 0)]))
+    optimizer = build_optimizer(whole, planned.plan.recipe, skip_non_finite=False)
+    loss = upstream_loss(whole(images.float() / 127.5 - 1), labels, planned.plan.recipe.loss)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(whole.parameters(), 1.0)
+    optimizer.step()
+    # Behind a head that starts at zero only the head learns in the first step.
+    assert not torch.equal(cut.head.weight, torch.zeros_like(cut.head.weight))
+    assert torch.allclose(cut.head.weight, whole.head.weight, rtol=0, atol=1e-6)
