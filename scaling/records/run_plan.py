@@ -164,7 +164,7 @@ class EnginePlan(Frozen):
     num_devices: int
     micro_batch: int
     """Largest number of examples a device takes at once; accumulation fills up to the global batch."""
-    zero_stage: Literal[0, 1]
+    zero_stage: Literal[0, 1, 2]
     threads: int
     """Threads of the CPU arithmetic of one process; 0 leaves the library's choice."""
     loader_threads: int

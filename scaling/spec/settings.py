@@ -92,7 +92,9 @@ class RunSettings(Frozen):
         None, description="Patch that patches_and_pixels permutes, pixels a side; default: the model's own patch."
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of the model; part of a run's identity.")
-    zero_stage: Literal[0, 1] = Field(0, description="DeepSpeed ZeRO stage.")
+    zero_stage: Literal[0, 1, 2] = Field(
+        0, description="What processes share out (DeepSpeed ZeRO): 0 nothing, 1 optimiser state, 2 gradients too."
+    )
     micro_batch: Annotated[int, Field(gt=0)] | None = Field(
         None, description="Examples a device takes at once; default: all of its share of the global batch."
     )

@@ -259,7 +259,7 @@ def test_patience_ends_a_run_and_a_restart_keeps_the_count(backend: LocalBackend
     assert train(backend, broken).steps == 20
 
 
-@pytest.mark.parametrize("zero_stage", [0, 1])
+@pytest.mark.parametrize("zero_stage", [0, 2])
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_skipped_step_changes_nothing_and_is_counted(optimizer: str, zero_stage: int, plan_tiny) -> None:
     """The loss of steps 1 and 4 is NaN on the second process only, and no process takes those steps."""
