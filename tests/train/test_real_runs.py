@@ -128,29 +128,41 @@ def test_a_finished_run_is_not_trained_again(backend: LocalBackend, plan_tiny) -
     assert {path: path.stat().st_mtime_ns for path in run.run_dir.rglob("*") if path.is_file()} == before
 
 
-def test_killed_at_random_moments_it_ends_bit_for_bit_as_if_never_killed(backend: LocalBackend, plan_tiny) -> None:
-    """`kill -9` at up to six random moments: starting, stepping, saving or scoring, wherever it hits."""
-    (unbroken,) = plan_tiny("protocol.steps=60", name="unbroken")
-    (killed,) = plan_tiny("protocol.steps=60", name="killed")
+NUM_KILLS = 20
+
+
+def test_killed_at_twenty_random_moments_it_ends_bit_for_bit_as_if_never_killed(
+    backend: LocalBackend, plan_tiny
+) -> None:
+    """`kill -9` while starting, stepping, saving or scoring, wherever it hits; a run that ends before is done again."""
+    options = ("protocol.steps=60", "defaults.drop_path=0.2")
+    (unbroken,) = plan_tiny(*options, name="unbroken")
     result = train(backend, unbroken)
     length = result.train_seconds + result.pause_seconds
     moments = random.Random(0)
-    kills = 0
-    for attempt in range(1, 7):
-        backend.start(killed.run_dir)
-        while RunState.load(killed.run_dir).attempt < attempt:
-            time.sleep(0.002)
-        time.sleep(moments.uniform(0, 0.4) * length)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(RunState.load(killed.run_dir).pid, signal.SIGKILL)
-        code = wait(backend, killed)
-        assert code in (-signal.SIGKILL, DONE)
-        if code == DONE:
+    kills, restarts = 0, set()
+    for number in range(NUM_KILLS):
+        (killed,) = plan_tiny(*options, name=f"killed-{number}")
+        while kills < NUM_KILLS:
+            attempt = RunState.load(killed.run_dir).attempt
+            backend.start(killed.run_dir)
+            while RunState.load(killed.run_dir).attempt == attempt:
+                time.sleep(0.002)
+            time.sleep(moments.uniform(0, 0.7) * length)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(RunState.load(killed.run_dir).pid, signal.SIGKILL)
+            code = wait(backend, killed)
+            assert code in (-signal.SIGKILL, DONE)
+            if code == DONE:
+                break
+            kills += 1
+        train(backend, killed)
+        assert_same_run(unbroken, killed)
+        restarts |= {e.step for e in read_events(killed.run_dir / "events.jsonl").events if e.kind == "start"}
+        if kills == NUM_KILLS:
             break
-        kills += 1
-    assert kills >= 1
-    train(backend, killed)
-    assert_same_run(unbroken, killed)
+    assert kills == NUM_KILLS
+    assert len(restarts) > 3
 
 
 def test_sigterm_saves_leaves_and_continues_bit_for_bit(backend: LocalBackend, plan_tiny) -> None:
