@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from timm.layers import GELUTanh, LayerNorm2d
+from timm.models import checkpoint_seq
 from timm.models.mlp_mixer import MlpMixer
 from torch import nn
 
@@ -68,9 +69,16 @@ class ConvMixer(nn.Module):
         self.blocks = nn.Sequential(*(ConvMixerBlock(shape, side, block.drop_path, options) for block in linear.blocks))
         self.norm = LayerNorm2d(shape.hidden_dim)
         self.load_state_dict(to_conv(linear.state_dict(), side))
+        self.grad_checkpointing = False
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute the blocks again in the backward pass instead of keeping their activations, as timm's models do."""
+        self.grad_checkpointing = enable
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.blocks(self.stem(images))).mean((2, 3))
+        maps = self.stem(images)
+        maps = checkpoint_seq(self.blocks, maps) if self.grad_checkpointing else self.blocks(maps)
+        return self.norm(maps).mean((2, 3))
 
 
 def build(shape: MixerShape, arguments: BuildArguments, options: MixerConvOptions) -> VisionModel:

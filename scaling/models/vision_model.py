@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from scaling.errors import UserError
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuildArguments:
@@ -55,6 +57,18 @@ class VisionModel(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(images))
+
+    def checkpoint_activations(self) -> None:
+        """Keep only the inputs of the body's blocks and compute the rest again in the backward pass.
+
+        UserError for a body without timm's `set_grad_checkpointing`, or with one that refuses.
+        """
+        try:
+            self.body.set_grad_checkpointing(True)
+        except (AttributeError, AssertionError) as error:
+            raise UserError(
+                f"activation_checkpointing: {self.arguments.name} does not know how; leave it out and lower micro_batch"
+            ) from error
 
     @property
     def num_params(self) -> int:

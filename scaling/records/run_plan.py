@@ -165,6 +165,12 @@ class EnginePlan(Frozen):
     micro_batch: int
     """Largest number of examples a device takes at once; accumulation fills up to the global batch."""
     zero_stage: Literal[0, 1, 2]
+    activation_checkpointing: bool = False
+    """Blocks keep only their inputs and are computed again in the backward pass."""
+    channels_last: bool | Literal["auto"] = "auto"
+    """Memory layout of images and so of feature maps; `auto` settles on the device at hand."""
+    compile: bool = False
+    """Compile the model with `torch.compile`. Like the device, it changes numbers by roundings only."""
     threads: int
     """Threads of the CPU arithmetic of one process; 0 leaves the library's choice."""
     loader_threads: int

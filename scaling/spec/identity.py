@@ -2,8 +2,9 @@
 
 `mixer-b32_030pct_s0-1f3a9c2e`: model, share of the training images, seed, then values on further axes, then
 the first eight hex digits of the identity. The identity is SHA-256 over the canonical JSON of model, data
-digests, input, subset, schedule, recipe and seed. Paths, devices, micro-batches, log and checkpoint intervals and the
-list of evaluations are not in it: they say where a run is executed and what is asked of it afterwards.
+digests, input, subset, schedule, recipe and seed. Paths, devices, micro-batches, ZeRO stage, memory layout, activation
+checkpointing, compilation, log and checkpoint intervals and the list of evaluations are not in it: they say where and
+how a run is executed, which changes numbers by roundings alone, and what is asked of it afterwards.
 """
 
 import re

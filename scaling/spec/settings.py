@@ -95,6 +95,13 @@ class RunSettings(Frozen):
     zero_stage: Literal[0, 1, 2] = Field(
         0, description="What processes share out (DeepSpeed ZeRO): 0 nothing, 1 optimiser state, 2 gradients too."
     )
+    activation_checkpointing: bool = Field(
+        False, description="Compute blocks again in the backward pass instead of keeping their activations."
+    )
+    channels_last: bool | Literal["auto"] = Field(
+        "auto", description="Memory layout of images and feature maps; auto: channels last for BiT on a GPU."
+    )
+    compile: bool = Field(False, description="torch.compile the model; minutes at the start of every attempt.")
     micro_batch: Annotated[int, Field(gt=0)] | None = Field(
         None, description="Examples a device takes at once; default: all of its share of the global batch."
     )

@@ -19,6 +19,7 @@ from scaling.models.arithmetic import autocast, normalise
 from scaling.models.vision_model import VisionModel
 from scaling.records.run_plan import RunPlan
 from scaling.train.batching import Batching
+from scaling.train.execution import memory_format, prepare_model
 from scaling.train.losses import upstream_loss
 from scaling.train.mixup import mixing_share, partners
 from scaling.train.optimizer import build_optimizer
@@ -39,6 +40,7 @@ class Engine:
     batching: Batching
     device: torch.device
     rank: int
+    memory_format: torch.memory_format
 
     def train_step(self, step: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | float]:
         """Optimiser step number `step` (from 1) on this rank's share of the batch: uint8 images (share, 3, H, W) and
@@ -68,9 +70,9 @@ class Engine:
         """Mean loss of some rows, each a mixture of itself, to `share`, and its partner."""
         recipe = self.plan.recipe
         others = partners(rows, len(images)) if share < 1 else None
-        inputs = normalise(self._to_device(images[rows]))
+        inputs = self._pixels(images[rows])
         if others is not None:
-            inputs = torch.lerp(normalise(self._to_device(images[others])), inputs, share)
+            inputs = torch.lerp(self._pixels(images[others]), inputs, share)
         with autocast(self.device, recipe.precision):
             logits = self.deepspeed_engine(inputs)
         loss = upstream_loss(logits, self._to_device(labels[rows]), recipe.loss, recipe.label_smoothing)
@@ -91,6 +93,9 @@ class Engine:
         self.deepspeed_engine.step()
         return total_norm
 
+    def _pixels(self, images: Tensor) -> Tensor:
+        return normalise(self._to_device(images).contiguous(memory_format=self.memory_format))
+
     def _to_device(self, tensor: Tensor) -> Tensor:
         """A copy to a GPU only runs beside the host's work when it starts from pinned memory."""
         if self.device.type == "cuda":
@@ -99,7 +104,8 @@ class Engine:
 
 
 def build_engine(model: VisionModel, plan: RunPlan, batching: Batching, device: torch.device, rank: int) -> Engine:
-    """Wrap a model, already on its device, for training as the plan says."""
+    """Put a model on its device and wrap it for training as the plan says."""
+    model = prepare_model(model, plan, device)
     optimizer = build_optimizer(model, plan.recipe, skip_non_finite=plan.engine.non_finite == "skip")
     config = {
         "train_batch_size": batching.world * batching.share,
@@ -117,7 +123,7 @@ def build_engine(model: VisionModel, plan: RunPlan, batching: Batching, device: 
     if batching.world == 1 and plan.engine.zero_stage == 0:
         # A process alone would copy all gradients into a buffer and back, 1 % of a step.
         engine.enable_backward_allreduce = False
-    return Engine(engine, model, plan, batching, device, rank)
+    return Engine(engine, model, plan, batching, device, rank, memory_format(plan, device))
 
 
 def _model_seed(seed: int, step: int, rank: int) -> int:

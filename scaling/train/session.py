@@ -61,7 +61,7 @@ def _train_and_score(
         return scoring.complete(result) if result is not None and processes.is_first else DONE
     # Every process draws the same initial weights.
     torch.manual_seed(plan.seed)
-    model = build_planned(plan.model).to(processes.device)
+    model = build_planned(plan.model)
     batching = plan_batching(
         plan.schedule.batch, processes.world, plan.engine.micro_batch, in_pairs=plan.recipe.mixup > 0
     )

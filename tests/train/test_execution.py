@@ -1,0 +1,63 @@
+"""Choices of how a model is executed leave what it learns, and the names of its weights, as they are."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from ranks import codes, start_run
+from safetensors.torch import load_file
+from test_engine import distance, run, train_with_engine
+
+from scaling.errors import UserError
+from scaling.records.result import RunResult
+
+
+def compile_eagerly(rank: int) -> None:
+    """Trace with dynamo as ever, but run what is traced as it is: the compiler proper takes most of a minute."""
+    compile_with = torch.nn.Module.compile
+    torch.nn.Module.compile = lambda self: compile_with(self, backend="eager")  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("model", ["mixer-laptop-32px", "mixer-conv-laptop-32px", "vit-laptop-32px", "bit-laptop-32px"])
+def test_activation_checkpointing_gives_the_same_bits(model: str, plan_tiny, tmp_path: Path) -> None:
+    """Also with stochastic depth, whose masks must be drawn again alike in the backward pass."""
+    options = (f"grid.model=[{model}]", "defaults.drop_path=0.5")
+    (kept,) = plan_tiny(*options, name="kept")
+    (again,) = plan_tiny(*options, "defaults.activation_checkpointing=true", name="again")
+    assert kept.plan.identity == again.plan.identity
+    first = run(train_with_engine, kept, tmp_path / "kept.safetensors", 1)
+    second = run(train_with_engine, again, tmp_path / "again.safetensors", 1)
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def test_a_body_that_cannot_compute_again_is_refused() -> None:
+    from scaling.models.vision_model import BuildArguments, VisionModel
+
+    arguments = BuildArguments(name="own", num_classes=2, image_size=8)
+    model = VisionModel(arguments, family="own", body=torch.nn.Flatten(), num_features=192)
+    with pytest.raises(UserError, match="activation_checkpointing: own"):
+        model.checkpoint_activations()
+
+
+def test_channels_last_computes_the_same_in_another_order(plan_tiny, tmp_path: Path) -> None:
+    (first,) = plan_tiny("grid.model=[bit-laptop-32px]", "defaults.channels_last=false", name="first")
+    (last,) = plan_tiny("grid.model=[bit-laptop-32px]", "defaults.channels_last=true", name="last")
+    plain = run(train_with_engine, first, tmp_path / "plain.safetensors", 1)
+    other = run(train_with_engine, last, tmp_path / "other.safetensors", 1)
+    # Every convolution sums in another order: a few roundings of 6e-8 in each of twenty layers.
+    assert 0 < distance(plain, other, "grad/") < 5e-6
+
+
+def test_a_compiled_run_keeps_the_names_of_its_weights(plan_tiny) -> None:
+    (plain,) = plan_tiny("protocol.steps=10", name="plain")
+    (compiled,) = plan_tiny("protocol.steps=10", "defaults.compile=true", name="compiled")
+    assert codes(start_run(plain.run_dir, 1)) == [0]
+    assert codes(start_run(compiled.run_dir, 1, compile_eagerly)) == [0]
+    for name in ("best/model.safetensors", "step_00000010/state.safetensors"):
+        one, other = (load_file(planned.run_dir / "checkpoints" / name) for planned in (plain, compiled))
+        assert one.keys() == other.keys()
+    results = [RunResult.load(planned.run_dir) for planned in (plain, compiled)]
+    assert results[0] is not None and results[1] is not None
+    assert results[1].metrics["upstream/loss"] == pytest.approx(results[0].metrics["upstream/loss"], rel=1e-4)
