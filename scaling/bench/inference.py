@@ -122,5 +122,5 @@ def _works(args: argparse.Namespace, folder: Path, device: torch.device) -> dict
 
         trained = BareLoop(build_planned(plan.model).to(device), plan, device)
         works["inference", plan.model.name] = infer
-        works["training", plan.model.name] = partial(trained.step, itertools.repeat(Batch(images, labels, 0, 0)))
+        works["training", plan.model.name] = partial(trained.step, itertools.repeat(Batch(images, labels, 0, ())))
     return works

@@ -116,7 +116,7 @@ def _batch_of(step_seconds: float, plan: RunPlan, device: torch.device) -> int:
     batch = FIRST_GUESS
     for _ in range(2):
         shape = (batch, 3, plan.model.image_size, plan.model.image_size)
-        held = Batch(torch.zeros(shape, dtype=torch.uint8), torch.zeros(batch, 1, dtype=torch.int64), 0, 0)
+        held = Batch(torch.zeros(shape, dtype=torch.uint8), torch.zeros(batch, 1, dtype=torch.int64), 0, ())
         sized = plan.model_copy(update={"engine": plan.engine.model_copy(update={"micro_batch": batch})})
         bare = BareLoop(build_planned(plan.model).to(device), sized, device)
         step = partial(bare.step, itertools.repeat(held))

@@ -60,7 +60,7 @@ def test_the_bare_loop_takes_the_trainers_steps(plan_tiny) -> None:
     cut = build_planned(planned.plan.model)
     torch.manual_seed(0)
     whole = build_planned(planned.plan.model)
-    BareLoop(cut, planned.plan, torch.device("cpu")).step(iter([Batch(images, labels, 0, 0)]))
+    BareLoop(cut, planned.plan, torch.device("cpu")).step(iter([Batch(images, labels, 0, ())]))
     optimizer = build_optimizer(whole, planned.plan.recipe, skip_non_finite=False)
     loss = upstream_loss(whole(images.float() / 127.5 - 1), labels, planned.plan.recipe.loss)
     loss.backward()
