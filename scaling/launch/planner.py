@@ -229,7 +229,8 @@ class Planner:
                 f"{spec.settings.mixup:g} blends pairs of images on one device, and each of launch.devices_per_run = "
                 f"{devices} devices takes an odd number, {share}, of a batch of {batch}; let {2 * devices} divide it",
             )
-        micro_batch = min(spec.settings.micro_batch or share, share)
+        wanted = spec.settings.micro_batch
+        micro_batch = share if wanted in (None, "auto") else min(int(wanted), share)
         if share % micro_batch:
             workable = [n for n in range(1, share + 1) if share % n == 0]
             raise self._document.error(
@@ -240,6 +241,7 @@ class Planner:
         return EnginePlan(
             num_devices=devices,
             micro_batch=micro_batch,
+            auto_micro_batch=wanted == "auto",
             zero_stage=spec.settings.zero_stage,
             activation_checkpointing=spec.settings.activation_checkpointing,
             channels_last=spec.settings.channels_last,

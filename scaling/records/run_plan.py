@@ -164,6 +164,8 @@ class EnginePlan(Frozen):
     num_devices: int
     micro_batch: int
     """Largest number of examples a device takes at once; accumulation fills up to the global batch."""
+    auto_micro_batch: bool = False
+    """Search for the largest micro-batch that fits into the memory of the device at hand."""
     zero_stage: Literal[0, 1, 2]
     activation_checkpointing: bool = False
     """Blocks keep only their inputs and are computed again in the backward pass."""

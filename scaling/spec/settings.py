@@ -102,8 +102,10 @@ class RunSettings(Frozen):
         "auto", description="Memory layout of images and feature maps; auto: channels last for BiT on a GPU."
     )
     compile: bool = Field(False, description="torch.compile the model; minutes at the start of every attempt.")
-    micro_batch: Annotated[int, Field(gt=0)] | None = Field(
-        None, description="Examples a device takes at once; default: all of its share of the global batch."
+    micro_batch: Annotated[int, Field(gt=0)] | Literal["auto"] | None = Field(
+        None,
+        description="Examples a device takes at once; default: all of its share of the global batch; auto: as many of "
+        "them as fit into memory, found at the first start and remembered by the study.",
     )
     patience: Annotated[int, Field(gt=0)] | None = Field(
         None, description="Stop after so many upstream validations in a row without improvement; default: never."

@@ -23,6 +23,7 @@ from scaling.train.engine import build_engine
 from scaling.train.exit_codes import DONE, FAILED, LOST_PARTNER, PREEMPTED
 from scaling.train.failures import describe, forget_words, leave_word, read_words
 from scaling.train.loop import Loop
+from scaling.train.micro_batch import find_micro_batch
 from scaling.train.preemption import PreemptionFlag
 from scaling.train.process_group import Processes, is_lost_partner, join_processes
 from scaling.train.recorder import Recorder
@@ -59,12 +60,13 @@ def _train_and_score(
     result = RunResult.load(run_dir)
     if processes.any(processes.is_first and result is not None):
         return scoring.complete(result) if result is not None and processes.is_first else DONE
+    micro_batch = plan.engine.micro_batch
+    if plan.engine.auto_micro_batch:
+        micro_batch = find_micro_batch(run_dir.parent, plan, processes)
     # Every process draws the same initial weights.
     torch.manual_seed(plan.seed)
     model = build_planned(plan.model)
-    batching = plan_batching(
-        plan.schedule.batch, processes.world, plan.engine.micro_batch, in_pairs=plan.recipe.mixup > 0
-    )
+    batching = plan_batching(plan.schedule.batch, processes.world, micro_batch, in_pairs=plan.recipe.mixup > 0)
     engine = build_engine(model, plan, batching, processes.device, processes.rank)
     progress = store.restore(engine)
     recorder.step = progress.step

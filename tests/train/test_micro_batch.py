@@ -1,0 +1,70 @@
+"""`micro_batch: auto`: what is tried, what is taken and remembered, with memory that runs out in a real step."""
+
+import json
+
+import pytest
+from ranks import codes, start_run
+
+from scaling.errors import UserError
+from scaling.records.result import RunResult
+from scaling.train.exit_codes import DONE
+from scaling.train.micro_batch import FILE, candidate_sizes, search
+
+
+def test_sizes_double_and_divide() -> None:
+    assert candidate_sizes(16) == [1, 2, 4, 8, 16]
+    assert candidate_sizes(96) == [1, 2, 4, 8, 16, 32, 96]
+    assert candidate_sizes(7) == [1, 7]
+    assert candidate_sizes(1) == [1]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 16, 40, 96, 500])
+@pytest.mark.parametrize("starts_whole", [True, False])
+def test_the_search_takes_the_largest_that_fits(limit: int, starts_whole: bool) -> None:
+    found = search(96, lambda size: size <= limit, starts_whole=starts_whole)
+    assert found == max(size for size in candidate_sizes(96) if size <= limit)
+
+
+def test_what_never_fits_is_told() -> None:
+    with pytest.raises(UserError, match="not even one image"):
+        search(8, lambda size: False, starts_whole=True)
+
+
+def small_memory(rank: int) -> None:
+    """Memory for four images at a time on the second process, and for more on the first."""
+    import torch
+
+    from scaling.train.engine import Engine
+
+    step = Engine.train_step
+
+    def limited(self, number, images, labels):
+        print("step with micro-batches of", self.batching.micro_batch, flush=True)
+        answer = step(self, number, images, labels)
+        if self.batching.micro_batch > (4 if rank else 8):
+            raise torch.cuda.OutOfMemoryError("injected")
+        return answer
+
+    Engine.train_step = limited
+
+
+def test_a_run_finds_its_micro_batch_and_the_next_one_remembers(plan_tiny) -> None:
+    """With the global batch as planned, and the numbers of a run that was told the size."""
+    (auto,) = plan_tiny("defaults.micro_batch=auto", "protocol.steps=10", name="auto")
+    (told,) = plan_tiny("defaults.micro_batch=4", "protocol.steps=10", name="told")
+    assert auto.plan.identity == told.plan.identity
+    assert codes(start_run(auto.run_dir, 2, small_memory)) == [DONE, DONE]
+    assert codes(start_run(told.run_dir, 2)) == [DONE, DONE]
+    results = [RunResult.load(run.run_dir) for run in (auto, told)]
+    assert results[0] is not None and results[1] is not None
+    assert results[0].metrics["upstream/loss"] == results[1].metrics["upstream/loss"]
+    assert set(json.loads((auto.run_dir.parent / FILE).read_text()).values()) == {4}
+    log = (auto.run_dir / "log.txt").read_text()
+    assert log.index("batches of 8") < log.index("batches of 1")
+    (auto.run_dir / "result.json").unlink()
+    for checkpoint in (auto.run_dir / "checkpoints").glob("step_*/COMPLETE"):
+        checkpoint.unlink()
+    (auto.run_dir / "log.txt").unlink()
+    assert codes(start_run(auto.run_dir, 2, small_memory)) == [DONE, DONE]
+    again = (auto.run_dir / "log.txt").read_text()
+    assert "batches of 4" in again and "batches of 8" not in again
