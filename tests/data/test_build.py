@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import itertools
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -168,6 +169,34 @@ def test_large_pictures_are_made_smaller_on_request(tree: Path, tmp_path: Path) 
     manifest = build(tree, tmp_path / "out", max_side=15)
     assert {decode_rgb(encoded).shape for encoded, _ in contents(manifest)} == {(10, 15, 3)}
     assert manifest.origin["max_side"] == 15
+
+
+def test_small_pictures_keep_their_bytes_beside_large_ones(tree: Path, tmp_path: Path) -> None:
+    assert names(build(tree, tmp_path / "wide", max_side=30)) == names(build(tree, tmp_path / "plain"))
+
+
+def test_the_manifest_describes_the_files(tree: Path, tmp_path: Path) -> None:
+    manifest = build(tree, tmp_path / "out")
+    for number, (samples, size, digest) in enumerate(
+        zip(manifest.shard_samples, manifest.shard_bytes, manifest.shard_sha256, strict=True)
+    ):
+        path = Path(manifest.shard_location(number))
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
+        assert (path.stat().st_size, len(Shard(str(path)))) == (size, samples)
+    assert manifest.num_samples == 90
+
+
+def test_progress_counts_samples_and_tells_their_rate(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[tuple[int, int, int]] = []
+    settings = BuildSettings(0, 20, None)
+    build_shards(
+        open_source(tree), tmp_path / "a", settings, name="n", origin={}, progress=lambda *counts: seen.append(counts)
+    )
+    assert seen == [(done, 90, done) for done in (20, 40, 60, 80, 90)]
+    assert main(["build", str(tree), str(tmp_path / "b"), "--shard-samples", "20"]) == 0
+    assert re.fullmatch(r"90/90 samples, [\d,]+ samples/s\n", capsys.readouterr().err)
 
 
 def test_bad_sources_are_told(tmp_path: Path) -> None:
