@@ -6,6 +6,7 @@ classifier can be told from the rest without knowing the architecture.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -63,8 +64,9 @@ class VisionModel(nn.Module):
 
         UserError for a body without timm's `set_grad_checkpointing`, or with one that refuses.
         """
+        body: Any = self.body
         try:
-            self.body.set_grad_checkpointing(True)
+            body.set_grad_checkpointing(True)
         except (AttributeError, AssertionError) as error:
             raise UserError(
                 f"activation_checkpointing: {self.arguments.name} does not know how; leave it out and lower micro_batch"

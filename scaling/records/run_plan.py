@@ -169,8 +169,8 @@ class EnginePlan(Frozen):
     zero_stage: Literal[0, 1, 2]
     activation_checkpointing: bool = False
     """Blocks keep only their inputs and are computed again in the backward pass."""
-    channels_last: bool | Literal["auto"] = "auto"
-    """Memory layout of images and so of feature maps; `auto` settles on the device at hand."""
+    channels_last: bool = True
+    """Memory layout of images and so of feature maps; the loader delivers channels last."""
     compile: bool = False
     """Compile the model with `torch.compile`. Like the device, it changes numbers by roundings only."""
     threads: int

@@ -98,8 +98,8 @@ class RunSettings(Frozen):
     activation_checkpointing: bool = Field(
         False, description="Compute blocks again in the backward pass instead of keeping their activations."
     )
-    channels_last: bool | Literal["auto"] = Field(
-        "auto", description="Memory layout of images and feature maps; auto: channels last for BiT on a GPU."
+    channels_last: bool = Field(
+        True, description="Memory layout of images and feature maps; true is what convolutions want."
     )
     compile: bool = Field(False, description="torch.compile the model; minutes at the start of every attempt.")
     micro_batch: Annotated[int, Field(gt=0)] | Literal["auto"] | None = Field(

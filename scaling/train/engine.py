@@ -123,7 +123,7 @@ def build_engine(model: VisionModel, plan: RunPlan, batching: Batching, device: 
     if batching.world == 1 and plan.engine.zero_stage == 0:
         # A process alone would copy all gradients into a buffer and back, 1 % of a step.
         engine.enable_backward_allreduce = False
-    return Engine(engine, model, plan, batching, device, rank, memory_format(plan, device))
+    return Engine(engine, model, plan, batching, device, rank, memory_format(plan))
 
 
 def _model_seed(seed: int, step: int, rank: int) -> int:

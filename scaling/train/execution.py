@@ -10,14 +10,13 @@ from scaling.models.vision_model import VisionModel
 from scaling.records.run_plan import RunPlan
 
 
-def memory_format(plan: RunPlan, device: torch.device) -> torch.memory_format:
+def memory_format(plan: RunPlan) -> torch.memory_format:
     """Layout of a batch's images, which feature maps inherit; weights keep theirs, as DeepSpeed cannot send others.
 
-    `auto` is channels last for BiT on a GPU, whose tensor cores want it.
+    Channels last costs no copy, since the loader delivers it, and a step of BiT takes a quarter longer without it on a
+    CPU (fp32, 32 px).
     """
-    wanted = plan.engine.channels_last
-    is_on = (plan.model.family == "bit" and device.type == "cuda") if wanted == "auto" else wanted
-    return torch.channels_last if is_on else torch.contiguous_format
+    return torch.channels_last if plan.engine.channels_last else torch.contiguous_format
 
 
 def prepare_model(model: VisionModel, plan: RunPlan, device: torch.device) -> VisionModel:
