@@ -1,5 +1,6 @@
 """The engine against a bare PyTorch loop, and against itself on other numbers of processes."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def new_model(plan: RunPlan) -> VisionModel:
 
 
 def train_with_engine(run_dir: Path, out: Path) -> None:
-    """Gradients of the first step and weights after the last one, written by the first rank."""
+    """Gradients of the first step and weights after every step, written by the first rank."""
     from scaling.train.batching import plan_batching
     from scaling.train.engine import build_engine
     from scaling.train.process_group import join_processes
@@ -52,15 +53,19 @@ def train_with_engine(run_dir: Path, out: Path) -> None:
             if step == 1 and plan.engine.zero_stage == 0:
                 found |= {f"grad/{name}": p.grad.clone() for name, p in engine.model.named_parameters()}
             norms.append(float(engine.update(step)))
+            found |= {f"weight/{step}/{name}": p.detach().clone() for name, p in engine.model.named_parameters()}
         found["norms"] = torch.tensor(norms)
-        found |= {f"weight/{name}": p.detach().clone() for name, p in engine.model.named_parameters()}
         if processes.is_first:
             save_file(found, out)
 
 
-def train_bare(run_dir: Path, out: Path) -> None:
+def train_bare(run_dir: Path, out: Path, engine: Path) -> None:
     """The recipe written down once more with nothing but tensors: losses, clipping, Adam with decoupled decay, SGD with
-    momentum, what is decayed by how much, mixup with the image half a batch away."""
+    momentum, what is decayed by how much, mixup with the image half a batch away.
+
+    Every step starts from the weights that the engine had there. Left alone, a rounding that decides a ReLU or a
+    maximum otherwise makes two right loops part within a few steps.
+    """
     from scaling.train.mixup import mixing_share
     from scaling.train.schedule import learning_rate_at
 
@@ -69,12 +74,15 @@ def train_bare(run_dir: Path, out: Path) -> None:
     recipe = plan.recipe
     model = new_model(plan)
     found = {}
+    engine_weights = load_file(engine)
     moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in model.named_parameters()}
     for step, (images, labels) in enumerate(batches(plan, 0, 1), 1):
         model.zero_grad()
+        for name, p in model.named_parameters() if step > 1 else ():
+            p.data.copy_(engine_weights[f"weight/{step - 1}/{name}"])
         share = mixing_share(plan.seed, step, recipe.mixup) if recipe.mixup else 1.0
-        inputs = images.float() / 127.5 - 1
-        # Rounded as the engine does: another order of the same blend moves the gradient by 1.4e-6.
+        # Laid out and rounded as the engine's: other kernels, or a blend in another order, move the gradient by 2e-6.
+        inputs = (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
         logits = model(torch.lerp(inputs.roll(len(images) // 2, 0), inputs, share))
         targets = torch.eye(4)[labels[:, 0]]
         targets = share * targets + (1 - share) * targets.roll(len(images) // 2, 0)
@@ -103,7 +111,8 @@ def train_bare(run_dir: Path, out: Path) -> None:
             second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
             update = (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
             p.data -= rate * (update + decay * p.data)
-    save_file(found | {f"weight/{name}": p.detach().clone() for name, p in model.named_parameters()}, out)
+        found |= {f"weight/{step}/{name}": p.detach().clone() for name, p in model.named_parameters()}
+    save_file(found, out)
 
 
 def run(target, run: PlannedRun, out: Path, world: int) -> dict[str, torch.Tensor]:
@@ -138,17 +147,23 @@ STAIRCASE = ("defaults.decay=staircase", "defaults.decay_at=[2steps, 4steps]", "
     ids=["adam", "decay-scope", "sigmoid-smoothing", "sgd-staircase", "sgd-head-decay", "mixup", "sigmoid-mixup"],
 )
 def test_the_engine_does_what_the_recipe_says(recipe: tuple[str, ...], zero_stage: int, plan_tiny, tmp_path) -> None:
-    """Gradients to rounding; weights after five steps too, since the fused update rounds in another order.
+    """Gradients and the weights of five steps to rounding, since the fused update rounds in another order.
 
     BiT, because Mixer and ViT have biases whose gradient is zero but for rounding noise, which Adam blows up.
     """
     model = ("grid.model=[bit-laptop-32px]", f"defaults.zero_stage={zero_stage}")
     (planned,) = plan_tiny(*model, "defaults.weight_decay=0.5", "defaults.warmup=3steps", *recipe)
     engine = run(train_with_engine, planned, tmp_path / "engine.safetensors", 1)
-    bare = run(train_bare, planned, tmp_path / "bare.safetensors", 1)
+    bare = run(partial(train_bare, engine=tmp_path / "engine.safetensors"), planned, tmp_path / "bare.safetensors", 1)
     if zero_stage == 0:
         assert distance(engine, bare, "grad/") < 1e-6
-    assert distance(engine, bare, "weight/") < 3e-6
+    # Adam's first step is the sign of the gradient: where that is rounding noise, so is the weight. A few in 100,000.
+    noisy = {name: g.abs() < 1e-4 * g.square().mean().sqrt() for name, g in bare.items() if name.startswith("grad/")}
+    assert sum(int(mask.sum()) for mask in noisy.values()) < 3e-4 * sum(mask.numel() for mask in noisy.values())
+    for weights in (engine, bare):
+        for name, mask in noisy.items():
+            weights[name.replace("grad/", "weight/1/")][mask] = 0.0
+    assert distance(engine, bare, "weight/") < 1e-6
 
 
 @pytest.mark.parametrize(
