@@ -32,6 +32,8 @@ BARE_SHARDS, TRAINER_SHARDS = "bare PyTorch loop, batches from shards", "trainer
 PEERS = {BARE: BARE, TRAINER: BARE, BARE_SHARDS: BARE_SHARDS, TRAINER_SHARDS: BARE_SHARDS}
 """What the time of each loop is divided by."""
 
+ORDERS = ((BARE, TRAINER, BARE_SHARDS, TRAINER_SHARDS), (TRAINER, BARE, TRAINER_SHARDS, BARE_SHARDS))
+
 LIBRARIES = ("torch", "deepspeed", "timm", "numpy")
 
 HELD_BATCHES = 4
@@ -149,10 +151,11 @@ def _take_turns(
     cpu: dict[str, list[float]] = {name: [] for name in steps}
     memory = {}
     for round_number in range(args.rounds + 1):
-        for name, step in steps.items():
+        # Peers swap places every round, so that neither profits from what runs before it.
+        for name in ORDERS[round_number % 2]:
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
-            wall_seconds, cpu_seconds = timed(step, args.steps, device)
+            wall_seconds, cpu_seconds = timed(steps[name], args.steps, device)
             if round_number:  # The first one warms up.
                 wall[name].append(wall_seconds)
                 cpu[name].append(cpu_seconds)
