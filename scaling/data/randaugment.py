@@ -53,6 +53,11 @@ def _solarize_add(image: Image.Image, draw: Draw) -> Image.Image:
     return image.point(table * 3)
 
 
+def _posterize(image: Image.Image, num_bits: int) -> Image.Image:
+    """The highest bits of every value; none at all is black, which Pillow's own refuses."""
+    return image.point([value & ~(255 >> num_bits) for value in range(256)] * 3)
+
+
 def _cut_out(image: Image.Image, draw: Draw) -> Image.Image:
     reach = int(draw.strength * CUTOUT * draw.pixels)
     top, left = int(draw.top * image.height), int(draw.left * image.width)
@@ -69,7 +74,7 @@ OPERATIONS: dict[str, Operation] = {
     "Invert": lambda image, draw: ImageOps.invert(image),
     "Rotate": lambda image, draw: image.rotate(draw.signed * 30, Image.Resampling.NEAREST, fillcolor=FILL),
     # Strength is the number of bits that stay, so that a larger magnitude changes less, as in big_vision.
-    "Posterize": lambda image, draw: ImageOps.posterize(image, min(8, int(draw.strength * 4))),
+    "Posterize": lambda image, draw: _posterize(image, min(8, int(draw.strength * 4))),
     "Solarize": lambda image, draw: ImageOps.solarize(image, int(draw.strength * 256)),
     "Color": lambda image, draw: ImageEnhance.Color(image).enhance(draw.factor),
     "Contrast": lambda image, draw: ImageEnhance.Contrast(image).enhance(draw.factor),

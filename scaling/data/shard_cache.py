@@ -54,7 +54,9 @@ class ShardCache:
                 try:
                     if not path.exists():
                         self._fill(stream, part, sha256, num_bytes, url, download)
-                        part.replace(path)
+                        # A scan for room must see the file under one of its two names.
+                        with self._locked():
+                            part.replace(path)
                 except OSError as error:
                     raise UserError(
                         f"shard {url} cannot be kept in {self._folder} ({error.strerror}); make room, or set another "
