@@ -1,5 +1,7 @@
 """Choices of how a model is executed leave what it learns, and the names of its weights, as they are."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,23 @@ def test_a_compiled_run_keeps_the_names_of_its_weights(plan_tiny) -> None:
     results = [RunResult.load(planned.run_dir) for planned in (plain, compiled)]
     assert results[0] is not None and results[1] is not None
     assert results[1].metrics["upstream/loss"] == pytest.approx(results[0].metrics["upstream/loss"], rel=1e-4)
+
+
+TAKE_AND_FREE = """
+import resource
+import torch
+from scaling.train.execution import keep_freed_memory
+{keep}
+for step in range(20):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(64, 2**18)  # 64 MB: 16,384 pages
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.parametrize("keep", ["", "keep_freed_memory()"])
+def test_memory_of_one_step_serves_the_next(keep: str) -> None:
+    """Counted in pages that the system cleared for the last step: malloc by itself gives a large block back."""
+    script = TAKE_AND_FREE.format(keep=keep)
+    faults = int(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout)
+    assert faults == 0 if keep else faults > 16_000
