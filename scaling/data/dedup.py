@@ -27,7 +27,8 @@ class Place(NamedTuple):
     """One sample of one data set."""
 
     shard: int
-    index: int
+    number: int
+    """Of the sample in its shard, from 0."""
     key: str
 
 
@@ -99,7 +100,7 @@ def find_duplicates(
                 number, val = owners[column]
                 match = Match(Place(shard, index, hashes.keys[index]), number, val, bits)
                 equal.setdefault((index, number, val), match)
-            matches += sorted(equal.values(), key=lambda match: (match.train.index, match.evaluation, match.distance))
+            matches += sorted(equal.values(), key=lambda match: (match.train.number, match.evaluation, match.distance))
             num_done += len(hashes.keys)
             num_unreadable += hashes.num_unreadable
             progress(num_done, total, num_done)

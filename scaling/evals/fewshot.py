@@ -78,7 +78,7 @@ def ridge(features: Matrix, targets: Matrix, l2: float) -> Matrix:
     num_samples, num_features = features.shape
     if num_samples >= num_features:
         gram = features.T @ features + l2 * np.eye(num_features)
-        return np.linalg.solve(gram, features.T @ targets)
+        return np.asarray(np.linalg.solve(gram, features.T @ targets), np.float64)
     gram = features @ features.T + l2 * np.eye(num_samples)
     return features.T @ np.linalg.solve(gram, targets)
 

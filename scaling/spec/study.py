@@ -168,7 +168,8 @@ def check_setting(document: Document, place: Place, name: str, value: Any) -> An
     if name not in RunSettings.model_fields:
         raise document.error(place, f"unknown setting {name!r}; {did_you_mean(name, RunSettings.model_fields, 30)}")
     field = RunSettings.model_fields[name]
-    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[(field.annotation, *field.metadata, field)])
+    annotated: Any = Annotated[(field.annotation, *field.metadata, field)]
+    adapter: TypeAdapter[Any] = TypeAdapter(annotated)
     try:
         return adapter.validate_python(value)
     except ValidationError as error:

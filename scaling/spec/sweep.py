@@ -48,7 +48,7 @@ def expand(study: Study, document: Document) -> list[RunSpec]:
     defaults = {
         name: check_setting(document, ("defaults", name), name, value) for name, value in study.defaults.items()
     }
-    points = [(point, ("grid",)) for point in _grid_points(study, document)]
+    points: list[tuple[dict[str, Any], Place]] = [(point, ("grid",)) for point in _grid_points(study, document)]
     points = [
         (point, place) for point, place in points if not any(matches(rule, defaults | point) for rule in study.exclude)
     ]

@@ -61,12 +61,19 @@ class Engine:
             if start:
                 self.deepspeed_engine.step()
             rows = slice(start, start + self.batching.micro_batch)
-            loss = self._loss(images, labels, rows, share)
+            loss = self._loss(self.deepspeed_engine, images, labels, rows, share)
             self.deepspeed_engine.backward(loss)
             total += loss.detach() / self.batching.accumulation
         return total
 
-    def _loss(self, images: Tensor, labels: Tensor, rows: slice, share: float) -> Tensor:
+    def rehearse(self, images: Tensor, labels: Tensor) -> None:
+        """Both passes of the first micro-batch, to see that there is room for them: no process waits for another, and
+        neither weights nor gradients are left changed."""
+        self.model.train()
+        loss = self._loss(self.model, images, labels, slice(0, self.batching.micro_batch), 1.0)
+        torch.autograd.grad(loss, [parameter for parameter in self.model.parameters() if parameter.requires_grad])
+
+    def _loss(self, model: nn.Module, images: Tensor, labels: Tensor, rows: slice, share: float) -> Tensor:
         """Mean loss of some rows, each a mixture of itself, to `share`, and its partner."""
         recipe = self.plan.recipe
         others = partners(rows, len(images)) if share < 1 else None
@@ -74,7 +81,7 @@ class Engine:
         if others is not None:
             inputs = torch.lerp(self._pixels(images[others]), inputs, share)
         with autocast(self.device, recipe.precision):
-            logits = self.deepspeed_engine(inputs)
+            logits = model(inputs)
         loss = upstream_loss(logits, self._to_device(labels[rows]), recipe.loss, recipe.label_smoothing)
         if others is None:
             return loss

@@ -2,7 +2,8 @@
 
 Sizes are divisors of a process's share of the global batch, each at least twice the one before, tried upwards by real
 optimiser steps on blank images until memory is out; on a CPU the whole share is tried first. The global batch stays
-what was planned. What is tried is thrown away: training starts from freshly drawn weights.
+what was planned. What is tried is thrown away: training starts from freshly drawn weights. Processes agree before they
+exchange anything, so that one of them alone may run out of memory without leaving the others to wait for it.
 """
 
 import gc
@@ -69,14 +70,19 @@ def _fits(size: int, plan: RunPlan, processes: Processes) -> bool:
     share = min(2 * size, plan.schedule.batch // processes.world)
     batching = plan_batching(share * processes.world, processes.world, size)
     images = torch.zeros(share, 3, plan.model.image_size, plan.model.image_size, dtype=torch.uint8)
+    labels = torch.zeros(share, 1, dtype=torch.int64)
     engine, is_full = None, False
     try:
         engine = build_engine(build_planned(plan.model), plan, batching, processes.device, processes.rank)
-        engine.train_step(1, images, torch.zeros(share, 1, dtype=torch.int64))
-        if processes.device.type == "cuda":
-            torch.cuda.synchronize(processes.device)
+        engine.rehearse(images, labels)
     except torch.cuda.OutOfMemoryError:
         is_full = True
+    is_full = processes.any(is_full)
+    if engine is not None and not is_full:
+        try:
+            engine.train_step(1, images, labels)
+        except torch.cuda.OutOfMemoryError:
+            is_full = True
     del engine
     gc.collect()
     if processes.device.type == "cuda":
@@ -95,5 +101,6 @@ def _key(plan: RunPlan, processes: Processes) -> str:
         f"share {plan.schedule.batch // processes.world} of {processes.world}",
         f"ZeRO {plan.engine.zero_stage}",
         "activations computed again" if plan.engine.activation_checkpointing else "activations kept",
+        "compiled" if plan.engine.compile else "not compiled",
     ]
     return ", ".join(choices)

@@ -31,27 +31,30 @@ def test_what_never_fits_is_told() -> None:
 
 
 def small_memory(rank: int) -> None:
-    """Memory for four images at a time on the second process, and for more on the first."""
+    """Memory for a forward pass of four images at a time on the second process, and for more on the first."""
     import torch
 
-    from scaling.train.engine import Engine
+    from scaling.models.vision_model import VisionModel
 
-    step = Engine.train_step
+    forward = VisionModel.forward
 
-    def limited(self, number, images, labels):
-        print("step with micro-batches of", self.batching.micro_batch, flush=True)
-        answer = step(self, number, images, labels)
-        if self.batching.micro_batch > (4 if rank else 8):
+    def limited(self, images):
+        if self.training:
+            print("passes of", len(images), flush=True)
+        if self.training and len(images) > (4 if rank else 8):
             raise torch.cuda.OutOfMemoryError("injected")
-        return answer
+        return forward(self, images)
 
-    Engine.train_step = limited
+    VisionModel.forward = limited
 
 
-def test_a_run_finds_its_micro_batch_and_the_next_one_remembers(plan_tiny) -> None:
-    """With the global batch as planned, and the numbers of a run that was told the size."""
-    (auto,) = plan_tiny("defaults.micro_batch=auto", "protocol.steps=10", name="auto")
-    (told,) = plan_tiny("defaults.micro_batch=4", "protocol.steps=10", name="told")
+@pytest.mark.parametrize("stage", [0, 2])
+def test_a_run_finds_its_micro_batch_and_the_next_one_remembers(stage: int, plan_tiny) -> None:
+    """With the global batch as planned, and the numbers of a run that was told the size; the process that has memory
+    for more does not wait for the other."""
+    options = ("protocol.steps=10", f"defaults.zero_stage={stage}")
+    (auto,) = plan_tiny("defaults.micro_batch=auto", *options, name="auto")
+    (told,) = plan_tiny("defaults.micro_batch=4", *options, name="told")
     assert auto.plan.identity == told.plan.identity
     assert codes(start_run(auto.run_dir, 2, small_memory)) == [DONE, DONE]
     assert codes(start_run(told.run_dir, 2)) == [DONE, DONE]
@@ -60,11 +63,11 @@ def test_a_run_finds_its_micro_batch_and_the_next_one_remembers(plan_tiny) -> No
     assert results[0].metrics["upstream/loss"] == results[1].metrics["upstream/loss"]
     assert set(json.loads((auto.run_dir.parent / FILE).read_text()).values()) == {4}
     log = (auto.run_dir / "log.txt").read_text()
-    assert log.index("batches of 8") < log.index("batches of 1")
+    assert log.index("passes of 8") < log.index("passes of 1\n")
     (auto.run_dir / "result.json").unlink()
     for checkpoint in (auto.run_dir / "checkpoints").glob("step_*/COMPLETE"):
         checkpoint.unlink()
     (auto.run_dir / "log.txt").unlink()
     assert codes(start_run(auto.run_dir, 2, small_memory)) == [DONE, DONE]
     again = (auto.run_dir / "log.txt").read_text()
-    assert "batches of 4" in again and "batches of 8" not in again
+    assert "passes of 4" in again and "passes of 8" not in again

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     train = load_manifest(args.train, access)
     evaluations = [load_manifest(location, access) for location in args.against]
     found = find_duplicates(train, evaluations, args.distance, args.threads, Progress("images"))
-    exclusion = make_exclusion(train, [(match.train.shard, match.train.index) for match in found.matches])
+    exclusion = make_exclusion(train, [(match.train.shard, match.train.number) for match in found.matches])
     args.out.mkdir(parents=True, exist_ok=True)
     _write_pairs(found.matches, args.against, args.out / "pairs.csv")
     origin = {"made_by": "scaling.data dedup", "against": [m.digest for m in evaluations], "distance": args.distance}
@@ -110,8 +110,8 @@ def _draw(matches: Sequence[Match], train: Manifest, evaluations: Sequence[Manif
     pairs = []
     for match in (ordered[place] for place in spread_over(len(ordered))):
         told = "equal bytes" if match.distance == EQUAL_BYTES else f"{match.distance} bits differ"
-        one = train_shards.get(match.train.shard).read_image(match.train.index)
-        other = shards[match.evaluation].get(match.val.shard).read_image(match.val.index)
+        one = train_shards.get(match.train.shard).read_image(match.train.number)
+        other = shards[match.evaluation].get(match.val.shard).read_image(match.val.number)
         pairs.append((one, other, f"{told}\n{match.train.key[-16:]} | {match.val.key[-16:]}"))
     draw_pair_sheet(pairs, path)
     print(f"{len(pairs)} of {len(matches)} pairs drawn", file=sys.stderr)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.data.jft_like.draws import Draws, mix
+from scaling.data.jft_like.draws import Draws, Keys, mix
 from scaling.data.jft_like.exact import Floats, cosine, ease, length, unit, wave
 from scaling.data.jft_like.layouts import LAYOUTS
 from scaling.data.jft_like.scene import Background, Clutter, Light, Objects, Rows
@@ -203,7 +203,7 @@ def expose(canvas: Canvas, light: Light, draws: Draws, grid: Grid) -> NDArray[np
     """Light the scene, add the sensor's grain and quantise: (images, size, size, 3)."""
     falloff = 1.0 + _each(light.falloff[:, 0]) * grid.x + _each(light.falloff[:, 1]) * grid.y
     canvas = canvas * falloff[:, None] * _colours(light.colour)
-    keys = draws.bits("grain")[:, None] + np.arange(grid.size**2, dtype=np.uint64)
+    keys: Keys = draws.bits("grain")[:, None] + np.arange(grid.size**2, dtype=np.uint64)
     words = mix(keys).view(np.uint16).reshape(len(keys), -1, 4)[:, :, :3].transpose(0, 2, 1)
     noise = (words.astype(np.float32) * np.float32(2.0**-15) - 1.0).reshape(canvas.shape)
     canvas = unit(canvas + noise * _colours(np.repeat(light.grain[:, None], 3, axis=1)))

@@ -32,8 +32,8 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> ShardFacts:
         for sample in samples:
             _add(archive, f"{sample.key}.{sample.image_extension}", sample.image)
             _add(archive, f"{sample.key}.{sample.label_extension}", sample.label)
-    with partial.open("rb") as stream:
-        os.fsync(stream.fileno())
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
     facts = read_facts(partial)
     partial.replace(path)
     return facts

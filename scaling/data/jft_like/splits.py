@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,8 @@ from scaling.data.manifest import LabelType
 PIXELS_PER_BATCH = 2**18
 """Pixels rendered at once: arrays of this size stay in the processor's cache."""
 
-JPEG_OPTIONS = {"format": "JPEG", "quality": 95, "subsampling": 0}
-PNG_OPTIONS = {"format": "PNG", "compress_level": 6}
+JPEG_OPTIONS: dict[str, Any] = {"format": "JPEG", "quality": 95, "subsampling": 0}
+PNG_OPTIONS: dict[str, Any] = {"format": "PNG", "compress_level": 6}
 
 
 @dataclass(frozen=True, slots=True)
