@@ -203,7 +203,8 @@ def expose(canvas: Canvas, light: Light, draws: Draws, grid: Grid) -> NDArray[np
     """Light the scene, add the sensor's grain and quantise: (images, size, size, 3)."""
     falloff = 1.0 + _each(light.falloff[:, 0]) * grid.x + _each(light.falloff[:, 1]) * grid.y
     canvas = canvas * falloff[:, None] * _colours(light.colour)
-    keys: Keys = draws.bits("grain")[:, None] + np.arange(grid.size**2, dtype=np.uint64)
+    pixels: Keys = np.arange(grid.size**2, dtype=np.uint64)
+    keys: Keys = draws.bits("grain")[:, None] + pixels
     words = mix(keys).view(np.uint16).reshape(len(keys), -1, 4)[:, :, :3].transpose(0, 2, 1)
     noise = (words.astype(np.float32) * np.float32(2.0**-15) - 1.0).reshape(canvas.shape)
     canvas = unit(canvas + noise * _colours(np.repeat(light.grain[:, None], 3, axis=1)))
