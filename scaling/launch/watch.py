@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 
+TELLING_SHARE = 0.1
+"""A run tells its model's rate from here on; before, its start weighs too much."""
+
 
 class Watch:
     """One session of a launcher over one study."""
@@ -92,8 +95,9 @@ class Watch:
             phase = "starting" if step == 0 else "scoring" if step >= steps else ""
             view.append(Running(run.run_dir, step, steps, seconds, phase))
             lefts.append((run.plan, 1 - step / steps))
-            if not self._rates.knows(run.plan):
-                rates.add(run.plan, train_flops(run.plan) * (step - run.state.step) / steps, seconds)
+            share_done = (step - run.state.step) / steps
+            if share_done >= TELLING_SHARE and not self._rates.knows(run.plan):
+                rates.add(run.plan, train_flops(run.plan) * share_done, seconds)
         waiting = [run.plan for run in self._pending if run.standing != "evaluate"]
         return view, remaining_seconds(rates, waiting, lefts, self._backend.num_slots)
 
