@@ -6,9 +6,13 @@ keeps its traceback.
 """
 
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+
+REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+"""A file or folder that the system would not give us: the user's to mend, and no defect."""
 
 
 class UserError(ValueError):
@@ -27,8 +31,8 @@ def did_you_mean(name: str, known: Iterable[str], limit: int = 12) -> str:
 
 
 def run_command(body: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
-    """Run a command line's `body(argv)` and turn its `UserError` into exit code 2, Ctrl-C into 130, and a reader that
-    left, such as `| head`, into 141."""
+    """Run a command line's `body(argv)` and turn its `UserError`, or the system's refusal of a file, into exit code
+    2, Ctrl-C into 130, and a reader that left, such as `| head`, into 141."""
     try:
         code = body(argv)
         sys.stdout.flush()
@@ -43,3 +47,8 @@ def run_command(body: Callable[[Sequence[str] | None], int], argv: Sequence[str]
         # What is still buffered has nowhere to go; without this the interpreter would complain about it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        print(f"error: {error.filename or 'writing'}: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        return 2

@@ -3,10 +3,12 @@
 import argparse
 import json
 import logging
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from scaling.errors import UserError
 from scaling.launch.backend import BACKENDS, make_backend
@@ -26,8 +28,9 @@ example:
   python -m scaling.launch sweeps/quickstart.yaml --set grid.seed=[0,1,2] --max-parallel 1
 
 Running the same command again continues the study: finished runs are kept, killed ones go on from their last
-checkpoint, failed ones are tried again with --retry-failed. Ctrl-C saves a checkpoint of every running run.
-exit code: 0 all runs done, 1 some runs failed, 2 bad input.
+checkpoint, failed ones are tried again with --retry-failed. Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint of every
+running run.
+exit code: 0 all runs done, 1 some runs failed, 2 bad input, 130 stopped.
 """
 
 
@@ -62,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs = [_forgive(run) for run in runs]
     _announce(study_dir, runs)
     todo = [run for run in runs if run.standing not in ("done", "failed")]
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, _interrupt)
     if todo:
         Watch(backend, runs, study.launch.retries).run()
     ended = find_standings(study_dir, plans)
@@ -78,7 +83,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("sweep", type=Path, nargs="?", metavar="SWEEP.yaml", help="the study")
-    parser.add_argument("--dry-run", action="store_true", help="print every planned run and its cost, start nothing")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print every planned run and its cost, train nothing (built-in data that is missing is made)",
+    )
     parser.add_argument("--json", action="store_true", help="print the plan and where each run stands as JSON")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value of the sweep"
@@ -92,6 +101,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--recipes", action="store_true", help=f"print the named recipes: {', '.join(recipe_names())}")
     parser.add_argument("--print-schema", action="store_true", help="print the JSON schema of sweep files and exit")
     return parser
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """A scheduler's request to leave is answered as Ctrl-C is."""
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def _show_plan(runs: Sequence[PlannedRun], out: Path, *, as_json: bool) -> int:
@@ -113,7 +127,7 @@ def _announce(study_dir: Path, runs: Sequence[PlannedRun]) -> None:
     words = {
         "done": "done already",
         "pending": "to train",
-        "resume": "to continue from a checkpoint",
+        "resume": "to continue",
         "evaluate": "to score again",
         "running": "being trained by another process",
         "failed": "failed earlier (start them again with --retry-failed)",

@@ -19,6 +19,12 @@ def plan_recipe(settings: RunSettings, label_type: Literal["single", "multi"], d
         loss = "sigmoid" if label_type == "multi" else "softmax"
     if loss == "softmax" and label_type == "multi":
         raise document.error(("defaults", "loss"), "'softmax': the data is multi-label; use loss: sigmoid (or auto)")
+    if settings.decay in ("linear", "cosine") and settings.end_learning_rate > settings.learning_rate:
+        raise document.error(
+            ("defaults", "end_learning_rate"),
+            f"{settings.end_learning_rate:g} is above the peak, learning_rate = {settings.learning_rate:g}; a decay "
+            "ends lower, for example at 0",
+        )
     return RecipePlan(
         optimizer=settings.optimizer,
         learning_rate=settings.learning_rate,

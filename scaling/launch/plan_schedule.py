@@ -20,6 +20,8 @@ def plan_schedule(spec: RunSpec, num_samples: int, flops_train_per_image: float,
         if protocol.steps.unit == "percent":
             raise document.error(("protocol", "steps"), "a percentage of what? write a number of steps")
         steps = protocol.steps.to_steps(batch=batch, num_samples=num_samples)
+        if steps == 0:
+            raise document.error(("protocol", "steps"), "0: a run has at least one step")
     elif isinstance(protocol, ConstantEpochs):
         steps = Duration(protocol.epochs, "epochs").to_steps(batch=batch, num_samples=num_samples)
     else:
@@ -28,9 +30,12 @@ def plan_schedule(spec: RunSpec, num_samples: int, flops_train_per_image: float,
     if warmup >= steps:
         raise document.error(
             ("defaults", "warmup"),
-            f"{settings.warmup} is {warmup} steps, but the run has {steps}; shorten the warm-up or write it as "
-            "a share, for example 2%",
+            f"{settings.warmup}: the warm-up would take {_count(warmup)} and the whole run has {_count(steps)}; make "
+            "the run longer, or write the warm-up as a smaller share, for example 2%",
         )
+    for name in ("validate_every", "checkpoint_every", "log_every"):
+        if getattr(settings, name).amount == 0:
+            raise document.error(("defaults", name), "0: an interval is above zero; for once, at the end, write 100%")
     return SchedulePlan(
         protocol=protocol.kind,
         batch=batch,
@@ -42,6 +47,10 @@ def plan_schedule(spec: RunSpec, num_samples: int, flops_train_per_image: float,
         decay_factor=settings.decay_factor if settings.decay == "staircase" else 1.0,
         patience=settings.patience,
     )
+
+
+def _count(steps: int) -> str:
+    return f"{steps:,} step{'' if steps == 1 else 's'}"
 
 
 def _decay_steps(

@@ -51,8 +51,8 @@ class Watch:
                         self._finish(ended.run_dir, ended.exit_code, view)
                     view.update(*self._look())
                     time.sleep(POLL_SECONDS)
-            except KeyboardInterrupt:
-                view.note("stopping: every running run saves a checkpoint first")
+            except KeyboardInterrupt as request:
+                view.note(f"stopping ({str(request) or 'Ctrl-C'}): every running run saves a checkpoint first")
                 self._backend.stop()
                 raise
 

@@ -22,7 +22,7 @@ RUN_SCHEMA = 1
 class Frozen(BaseModel):
     """Immutable, and unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 class ModelPlan(Frozen):

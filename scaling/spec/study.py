@@ -4,6 +4,8 @@ Unknown keys are refused with the nearest known name; every message names file, 
 The models are frozen: a study that validated cannot change under the planner's feet.
 """
 
+import json
+import math
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -170,6 +172,12 @@ def check_setting(document: Document, place: Place, name: str, value: Any) -> An
     field = RunSettings.model_fields[name]
     annotated: Any = Annotated[(field.annotation, *field.metadata, field)]
     adapter: TypeAdapter[Any] = TypeAdapter(annotated)
+    # Pydantic would take infinity, and true for 1.
+    items = value if isinstance(value, list) else [value]
+    if any(isinstance(item, float) and not math.isfinite(item) for item in items):
+        raise document.error(place, f"{value!r}: it must be finite; {name}: {field.description}")
+    if isinstance(value, bool) and "boolean" not in json.dumps(adapter.json_schema()):
+        raise document.error(place, f"{value!r}: it is not a switch; {name}: {field.description}")
     try:
         return adapter.validate_python(value)
     except ValidationError as error:

@@ -5,6 +5,7 @@ It needs no scheduler and writes nothing, so it may be asked at any time from an
 
 import argparse
 import json
+import platform
 import sys
 import time
 from collections import Counter
@@ -55,7 +56,9 @@ def describe(record: RunRecord) -> dict[str, Any]:
     """One run as plain values: status, progress, the kept weights' scores."""
     state = record.state
     status: str = state.status
-    if status == "running" and not RunLock.is_held(record.run_dir) and state.heartbeat_age_seconds() > SILENT_SECONDS:
+    # The lock tells at once of a process on this machine; another machine's may not be seen here.
+    patience = 0.0 if state.host == platform.node() else SILENT_SECONDS
+    if status == "running" and not RunLock.is_held(record.run_dir) and state.heartbeat_age_seconds() > patience:
         status = "killed"
     return {
         "run_id": record.plan.run_id,

@@ -1,15 +1,18 @@
 """Checkpoints that a crash at any moment cannot spoil.
 
     checkpoints/step_00000120/state.safetensors   weights, optimiser state; its metadata holds counters and best-so-far
-                              best.safetensors    the kept weights at that time (a hard link)
-                              COMPLETE            written last: without it the folder does not count
+                              best.safetensors    the kept weights at that time
+                              COMPLETE            written last, with the SHA-256 of the others: without it the folder
+                                                  does not count
     checkpoints/best/model.safetensors            weights with the best upstream validation so far
 
-A checkpoint is written under a temporary name, flushed to the disk, marked and renamed; the oldest go. It holds full
+A checkpoint is written under a temporary name, flushed to the disk, marked and renamed; the oldest go. None shares a
+file with another, so a bad block costs one of them, and what the checksums do not confirm is not read. It holds full
 tensors by parameter name, so it loads on any number of processes. There is no random state in it: everything random is
 a function of seed and position. Nothing is ever unpickled.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -36,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 COMPLETE = "COMPLETE"
 
-STATE = "state.safetensors"
+STATE, BEST = "state.safetensors", "best.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +97,7 @@ class CheckpointStore:
     def restore(self, engine: Engine) -> Progress:
         """Load the newest complete checkpoint; `Progress()` when there is none.
 
-        A checkpoint that is marked complete and yet cannot be read is passed over with a warning.
+        A checkpoint that is marked complete and yet is not what was written is passed over with a warning.
         """
         if self._processes.is_first:
             for leftover in self._folder.glob(".partial_*"):
@@ -103,7 +106,7 @@ class CheckpointStore:
             try:
                 progress, tensors = self._read(path)
                 problem = ""
-            except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+            except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
                 problem = f"{type(error).__name__}: {error}"
             # All ranks fall back together, also when only one of them cannot read.
             if self._processes.any(bool(problem)):
@@ -143,8 +146,9 @@ class CheckpointStore:
         save_file(tensors, partial / STATE, metadata=metadata)
         _sync(partial / STATE)
         if self.best_path.exists():
-            _link(self.best_path, partial / "best.safetensors")
-        (partial / COMPLETE).write_text(f"{progress.step}\n")
+            _copy(self.best_path, partial / BEST)
+        digests = {path.name: _digest(path) for path in sorted(partial.iterdir())}
+        (partial / COMPLETE).write_text(json.dumps(digests, indent=2) + "\n")
         _sync(partial / COMPLETE)
         sync_folder(partial)
         shutil.rmtree(final, ignore_errors=True)
@@ -154,6 +158,9 @@ class CheckpointStore:
             shutil.rmtree(path)
 
     def _read(self, path: Path) -> tuple[Progress, dict[str, torch.Tensor]]:
+        for name, digest in json.loads((path / COMPLETE).read_text()).items():
+            if _digest(path / name) != digest:
+                raise ValueError(f"{name} is not what was written")
         with safe_open(path / STATE, framework="pt") as file:
             metadata: dict[str, Any] = file.metadata() or {}
         if metadata["identity"] != self._identity:
@@ -165,10 +172,10 @@ class CheckpointStore:
 
     def _restore_best(self, path: Path) -> None:
         """Weights kept after this checkpoint belong to work that is lost."""
-        if (path / "best.safetensors").exists():
+        if (path / BEST).exists():
             self.best_path.parent.mkdir(exist_ok=True)
             temporary = self.best_path.with_suffix(".tmp")
-            _link(path / "best.safetensors", temporary)
+            _copy(path / BEST, temporary)
             temporary.replace(self.best_path)
 
     def _partial(self, step: int) -> Path:
@@ -185,19 +192,26 @@ class CheckpointStore:
 
 def load_weights(path: Path, model: torch.nn.Module) -> int:
     """Load kept weights into a model; returns the step they are from."""
-    model.load_state_dict(load_file(path))
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}); every checkpoint beside it holds a copy of the kept weights, {BEST}"
+        ) from error
+    model.load_state_dict(weights)
     with safe_open(path, framework="pt") as file:
         return int((file.metadata() or {})["step"])
 
 
-def _link(source: Path, target: Path) -> None:
-    """A second name for a file that is never written again, or a copy where the file system knows no hard links."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-        _sync(target)
+def _copy(source: Path, target: Path) -> None:
+    """A copy on the disk."""
+    shutil.copyfile(source, target)
+    _sync(target)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 VALIDATION_BATCH = 256
 
+MAKE_ROOM = "make room and start the run again (--retry-failed)"
+
 
 class Loop:
     """Takes a run from `progress` to its last step."""
@@ -188,7 +190,11 @@ class Loop:
         metrics = validate(self._engine.model, self._validation, self._plan, self._processes)
         best = self.progress.best_metrics
         if best is None or _rank_of(metrics) > _rank_of(best):
-            self._store.save_best(self._engine, step, {"model": self._plan.model, "input": self._plan.input})
+            try:
+                self._store.save_best(self._engine, step, {"model": self._plan.model, "input": self._plan.input})
+            except CheckpointError as error:
+                # Going on would end with other weights than a run on a disk with room.
+                raise CheckpointError(f"{error}; {self._last_checkpoint()}; {MAKE_ROOM}") from error
             self.progress = replace(self.progress, best_step=step, best_metrics=metrics, stale_validations=0)
         else:
             self.progress = replace(self.progress, stale_validations=self.progress.stale_validations + 1)
@@ -211,10 +217,9 @@ class Loop:
         try:
             self._store.save(self._engine, progress)
         except CheckpointError as error:
-            last = f"the last good checkpoint is of step {self.progress.step}"
             if must:
-                raise CheckpointError(f"{error}; {last}; make room and start the run again") from error
-            logger.warning("%s; %s; training goes on", error, last)
+                raise CheckpointError(f"{error}; {self._last_checkpoint()}; {MAKE_ROOM}") from error
+            logger.warning("%s; %s; training goes on", error, self._last_checkpoint())
             return
         self.progress = progress
         self._recorder.event("checkpoint", {})
@@ -226,13 +231,13 @@ class Loop:
         self.progress = replace(self.progress, skipped_steps=self.progress.skipped_steps + means.num_skipped)
         logger.warning(
             "%d of the steps %d to %d were skipped, last step %d (learning rate %.3g): their gradient was not finite; "
-            "the last good checkpoint is of step %d",
+            "%s",
             means.num_skipped,
             step - means.num_steps + 1,
             step,
-            means.last_skipped,
-            learning_rate_at(means.last_skipped, self._plan.schedule, self._plan.recipe),
-            self.progress.step,
+            means.non_finite_step,
+            learning_rate_at(means.non_finite_step, self._plan.schedule, self._plan.recipe),
+            self._last_checkpoint(),
         )
 
     def _is_out_of_patience(self) -> bool:
@@ -244,12 +249,21 @@ class Loop:
         means = self._tally.means(self._processes)
         if means is None or (math.isfinite(means.loss) and math.isfinite(means.grad_norm)):
             return means
-        rate = learning_rate_at(step, self._plan.schedule, self._plan.recipe)
+        rate = learning_rate_at(means.non_finite_step or step, self._plan.schedule, self._plan.recipe)
+        steps = f"steps {step - means.num_steps + 1} to {step}"
+        what = f"mean loss {means.loss} and gradient norm {means.grad_norm} in {steps}"
+        if means.non_finite_step:
+            which = "last" if self._plan.engine.non_finite == "skip" else "first"
+            what = f"{what}, {which} at step {means.non_finite_step}"
+        clip = self._plan.recipe.clip
         raise DivergenceError(
-            f"mean loss {means.loss} and gradient norm {means.grad_norm} in steps {step - means.num_steps + 1} to "
-            f"{step}, where the learning rate is {rate:.3g}; the last good checkpoint is of step {self.progress.step}; "
-            "lower learning_rate, or clip lower"
+            f"{what}, where the learning rate is {rate:.3g}; {self._last_checkpoint()}; lower learning_rate, or "
+            f"{f'clip below {clip:g}' if clip else 'set clip'}"
         )
+
+    def _last_checkpoint(self) -> str:
+        step = self.progress.step
+        return f"the last good checkpoint is of step {step}" if step else "there is no checkpoint yet"
 
     def _is_due(self, step: int, interval: int) -> bool:
         return step % interval == 0 or step == self._plan.schedule.steps

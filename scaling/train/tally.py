@@ -23,8 +23,8 @@ class Means:
     num_steps: int
     num_skipped: int
     """Steps that were left out of the averages, and of training, because their gradient was not finite."""
-    last_skipped: int
-    """Number of the last such step; 0 for none."""
+    non_finite_step: int
+    """Number of the last such step; where none is left out, of the first whose gradient is not finite; 0 for none."""
 
 
 class Tally:
@@ -37,14 +37,15 @@ class Tally:
     def add(self, step: int, loss: Tensor, grad_norm: Tensor | float) -> None:
         """Count one step; nothing waits for the device. The norm is of all processes, so all skip alike."""
         norm = torch.as_tensor(grad_norm, device=self._sums.device)
+        is_good = torch.isfinite(norm)
         if self._skips:
-            is_good = torch.isfinite(norm)
             self._sums[3] += ~is_good
             self._sums[4] = torch.where(is_good, self._sums[4], step)
             loss, norm = torch.where(is_good, loss, 0.0), torch.where(is_good, norm, 0.0)
             self._sums[2] += is_good
         else:
             self._sums[2] += 1
+            self._sums[4] = torch.where(is_good | (self._sums[4] > 0), self._sums[4], step)
         self._sums[0] += loss
         self._sums[1] += norm
 
@@ -59,7 +60,7 @@ class Tally:
             grad_norm=grad_norm / count if count else math.nan,
             num_steps=round((count + skipped) / world),
             num_skipped=round(skipped / world),
-            last_skipped=round(last / world),
+            non_finite_step=round(last / world),
         )
 
     def reset(self) -> None:

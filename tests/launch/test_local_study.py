@@ -71,24 +71,47 @@ def test_a_killed_launcher_loses_nothing(sweep: Path) -> None:
     """`kill -9` of the launcher: its runs save and leave by themselves, and the next launch continues them."""
     settings = ("protocol.steps=1500", "grid.fraction=[1.0]", "defaults.log_every=50", "defaults.checkpoint_every=50%")
     options = [part for setting in settings for part in ("--set", setting)]
-    launcher = subprocess.Popen(command(sweep, *options), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    study = sweep.parent / "runs" / "small"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        states = [RunState.load(path.parent) for path in study.glob("*/run.json")]
-        if states and any(state.step > 10 for state in states):
-            break
-        time.sleep(0.05)
+    launcher, study = launch_and_wait_for_steps(sweep, *options)
     os.kill(launcher.pid, signal.SIGKILL)
-    launcher.wait()
-    while any(RunState.load(path.parent).status == "running" for path in study.glob("*/run.json")):
+    launcher.communicate()
+    deadline = time.monotonic() + 120
+    while any(state.status == "running" for state in states(study)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     again = launch(sweep, *options)
     assert again.returncode == 0, again.stderr
-    assert "to continue from a checkpoint" in again.stderr
+    assert "to continue" in again.stderr
     resumed = [event for path in study.glob("*/events.jsonl") for event in read_events(path).events]
     assert any(event.kind == "start" and event.step > 0 for event in resumed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_launcher_that_is_asked_to_leave_waits_until_its_runs_have_saved(number: int, sweep: Path) -> None:
+    settings = ("protocol.steps=100k", "grid.model=[mixer-laptop-32px]", "defaults.checkpoint_every=100%")
+    options = [part for setting in settings for part in ("--set", setting)]
+    launcher, study = launch_and_wait_for_steps(sweep, *options, "--set", "defaults.log_every=5steps")
+    launcher.send_signal(number)
+    _, told = launcher.communicate(timeout=120)
+    assert launcher.returncode == 130
+    assert f"stopping ({signal.Signals(number).name})" in told
+    left = [state for state in states(study) if state.step]
+    assert left and all(state.status == "preempted" for state in left)
+    assert len(list(study.glob("*/checkpoints/step_*/COMPLETE"))) == len(left)
+
+
+def launch_and_wait_for_steps(sweep: Path, *options: str) -> tuple[subprocess.Popen[str], Path]:
+    """A launcher whose runs have begun, and its study's folder."""
+    launcher = subprocess.Popen(command(sweep, *options), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    study = sweep.parent / "runs" / "small"
+    deadline = time.monotonic() + 120
+    while not any(state.step > 4 for state in states(study)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return launcher, study
+
+
+def states(study: Path) -> list[RunState]:
+    return [RunState.load(path.parent) for path in study.glob("*/run.json")]
 
 
 def test_dry_run_starts_nothing_and_prints_every_run(sweep: Path) -> None:
@@ -118,7 +141,13 @@ def test_dry_run_starts_nothing_and_prints_every_run(sweep: Path) -> None:
         ("evals.0.shots=[0]", ["evals[0].shots", "greater than 0"]),
         ("evals.0.kind=few_shot", ["evals[0].kind", "did you mean 'fewshot'"]),
         ("evals.0.shot=[5]", ["evals[0].shot", "did you mean 'shots'"]),
-        ("defaults.warmup=100%", ["defaults.warmup", "shorten the warm-up"]),
+        ("defaults.warmup=100%", ["defaults.warmup", "smaller share"]),
+        ("defaults.learning_rate=.inf", ["defaults.learning_rate", "finite"]),
+        ("defaults.zero_stage=true", ["defaults.zero_stage", "not a switch"]),
+        ("defaults.end_learning_rate=1", ["defaults.end_learning_rate", "above the peak"]),
+        ("defaults.validate_every=0", ["defaults.validate_every", "above zero"]),
+        ("protocol.steps=0", ["protocol.steps", "at least one step"]),
+        ("protocol={kind: constant_epochs, epochs: .inf, batch: 16}", ["protocol.epochs", "finite"]),
         ("defaults.micro_batch=5", ["micro_batch", "1, 2, 4, 8, 16"]),
         ("defaults.model_options={gelo: tanh}", ["gelo"]),
     ],

@@ -50,6 +50,11 @@ def fail_on_the_second(rank: int) -> None:
         Loop._edge = fails_at_seven  # type: ignore[method-assign]
 
 
+def refuse_weights(rank: int) -> None:
+    """No file may grow past 100 kB: not even the weights fit."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+
 def refuse_large_files(rank: int) -> None:
     """The kernel refuses to let any file grow past 700 kB: the weights fit, weights with optimiser state do not."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, 700_000))
@@ -107,6 +112,21 @@ def test_a_checkpoint_that_does_not_fit_costs_a_warning_and_not_the_run(plan_tin
     log = (full.run_dir / "log.txt").read_text()
     assert "could not be written" in log and "training goes on" in log
     assert list((full.run_dir / "checkpoints").iterdir()) == [full.run_dir / "checkpoints" / "best"]
+    results = [RunResult.load(run.run_dir) for run in (free, full)]
+    assert results[0] is not None and results[1] is not None
+    assert results[0].metrics["upstream/loss"] == results[1].metrics["upstream/loss"]
+
+
+def test_best_weights_that_do_not_fit_end_the_run_which_goes_on_when_they_do(plan_tiny) -> None:
+    """Without them it would end with other weights than on a disk with room."""
+    (free,) = plan_tiny(name="free")
+    (full,) = plan_tiny(name="full")
+    assert codes(start_run(free.run_dir, 1)) == [DONE]
+    assert codes(start_run(full.run_dir, 1, refuse_weights)) == [FAILED]
+    error = RunState.load(full.run_dir).error
+    assert "the best weights" in error and "could not be written" in error
+    assert "checkpoint" in error and "make room" in error
+    assert codes(start_run(full.run_dir, 1)) == [DONE]
     results = [RunResult.load(run.run_dir) for run in (free, full)]
     assert results[0] is not None and results[1] is not None
     assert results[0].metrics["upstream/loss"] == results[1].metrics["upstream/loss"]

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from scaling.spec.study import LaunchSpec
 from scaling.status.command import describe
 from scaling.train.entry import train_run
 from scaling.train.exit_codes import BUSY, DONE, FAILED, PREEMPTED
+from scaling.train.schedule import learning_rate_at
 
 TIMES = {"images_per_second", "data_wait_seconds", "memory_bytes"}
 """Metrics that measure the machine and not the model."""
@@ -187,16 +189,31 @@ def test_sigterm_saves_leaves_and_continues_bit_for_bit(backend: LocalBackend, p
     assert rows == list(range(5, 61, 5))
 
 
-def test_a_torn_newest_checkpoint_falls_back_to_the_one_before(backend: LocalBackend, plan_tiny) -> None:
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def lose_a_block(path: Path) -> None:
+    """As many bytes as before, and a readable header."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 512] = bytes(512)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("file", ["state.safetensors", "best.safetensors"])
+@pytest.mark.parametrize("damage", [cut_short, lose_a_block])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
+    damage: Callable[[Path], None], file: str, backend: LocalBackend, plan_tiny
+) -> None:
     (unbroken,) = plan_tiny(name="unbroken")
     (torn,) = plan_tiny(name="torn")
     train(backend, unbroken)
     train(backend, torn)
     (torn.run_dir / "result.json").unlink()
-    newest = torn.run_dir / "checkpoints" / "step_00000030" / "state.safetensors"
-    newest.write_bytes(newest.read_bytes()[:5000])
+    damage(torn.run_dir / "checkpoints" / "step_00000030" / file)
     train(backend, torn)
-    assert "falling back" in (torn.run_dir / "log.txt").read_text()
+    assert "checkpoint step_00000030 cannot be read" in (torn.run_dir / "log.txt").read_text()
     assert_same_run(unbroken, torn)
 
 
@@ -244,8 +261,18 @@ def test_a_loss_that_is_not_a_number_fails_with_step_rate_and_checkpoint(backend
     backend.start(run.run_dir)
     assert wait(backend, run) == FAILED
     error = RunState.load(run.run_dir).error
-    assert "step" in error and "learning rate" in error and "checkpoint" in error
+    assert "learning rate" in error and "there is no checkpoint yet" in error and "set clip" in error
     assert read_events(run.run_dir / "events.jsonl").events[-1].kind == "failed"
+
+
+def test_the_first_step_that_is_not_a_number_is_named(plan_tiny) -> None:
+    """Within a row of five steps, with the learning rate of that step and the last checkpoint before it."""
+    (run,) = plan_tiny("defaults.checkpoint_every=5steps")
+    assert codes(start_run(run.run_dir, 2, partial(poison, bad_rank=1, steps=(8, 10)))) == [FAILED, FAILED]
+    error = RunState.load(run.run_dir).error
+    rate = learning_rate_at(8, run.plan.schedule, run.plan.recipe)
+    assert f"first at step 8, where the learning rate is {rate:.3g}" in error
+    assert "the last good checkpoint is of step 5" in error
 
 
 def test_patience_ends_a_run_and_a_restart_keeps_the_count(backend: LocalBackend, plan_tiny) -> None:
@@ -283,7 +310,7 @@ def test_a_skipped_step_changes_nothing_and_is_counted(optimizer: str, zero_stag
     result = RunResult.load(run.run_dir)
     assert result is not None and result.metrics["skipped_steps"] == 2
     log = (run.run_dir / "log.txt").read_text()
-    assert "2 of the steps 1 to 5 were skipped, last step 4 (learning rate" in log and "last good checkpoint" in log
+    assert "2 of the steps 1 to 5 were skipped, last step 4 (learning rate" in log and "no checkpoint yet" in log
     assert all(bool(torch.isfinite(tensor).all()) for tensor in last_state(run).values())
     assert re.findall(r"step (\d+) changed nothing", log) == ["1", "4"]
 
@@ -291,7 +318,8 @@ def test_a_skipped_step_changes_nothing_and_is_counted(optimizer: str, zero_stag
 def test_a_run_in_which_every_step_is_skipped_ends(plan_tiny) -> None:
     (run,) = plan_tiny("defaults.non_finite=skip")
     assert codes(start_run(run.run_dir, 1, partial(poison, bad_rank=0, steps=tuple(range(31))))) == [FAILED]
-    assert "last good checkpoint" in RunState.load(run.run_dir).error
+    error = RunState.load(run.run_dir).error
+    assert "in steps 1 to 5, last at step 5" in error and "no checkpoint yet" in error
 
 
 def test_changed_data_is_refused(backend: LocalBackend, plan_tiny, tmp_path: Path) -> None:
