@@ -62,7 +62,7 @@ class RunSettings(Frozen):
         "kernels", description="kernels: biases, norms, position embeddings and class token are not decayed."
     )
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
-        (0.9, 0.999), description="Decay rates of Adam's first and second moment."
+        (0.9, 0.999), description="Decay rates of Adam's first and second moment, for example [0.9, 0.999]."
     )
     clip: Annotated[float, Field(ge=0)] = Field(1.0, description="Global gradient norm to clip at; 0 for no clipping.")
     warmup: Duration = Field(Duration(2.0, "percent"), description="Linear warm-up from 0 to the peak.")

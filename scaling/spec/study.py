@@ -58,7 +58,7 @@ class ConstantEpochs(Frozen):
     """Every subset is passed over the same number of times."""
 
     kind: Literal["constant_epochs"]
-    epochs: Annotated[float, Field(gt=0)]
+    epochs: Annotated[float, Field(gt=0, description="Passes over the subset, a plain number such as 7.")]
     batch: Batch
 
 
@@ -66,7 +66,9 @@ class MatchedCompute(Frozen):
     """Every run gets the same training FLOPs; the steps follow from each model's counted cost."""
 
     kind: Literal["matched_compute"]
-    train_flops: Annotated[float, Field(gt=0)]
+    train_flops: Annotated[
+        float, Field(gt=0, description="Training FLOPs of every run, a plain number such as 1.0e+18.")
+    ]
     batch: Batch
 
 
@@ -102,7 +104,7 @@ class LaunchSpec(Frozen):
     )
     loader_threads: Annotated[int, Field(gt=0)] = Field(1, description="Threads that decode images for one process.")
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = Field(
-        (), description="Dashboards that follow every run: tensorboard, wandb, mlflow, trackio; default: none."
+        (), description="List of dashboards that follow every run: tensorboard, wandb, mlflow, trackio; default: []."
     )
     retries: Annotated[int, Field(ge=0)] = Field(
         2, description="How often a run whose process died (not one that reported an error) is started again."
@@ -112,7 +114,13 @@ class LaunchSpec(Frozen):
 class Study(Frozen):
     """A sweep file."""
 
-    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name; also the folder's name.")]
+    study: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+            description="Name of the study and its folder: letters, digits and . _ -",
+        ),
+    ]
     question: str = Field("", description="What the study wants to know; printed in the report.")
     data: DataSpec
     protocol: Protocol
@@ -161,7 +169,7 @@ def explain(
         return document.error(location, f"kind must be {kinds}; write for example {{kind: constant_steps, …}}")
     message = first["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(first["input"], Mapping) else f"{first['input']!r}: "
-    hint = _description(model, location[len(place) :])
+    hint = _description(model, _at(document.data, place), location[len(place) :])
     return document.error(location, f"{shown}{message[:1].lower()}{message[1:]}{'; ' + hint if hint else ''}")
 
 
@@ -187,10 +195,15 @@ def check_setting(document: Document, place: Place, name: str, value: Any) -> An
         raise document.error(place, f"{value!r}: {message[:1].lower()}{message[1:]}{hint}") from error
 
 
-def _real_location(data: Any, place: Place, location: Sequence[str | int]) -> Place:
-    """Pydantic's location without the tags it inserts for unions: only keys that the document has, then the rest."""
+def _at(data: Any, place: Place) -> Any:
     for part in place:
         data = data[part]
+    return data
+
+
+def _real_location(data: Any, place: Place, location: Sequence[str | int]) -> Place:
+    """Pydantic's location without the tags it inserts for unions: only keys that the document has, then the rest."""
+    data = _at(data, place)
     real: list[str | int] = []
     for position, part in enumerate(location):
         is_key = isinstance(data, Mapping) and part in data
@@ -206,8 +219,7 @@ def _real_location(data: Any, place: Place, location: Sequence[str | int]) -> Pl
 def _known_keys(model: type[BaseModel], data: Any, place: Place, location: Place) -> list[str]:
     """Field names of the model that governs the mapping which holds the key at `location`."""
     current: Any = model
-    for part in place:
-        data = data[part]
+    data = _at(data, place)
     for part in location[len(place) : -1]:
         data = data[part]
         if isinstance(part, int):
@@ -231,16 +243,18 @@ def _model_of(annotation: Any, data: Any) -> Any:
     return annotation
 
 
-def _description(model: type[BaseModel], location: Place) -> str:
-    """The field's own description, as a hint, when it is a plain field of a plain model."""
+def _description(model: type[BaseModel], data: Any, location: Place) -> str:
+    """The field's own description, as a hint, when a model that governs it is known."""
     current: Any = model
     text = ""
     for part in location:
+        holds = (isinstance(data, Mapping) and part in data) or (isinstance(data, list) and isinstance(part, int))
+        data = data[part] if holds else None
         if isinstance(part, int):
             continue
         fields = getattr(current, "model_fields", {})
         if part not in fields:
             return text
         text = f"{part}: {fields[part].description}" if fields[part].description else ""
-        current = fields[part].annotation
+        current = _model_of(fields[part].annotation, data)
     return text

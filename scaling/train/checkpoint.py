@@ -173,6 +173,8 @@ class CheckpointStore:
     def _restore_best(self, path: Path) -> None:
         """Weights kept after this checkpoint belong to work that is lost."""
         if (path / BEST).exists():
+            if self.best_path.exists() and _digest(self.best_path) == _digest(path / BEST):
+                return
             self.best_path.parent.mkdir(exist_ok=True)
             temporary = self.best_path.with_suffix(".tmp")
             _copy(path / BEST, temporary)
