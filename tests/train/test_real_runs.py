@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import platform
 import random
 import re
 import shutil
@@ -254,6 +255,21 @@ def test_a_run_held_by_a_living_process_is_busy(backend: LocalBackend, plan_tiny
     assert train_run(str(run.run_dir)) == BUSY
     backend.stop()
     assert RunState.load(run.run_dir).status == "preempted"
+
+
+@pytest.mark.parametrize(
+    ("host", "silent_seconds", "told"),
+    [(platform.node(), 1.0, "killed"), ("elsewhere", 1.0, "running"), ("elsewhere", 100.0, "killed")],
+)
+def test_status_tells_a_killed_run_of_this_machine_at_once(
+    host: str, silent_seconds: float, told: str, plan_tiny
+) -> None:
+    """Another machine's lock may not be seen here, so it is given a minute."""
+    (run,) = plan_tiny()
+    beat = time.time() - silent_seconds
+    RunState(status="running", step=3, host=host, heartbeat_unix_time=beat).save(run.run_dir)
+    (record,) = load_study(run.run_dir.parent)
+    assert describe(record)["status"] == told
 
 
 def test_a_loss_that_is_not_a_number_fails_with_step_rate_and_checkpoint(backend: LocalBackend, plan_tiny) -> None:
