@@ -6,7 +6,6 @@ compared with the first in the same round. A training step is forward, backward,
 
 import argparse
 import itertools
-import json
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 
 from scaling.bench.machine import describe_machine, prepare_device
+from scaling.bench.options import add_json, add_model_options, model_settings, write_json
 from scaling.bench.timing import ratio_summary, timed
 from scaling.tables import plain_table
 
@@ -36,13 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: one Mixer as matrix products and as convolutions",
     )
     parser.add_argument("--batch", type=int, default=4, help="images at a time (default: 4)")
-    parser.add_argument("--image-size", type=int, help="side of the input, pixels (default: the models' own)")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: fp32")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU arithmetic (default: 1)")
+    add_model_options(parser)
     parser.add_argument("--passes", type=int, default=3, help="per model and round (default: 3)")
     parser.add_argument("--rounds", type=int, default=9, help="default: 9")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file as well")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,8 +55,7 @@ def run(args: argparse.Namespace) -> int:
             ]
         rows.append([name, *cells])
     print(plain_table(["model", "inference images/s", "ratio", "training images/s", "ratio"], rows))
-    if args.json is not None:
-        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_json(figures, args.json)
     return 0
 
 
@@ -102,9 +98,8 @@ def _works(args: argparse.Namespace, folder: Path, device: torch.device) -> dict
     from scaling.models.vision_model import VisionModel
     from scaling.train.scoring import build_planned
 
-    settings = [f"defaults.precision={args.precision}"]
-    settings += [f"defaults.image_size={args.image_size}"] if args.image_size else []
     manifest = make_pictures(folder, 32)
+    settings = model_settings(args)
     plans = plan_trainers(
         folder, manifest, args.models, args.batch, log_steps=1, settings=settings, threads=args.threads
     )

@@ -7,7 +7,6 @@ the device; the others deliver normalised floats, as they do by default.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Generator
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 
 from scaling.bench.machine import describe_machine
+from scaling.bench.options import add_json, write_json
 from scaling.bench.pipeline_facts import ROOM, data_wait_share, decodes_per_cpu_second, mean_pixel_error, our_batches
 from scaling.bench.planning import measure_planning
 from scaling.bench.rivals import timm_batches, webdataset_batches
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=600, help="images per loader and round (default: 600)")
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
     parser.add_argument("--plan-only", action="store_true", help="planning and mixing at 300,000 shards and 512 ranks")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file as well")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,8 +57,7 @@ def run(args: argparse.Namespace) -> int:
         figures = measure_loaders(load_manifest(args.manifest), args)
         print(_table(figures))
         print(_sentences(figures))
-    if args.json is not None:
-        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_json(figures, args.json)
     return 0
 
 

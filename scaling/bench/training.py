@@ -8,7 +8,6 @@ ratio of the process's CPU time stands beside that of the wall clock: other prog
 
 import argparse
 import itertools
-import json
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 
 from scaling.bench.machine import describe_machine, prepare_device
+from scaling.bench.options import add_json, add_model_options, model_settings, write_json
 from scaling.bench.timing import ratio_summary, timed
 from scaling.records.events import read_events
 from scaling.records.run_plan import RunPlan
@@ -52,15 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="mixer-laptop-32px", help="default: mixer-laptop-32px")
     parser.add_argument("--batch", type=int, help="images a step (default: what takes --step-ms)")
     parser.add_argument("--step-ms", type=float, default=200, help="time of a bare step, ms (default: 200)")
-    parser.add_argument("--image-size", type=int, help="side of the input, pixels (default: the model's own)")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: fp32")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
+    add_model_options(parser)
     parser.add_argument("--data", type=Path, metavar="MANIFEST", help="photographs in shards (default: made up)")
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU arithmetic (default: 1)")
     parser.add_argument("--steps", type=int, default=5, help="per loop and round (default: 5)")
     parser.add_argument("--rounds", type=int, default=15, help="default: 15")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in scaling.launch")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file as well")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -72,8 +69,7 @@ def run(args: argparse.Namespace) -> int:
         f"{1000 * statistics.median(figures['step_seconds'][BARE]):.0f} ms; the trainer waits "
         f"{figures['data_wait']:.2%} of its time for batches from shards"
     )
-    if args.json is not None:
-        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_json(figures, args.json)
     return 0
 
 
@@ -95,9 +91,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             )
             return plan
 
-        settings = [f"defaults.precision={args.precision}", *args.set]
-        if args.image_size:
-            settings.append(f"defaults.image_size={args.image_size}")
+        settings = [*model_settings(args), *args.set]
         manifest = args.data or make_pictures(folder, args.image_size or 64)
         plan = planned(args.batch or FIRST_GUESS)
         if args.batch is None:

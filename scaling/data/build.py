@@ -11,10 +11,10 @@ import itertools
 import json
 import os
 import tarfile
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from PIL import Image
 from scaling.data.build_sources import Source
 from scaling.data.checksum import file_sha256
 from scaling.data.decode import JPEG_MAGIC, DecodeError, decode_rgb
+from scaling.data.in_order import in_order
 from scaling.data.manifest import Manifest, build_manifest
 from scaling.data.shuffle_lines import shuffled
 from scaling.errors import UserError
@@ -106,18 +107,17 @@ def _write_all(
     source: Source, out: Path, settings: BuildSettings, lines: Iterator[bytes], journal: "_Journal", threads: int
 ) -> Iterator[WrittenShard]:
     """Shards in order, a few of them being written at once."""
-    pending: deque[Future[WrittenShard]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
+
+    def pieces() -> Iterator[Callable[[], WrittenShard]]:
         for number in itertools.count():
             part = list(itertools.islice(lines, settings.shard_samples))
-            if part:
-                path = out / f"shard-{number:06d}.tar"
-                first = number * settings.shard_samples
-                pending.append(pool.submit(_write_shard, source, path, part, first, settings.max_side, journal))
-            while pending and (len(pending) > threads or not part):
-                yield pending.popleft().result()
             if not part:
                 return
+            path, first = out / f"shard-{number:06d}.tar", number * settings.shard_samples
+            yield partial(_write_shard, source, path, part, first, settings.max_side, journal)
+
+    with ThreadPoolExecutor(threads) as pool:
+        yield from in_order(pool, pieces(), ahead=threads)
 
 
 def _write_shard(

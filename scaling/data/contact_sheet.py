@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from scaling.data.decode import Pixels
 from scaling.data.pixels import PixelSource
 
 TILE = 128
@@ -25,10 +26,15 @@ def draw_contact_sheet(source: PixelSource, out: Path, *, num: int, seed: int) -
         shard = int(np.searchsorted(ends, sample, side="right"))
         pixels, labels = source.get(shard, sample - int(ends[shard] - manifest.shard_samples[shard]))
         left, top = place % COLUMNS * TILE, place // COLUMNS * (TILE + CAPTION)
-        scale = (TILE - 4) / max(pixels.shape[:2])
-        height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
-        sheet.paste(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR), (left + 2, top + 2))
+        sheet.paste(thumbnail(pixels, TILE - 4), (left + 2, top + 2))
         names = "\n".join(manifest.classes[label][:CAPTION_LETTERS] for label in labels[:2])
         pen.multiline_text((left + 4, top + TILE), names, fill="black", spacing=1)
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out)
+
+
+def thumbnail(pixels: Pixels, side: int) -> Image.Image:
+    """A picture (H, W, 3) whose longer side has `side` pixels."""
+    scale = side / max(pixels.shape[:2])
+    height, width = (max(1, round(length * scale)) for length in pixels.shape[:2])
+    return Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)

@@ -6,16 +6,17 @@ that cannot be decoded is compared by its bytes alone and counted.
 """
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scaling.data.decode import DecodeError, decode_rgb
+from scaling.data.in_order import in_order
 from scaling.data.manifest import Manifest
 from scaling.data.open_shards import OpenShards
 from scaling.data.perceptual_hash import near_pairs, perceptual_hash
@@ -110,13 +111,7 @@ def find_duplicates(
 def _hash_shards(manifest: Manifest, pool: ThreadPoolExecutor, threads: int) -> Iterator[ShardHashes]:
     """Shards in canonical order; a few more than there are threads are under way."""
     shards = OpenShards(manifest)
-    pending: deque[Future[ShardHashes]] = deque()
-    for number in range(len(manifest.urls)):
-        pending.append(pool.submit(_hash_shard, shards, number))
-        if len(pending) > 2 * threads:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
+    return in_order(pool, (partial(_hash_shard, shards, n) for n in range(len(manifest.urls))), ahead=2 * threads)
 
 
 def _hash_shard(shards: OpenShards, number: int) -> ShardHashes:

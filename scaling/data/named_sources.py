@@ -42,9 +42,8 @@ class HuggingFaceSource:
 
         self._rows = self._rows.cast_column(self._image_column, datasets.Image(decode=False))
         feature = features[self._label_column]
-        is_list = isinstance(feature, list) or hasattr(feature, "feature")
-        element = feature[0] if isinstance(feature, list) else feature.feature if is_list else feature
-        self.label_type: LabelType = "multi" if is_list else "single"
+        element = _element(feature)
+        self.label_type: LabelType = "single" if element is feature else "multi"
         self.classes: Sequence[str] = getattr(element, "names", None) or self._classes_of_values()
         self._numbers = {name: number for number, name in enumerate(self.classes)}
         self._fingerprint = str(self._rows._fingerprint)
@@ -58,8 +57,7 @@ class HuggingFaceSource:
         row = self._rows[reference[1]]
         picture, labels = row[self._image_column], row[self._label_column]
         encoded = picture["bytes"] or Path(picture["path"]).read_bytes()
-        listed = labels if isinstance(labels, list) else [labels]
-        return encoded, [label if isinstance(label, int) else self._numbers[str(label)] for label in listed]
+        return encoded, [label if isinstance(label, int) else self._numbers[str(label)] for label in _listed(labels)]
 
     def _classes_of_values(self) -> list[str]:
         """Numbers up to the largest, or the sorted names."""
@@ -67,7 +65,7 @@ class HuggingFaceSource:
             value
             for part in self._rows.select_columns(self._label_column).iter(batch_size=65_536)
             for labels in part[self._label_column]
-            for value in (labels if isinstance(labels, list) else [labels])
+            for value in _listed(labels)
         }
         if all(isinstance(value, int) for value in values):
             return [str(number) for number in range(max(values, default=-1) + 1)]
@@ -123,8 +121,19 @@ class TorchvisionSource:
         return [str(number) for number in range(largest + 1)]
 
 
-def _listed(labels: int | list[int]) -> list[int]:
+def _listed(labels: Any) -> list[Any]:
+    """Labels of an image that has one or a list of them."""
     return labels if isinstance(labels, list) else [labels]
+
+
+def _element(feature: Any) -> Any:
+    """The feature inside a list of it, whose form depends on the library's version; any other feature as it is."""
+    return feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)
+
+
+def _reason(error: Exception) -> str:
+    """The first line that a library's error says, or its name."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _load_split(text: str) -> Any:
@@ -144,19 +153,15 @@ def _load_split(text: str) -> Any:
         else:
             found = datasets.load_dataset(name, split=split)
     except Exception as error:  # The library raises its own and the network's types for what cannot be had.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{HUGGING_FACE}{text} cannot be loaded ({reason}); name a data set and its split") from error
+        raise UserError(
+            f"{HUGGING_FACE}{text} cannot be loaded ({_reason(error)}); name a data set and its split"
+        ) from error
     return found
 
 
 def _columns(features: Any, kind: str) -> list[str]:
     """Columns of a feature of this class, or of a list of it."""
-
-    def has_kind(feature: Any) -> bool:
-        inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)
-        return type(inner).__name__ == kind
-
-    return [name for name, feature in features.items() if has_kind(feature)]
+    return [name for name, feature in features.items() if type(_element(feature)).__name__ == kind]
 
 
 def _only(name: str, option: str, columns: Sequence[str]) -> str:
@@ -178,8 +183,7 @@ def _torchvision_data(text: str) -> Any:
     try:
         return getattr(datasets, name)(**arguments)
     except (TypeError, ValueError, RuntimeError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"{TORCHVISION}{name} with {json.dumps(arguments)}: {reason}; write its arguments as "
+            f"{TORCHVISION}{name} with {json.dumps(arguments)}: {_reason(error)}; write its arguments as "
             "CLASS?root=FOLDER&train=true"
         ) from error

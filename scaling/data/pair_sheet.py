@@ -5,7 +5,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from scaling.data.decode import DecodeError, Pixels, decode_rgb
+from scaling.data.contact_sheet import thumbnail
+from scaling.data.decode import DecodeError, decode_rgb
 
 TILE = 112
 CAPTION = 28
@@ -37,9 +38,6 @@ def draw_pair_sheet(pairs: Sequence[tuple[bytes, bytes, str]], out: Path) -> Non
 
 def _thumbnail(encoded: bytes) -> Image.Image:
     try:
-        pixels: Pixels = decode_rgb(encoded)
+        return thumbnail(decode_rgb(encoded), TILE - 4)
     except DecodeError:
         return Image.new("RGB", (TILE - 4, TILE - 4), "lightgrey")
-    scale = (TILE - 4) / max(pixels.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
-    return Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)

@@ -33,6 +33,20 @@ def start_run(run_dir: Path, world: int, prepare: Prepare | None = None) -> list
     return start(_train, run_dir, prepare, world=world)
 
 
+def leave_at(rank: int, step: int) -> None:
+    """Prepares a process that is asked to leave at the edge after `step`."""
+    from scaling.train.loop import Loop
+
+    edge = Loop._edge
+
+    def leaves(self: Loop, now: int) -> bool:
+        if now == step:
+            self._flag.reason = "asked by the test"
+        return edge(self, now)
+
+    Loop._edge = leaves  # type: ignore[method-assign]
+
+
 def codes(processes: list[ForkServerProcess], seconds: float = 120) -> list[int | None]:
     """Exit codes, by rank; a process that does not end in time is killed."""
     deadline = time.monotonic() + seconds

@@ -1,6 +1,7 @@
 """Real runs on photographs of which some are cut short: refused, or allowed in a number and counted once each."""
 
 import io
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 import webdataset
 from PIL import Image
-from ranks import codes, start_run
+from ranks import codes, leave_at, start_run
 
 from scaling.data.corrupt import CorruptSampleError
 from scaling.data.index import expand_urls, index_shards
@@ -43,20 +44,6 @@ def truncated(tiny_data: Path, tmp_path: Path) -> str:
     return f"data.train={manifest}"
 
 
-def stop_at_once_after_nine(rank: int) -> None:
-    """Every process is asked to leave at step 9, between two logged rows."""
-    from scaling.train.loop import Loop
-
-    edge = Loop._edge
-
-    def leaves_at_nine(self: Loop, step: int) -> bool:
-        if step == 9:
-            self._flag.reason = "asked by the test"
-        return edge(self, step)
-
-    Loop._edge = leaves_at_nine  # type: ignore[method-assign]
-
-
 def counts(run_dir: Path) -> list[float]:
     return [
         event.metrics["num_corrupt"]
@@ -82,7 +69,7 @@ def test_allowed_ones_are_counted_once_over_epochs_processes_and_restarts(
     (unbroken,) = plan_tiny(*options, name="unbroken")
     (broken,) = plan_tiny(*options, name="broken")
     assert codes(start_run(unbroken.run_dir, world)) == [DONE] * world
-    assert codes(start_run(broken.run_dir, world, stop_at_once_after_nine)) == [PREEMPTED] * world
+    assert codes(start_run(broken.run_dir, world, partial(leave_at, step=9))) == [PREEMPTED] * world
     assert codes(start_run(broken.run_dir, world)) == [DONE] * world
     for run in (unbroken, broken):
         result = RunResult.load(run.run_dir)

@@ -1,9 +1,11 @@
 """mixup's shares and partners: drawn as the paper says, and the same on any number of processes."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
-from ranks import codes, start_run
+from ranks import codes, leave_at, start_run
 from safetensors.torch import load_file
 from scipy import stats
 
@@ -51,27 +53,13 @@ def test_pairs_that_processes_would_part_are_refused() -> None:
         plan_batching(24, 8, 8, in_pairs=True)
 
 
-def leave_at_thirteen(rank: int) -> None:
-    """The process is asked to leave at step 13, inside an epoch."""
-    from scaling.train.loop import Loop
-
-    edge = Loop._edge
-
-    def leaves(self: Loop, step: int) -> bool:
-        if step == 13:
-            self._flag.reason = "asked by the test"
-        return edge(self, step)
-
-    Loop._edge = leaves  # type: ignore[method-assign]
-
-
 def test_a_run_with_randaugment_and_mixup_goes_on_as_if_never_stopped(plan_tiny) -> None:
     options = ("defaults.randaugment_layers=2", "defaults.mixup=0.5", "protocol.steps=20")
     (unbroken,) = plan_tiny(*options, name="unbroken")
     (broken,) = plan_tiny(*options, name="broken")
     (plain,) = plan_tiny("protocol.steps=20", name="plain")
     assert codes(start_run(unbroken.run_dir, 1)) == [DONE]
-    assert codes(start_run(broken.run_dir, 1, leave_at_thirteen)) == [PREEMPTED]
+    assert codes(start_run(broken.run_dir, 1, partial(leave_at, step=13))) == [PREEMPTED]
     assert codes(start_run(broken.run_dir, 1)) == [DONE]
     assert codes(start_run(plain.run_dir, 1)) == [DONE]
     whole, mended, other = (

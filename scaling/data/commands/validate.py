@@ -2,11 +2,11 @@
 
 import argparse
 import json
-import os
 from collections import Counter
 from dataclasses import asdict
 
 from scaling.data.commands.access import add_storage, read_access
+from scaling.data.commands.build import add_threads
 from scaling.data.commands.progress import Progress
 from scaling.data.manifest import load_manifest
 from scaling.data.validate import Validation, validate_data
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("manifest", metavar="MANIFEST", help="path or url")
     add_storage(parser)
     parser.add_argument("--no-decode", action="store_true", help="do not decode the pictures: much faster")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="shards at once (default: the cores)")
+    add_threads(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
