@@ -20,6 +20,7 @@ from scaling.launch.watch import Watch
 from scaling.records.state import RunState
 from scaling.spec.recipe import recipe_names, recipe_text
 from scaling.spec.study import Study, load_study
+from scaling.train.preemption import LEAVE_SIGNALS
 
 EPILOG = """\
 example:
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs = [_forgive(run) for run in runs]
     _announce(study_dir, runs)
     todo = [run for run in runs if run.standing not in ("done", "failed")]
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    for number in LEAVE_SIGNALS:
         signal.signal(number, _interrupt)
     if todo:
         Watch(backend, runs, study.launch.retries).run()

@@ -7,7 +7,7 @@ The models are frozen: a study that validated cannot change under the planner's 
 import json
 import math
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -218,14 +218,24 @@ def _real_location(data: Any, place: Place, location: Sequence[str | int]) -> Pl
 
 def _known_keys(model: type[BaseModel], data: Any, place: Place, location: Place) -> list[str]:
     """Field names of the model that governs the mapping which holds the key at `location`."""
+    *_, (owner, _) = _owners(model, _at(data, place), location[len(place) :])
+    return list(owner.model_fields)
+
+
+def _owners(model: type[BaseModel], data: Any, location: Place) -> Iterator[tuple[type[BaseModel], str]]:
+    """Every key of a location with the model that it is a field of, known or not, as far as models govern it."""
     current: Any = model
-    data = _at(data, place)
-    for part in location[len(place) : -1]:
-        data = data[part]
-        if isinstance(part, int):
-            continue
-        current = _model_of(current.model_fields[part].annotation, data)
-    return list(current.model_fields)
+    for part in location:
+        if isinstance(part, str):
+            if not hasattr(current, "model_fields"):
+                return
+            yield current, part
+            if part not in current.model_fields:
+                return
+        holds = (isinstance(data, Mapping) and part in data) or (isinstance(data, list) and isinstance(part, int))
+        data = data[part] if holds else None
+        if isinstance(part, str):
+            current = _model_of(current.model_fields[part].annotation, data)
 
 
 def _model_of(annotation: Any, data: Any) -> Any:
@@ -244,17 +254,10 @@ def _model_of(annotation: Any, data: Any) -> Any:
 
 
 def _description(model: type[BaseModel], data: Any, location: Place) -> str:
-    """The field's own description, as a hint, when a model that governs it is known."""
-    current: Any = model
+    """The description of the innermost field at a location, as a hint; empty when it has none."""
     text = ""
-    for part in location:
-        holds = (isinstance(data, Mapping) and part in data) or (isinstance(data, list) and isinstance(part, int))
-        data = data[part] if holds else None
-        if isinstance(part, int):
-            continue
-        fields = getattr(current, "model_fields", {})
-        if part not in fields:
-            return text
-        text = f"{part}: {fields[part].description}" if fields[part].description else ""
-        current = _model_of(fields[part].annotation, data)
+    for owner, name in _owners(model, data, location):
+        if name in owner.model_fields:
+            description = owner.model_fields[name].description
+            text = f"{name}: {description}" if description else ""
     return text

@@ -158,7 +158,7 @@ class CheckpointStore:
             shutil.rmtree(path)
 
     def _read(self, path: Path) -> tuple[Progress, dict[str, torch.Tensor]]:
-        for name, digest in json.loads((path / COMPLETE).read_text()).items():
+        for name, digest in _recorded_digests(path).items():
             if _digest(path / name) != digest:
                 raise ValueError(f"{name} is not what was written")
         with safe_open(path / STATE, framework="pt") as file:
@@ -173,7 +173,7 @@ class CheckpointStore:
     def _restore_best(self, path: Path) -> None:
         """Weights kept after this checkpoint belong to work that is lost."""
         if (path / BEST).exists():
-            if self.best_path.exists() and _digest(self.best_path) == _digest(path / BEST):
+            if self.best_path.exists() and _digest(self.best_path) == _recorded_digests(path)[BEST]:
                 return
             self.best_path.parent.mkdir(exist_ok=True)
             temporary = self.best_path.with_suffix(".tmp")
@@ -209,6 +209,12 @@ def _copy(source: Path, target: Path) -> None:
     """A copy on the disk."""
     shutil.copyfile(source, target)
     _sync(target)
+
+
+def _recorded_digests(checkpoint: Path) -> dict[str, str]:
+    """SHA-256 of the files of a complete checkpoint, by name."""
+    digests: dict[str, str] = json.loads((checkpoint / COMPLETE).read_text())
+    return digests
 
 
 def _digest(path: Path) -> str:

@@ -39,8 +39,6 @@ logger = logging.getLogger(__name__)
 
 VALIDATION_BATCH = 256
 
-MAKE_ROOM = "make room and start the run again (--retry-failed)"
-
 
 class Loop:
     """Takes a run from `progress` to its last step."""
@@ -194,7 +192,7 @@ class Loop:
                 self._store.save_best(self._engine, step, {"model": self._plan.model, "input": self._plan.input})
             except CheckpointError as error:
                 # Going on would end with other weights than a run on a disk with room.
-                raise CheckpointError(f"{error}; {self._last_checkpoint()}; {MAKE_ROOM}") from error
+                raise self._out_of_room(error) from error
             self.progress = replace(self.progress, best_step=step, best_metrics=metrics, stale_validations=0)
         else:
             self.progress = replace(self.progress, stale_validations=self.progress.stale_validations + 1)
@@ -218,7 +216,7 @@ class Loop:
             self._store.save(self._engine, progress)
         except CheckpointError as error:
             if must:
-                raise CheckpointError(f"{error}; {self._last_checkpoint()}; {MAKE_ROOM}") from error
+                raise self._out_of_room(error) from error
             logger.warning("%s; %s; training goes on", error, self._last_checkpoint())
             return
         self.progress = progress
@@ -259,6 +257,12 @@ class Loop:
         raise DivergenceError(
             f"{what}, where the learning rate is {rate:.3g}; {self._last_checkpoint()}; lower learning_rate, or "
             f"{f'clip below {clip:g}' if clip else 'set clip'}"
+        )
+
+    def _out_of_room(self, error: CheckpointError) -> CheckpointError:
+        """`error` for a run that cannot go on, with what is left and the way out."""
+        return CheckpointError(
+            f"{error}; {self._last_checkpoint()}; make room and start the run again (--retry-failed)"
         )
 
     def _last_checkpoint(self) -> str:

@@ -18,7 +18,7 @@ from scaling.errors import UserError
 from scaling.records.files import write_json_atomic
 from scaling.records.run_plan import RunPlan
 from scaling.train.batching import plan_batching
-from scaling.train.engine import build_engine
+from scaling.train.engine import Engine, build_engine
 from scaling.train.process_group import Processes
 from scaling.train.recorder import device_name
 from scaling.train.scoring import build_planned
@@ -71,22 +71,28 @@ def _fits(size: int, plan: RunPlan, processes: Processes) -> bool:
     batching = plan_batching(share * processes.world, processes.world, size)
     images = torch.zeros(share, 3, plan.model.image_size, plan.model.image_size, dtype=torch.uint8)
     labels = torch.zeros(share, 1, dtype=torch.int64)
-    engine, is_full = None, False
-    try:
-        engine = build_engine(build_planned(plan.model), plan, batching, processes.device, processes.rank)
-        engine.rehearse(images, labels)
-    except torch.cuda.OutOfMemoryError:
-        is_full = True
-    is_full = processes.any(is_full)
-    if engine is not None and not is_full:
-        try:
-            engine.train_step(1, images, labels)
-        except torch.cuda.OutOfMemoryError:
-            is_full = True
-    del engine
+    built: list[Engine] = []
+
+    def build_and_rehearse() -> None:
+        built.append(build_engine(build_planned(plan.model), plan, batching, processes.device, processes.rank))
+        built[0].rehearse(images, labels)
+
+    fits = _finds_room(build_and_rehearse, processes)
+    fits = fits and _finds_room(lambda: built[0].train_step(1, images, labels), processes)
+    built.clear()
     gc.collect()
     if processes.device.type == "cuda":
         torch.cuda.empty_cache()
+    return fits
+
+
+def _finds_room(work: Callable[[], object], processes: Processes) -> bool:
+    """Whether every process had the memory for `work`."""
+    try:
+        work()
+        is_full = False
+    except torch.cuda.OutOfMemoryError:
+        is_full = True
     return not processes.any(is_full)
 
 

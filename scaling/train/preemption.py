@@ -9,6 +9,8 @@ import signal
 import threading
 from types import FrameType
 
+LEAVE_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
 
 class PreemptionFlag:
     """Up once this process was asked to leave.
@@ -19,8 +21,8 @@ class PreemptionFlag:
 
     def __init__(self, *, watch_parent: bool) -> None:
         self.reason = ""
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGUSR1, self._on_signal)
+        for number in LEAVE_SIGNALS:
+            signal.signal(number, self._on_signal)
         if watch_parent:
             threading.Thread(target=self._watch_parent, daemon=True).start()
 
