@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.curves import Curve, read_curves
 from analysis.laws.fitting import Fit, Prior, fit_form
 from analysis.laws.forms import FORMS
 from analysis.laws.law import LEVEL, Law, ceiling_of, describe, fit_law
-from analysis.tables import plain_text
+from analysis.report.tables import plain_text
+from analysis.runs.curves import Curve, read_curves
 from scaling.errors import UserError, run_command
 
 _DESCRIPTION = (

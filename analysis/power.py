@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import nctdtr, ndtri, stdtrit
 
-from analysis.compare import LEVEL, paired_runs
+from analysis.comparison.compare import LEVEL, paired_runs
 from analysis.laws.forms import Array
 from analysis.laws.law import Law
+from analysis.laws.study_laws import study_laws
 from analysis.laws.uncertainty import curve_log_sd
-from analysis.load import Records, load_records
-from analysis.metrics import display_scale, headline_for, metric_title
-from analysis.study_laws import study_laws
-from analysis.tables import plain_text
+from analysis.report.tables import plain_text
+from analysis.runs.load import Records, load_records
+from analysis.runs.metrics import display_scale, headline_for, metric_title
 from scaling.errors import UserError, run_command
 
 POWER = 0.8

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.drawing import Drawing
+from analysis.figures.drawing import Drawing
 from analysis.figures.first_layers import layer_summary, stem_figure, token_mixing_figure
-from analysis.first_layers import read_first_layers
-from analysis.style import drawing_style
-from analysis.tables import plain_text
+from analysis.figures.style import drawing_style
+from analysis.first_layer_maps.first_layers import read_first_layers
+from analysis.report.tables import plain_text
 from scaling.errors import UserError, run_command
 
 _EXAMPLES = """\

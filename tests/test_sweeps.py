@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from scaling.data.jft_like.config import JftLikeConfig
-from scaling.data.manifest import declare_manifest
+from scaling.data.format.manifest import declare_manifest
 from scaling.errors import UserError
+from scaling.jft_like.config import JftLikeConfig
 from scaling.launch.command import main as launch
 from scaling.launch.forecast import train_flops
-from scaling.launch.planner import Planner
+from scaling.plan.planner import Planner
 from scaling.spec.study import Study, load_study
 
 ROOT = Path(__file__).parent.parent

@@ -9,14 +9,14 @@ import re
 
 import pandas as pd
 
-from analysis.axes import EndLabel, headline, log_axis, value_axis
-from analysis.drawing import Drawing
 from analysis.figures.accuracy_vs_throughput import front_of
-from analysis.labels import point_labels
-from analysis.load import Records
-from analysis.metrics import direction, display_scale, metric_title
-from analysis.numbers import cost_text, count_text, number_text, power_text, spread_text
-from analysis.style import MUTED, looks, new_figure
+from analysis.figures.axes import EndLabel, headline, log_axis, value_axis
+from analysis.figures.drawing import Drawing
+from analysis.figures.labels import point_labels
+from analysis.figures.style import MUTED, looks, new_figure
+from analysis.runs.load import Records
+from analysis.runs.metrics import direction, display_scale, metric_title
+from analysis.runs.number_text import cost_text, count_text, number_text, power_text, spread_text
 
 _COST_TITLES = {"flops": "training compute, FLOPs", "device_hours": "training time, device-hours"}
 

@@ -6,16 +6,16 @@ interpolated, smoothed or left out: a size that a model lacks is a gap in its po
 
 import pandas as pd
 
-from analysis.axes import EndLabel, end_labels, headline, subset_size_axis, value_axis
-from analysis.drawing import Drawing
-from analysis.load import Records
-from analysis.metrics import display_scale, metric_title
-from analysis.numbers import count_text, percent_text, range_text, spread_text
-from analysis.style import looks, new_figure
+from analysis.figures.axes import EndLabel, end_labels, headline, subset_size_axis, value_axis
+from analysis.figures.drawing import Drawing
+from analysis.figures.style import looks, new_figure
+from analysis.runs.load import Records
+from analysis.runs.metrics import display_scale, metric_title
+from analysis.runs.number_text import count_text, percent_text, range_text, spread_text
 
 
 def accuracy_vs_size(records: Records, table: pd.DataFrame, metric: str) -> Drawing:
-    """Draw the cells of `analysis.summary.cells` and the runs behind them."""
+    """Draw the cells of `analysis.runs.summary.cells` and the runs behind them."""
     return against_size(
         records,
         table,

@@ -10,10 +10,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.drawing import Drawing
-from analysis.first_layers import FirstLayers
-from analysis.style import new_figure
-from analysis.unit_pairs import Array, Pairs, median_cosine_by_chance, pair_opposites, spatial_frequency
+from analysis.figures.drawing import Drawing
+from analysis.figures.style import new_figure
+from analysis.first_layer_maps.first_layers import FirstLayers
+from analysis.first_layer_maps.unit_pairs import (
+    Array,
+    Pairs,
+    median_cosine_by_chance,
+    pair_opposites,
+    spatial_frequency,
+)
 
 _PANEL_INCHES = 3.6
 """Width of the panel of one layer."""

@@ -17,13 +17,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from analysis.drawing import Drawing
+from analysis.figures.drawing import Drawing
+from analysis.figures.panels import panel_grid
+from analysis.figures.style import MUTED, looks
 from analysis.laws.law import FAR_DOUBLINGS, Law
-from analysis.load import Records
-from analysis.metrics import is_accuracy, metric_title
-from analysis.numbers import count_text
-from analysis.panels import panel_grid
-from analysis.style import MUTED, looks
+from analysis.runs.load import Records
+from analysis.runs.metrics import is_accuracy, metric_title
+from analysis.runs.number_text import count_text
 
 
 def law_fits(records: Records, laws: Mapping[str, Law], metric: str) -> Drawing:

@@ -6,19 +6,19 @@ difference at the largest common value, sorted, with its 90 % interval, and P(be
 
 import pandas as pd
 
-from analysis.axes import headline
-from analysis.drawing import Drawing
-from analysis.load import Records
-from analysis.metrics import direction, display_scale, metric_title
-from analysis.naming import FAMILY_TITLES, parse_model_name
-from analysis.numbers import cost_text
-from analysis.style import INK, MUTED, looks, new_figure
+from analysis.figures.axes import headline
+from analysis.figures.drawing import Drawing
+from analysis.figures.style import INK, MUTED, looks, new_figure
+from analysis.runs.load import Records
+from analysis.runs.metrics import direction, display_scale, metric_title
+from analysis.runs.naming import FAMILY_TITLES, parse_model_name
+from analysis.runs.number_text import cost_text
 
 MAX_PAIRS = 28
 
 
 def differences_figure(records: Records, table: pd.DataFrame, metric: str, matched: str) -> Drawing | None:
-    """Pairs of `analysis.compare.COLUMNS` at the largest matched value of each pair; None for no pair.
+    """Pairs of `analysis.comparison.compare.COLUMNS` at the largest matched value of each pair; None for no pair.
 
     `matched` says in a word what is matched.
     """

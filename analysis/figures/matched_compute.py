@@ -6,20 +6,20 @@ the middle of a common range, marked by thin vertical lines. Outside that range 
 
 import pandas as pd
 
-from analysis.axes import EndLabel, end_labels, headline, log_axis, value_axis
-from analysis.drawing import Drawing
-from analysis.load import Records
-from analysis.matched_cost import Curves
-from analysis.metrics import display_scale, metric_title
-from analysis.naming import FAMILY_TITLES, parse_model_name
-from analysis.numbers import cost_text, power_text
-from analysis.style import MUTED, PAPER, looks, new_figure
+from analysis.comparison.matched_cost import Curves
+from analysis.figures.axes import EndLabel, end_labels, headline, log_axis, value_axis
+from analysis.figures.drawing import Drawing
+from analysis.figures.style import MUTED, PAPER, looks, new_figure
+from analysis.runs.load import Records
+from analysis.runs.metrics import display_scale, metric_title
+from analysis.runs.naming import FAMILY_TITLES, parse_model_name
+from analysis.runs.number_text import cost_text, power_text
 
 
 def matched_compute(
     records: Records, curves: Curves, table: pd.DataFrame, metric: str, *, name: str, facts: str
 ) -> Drawing | None:
-    """The curves of `analysis.matched_cost` and the pairs of `table` (its COLUMNS); None without pairs."""
+    """The curves of `analysis.comparison.matched_cost` and the pairs of `table` (its COLUMNS); None without pairs."""
     if table.empty:
         return None
     compared = [entry for entry in curves if entry in set(table["model_a"]) | set(table["model_b"])]

@@ -7,11 +7,11 @@ negative; its growth towards small subsets is what shows overfitting (Mixer Sect
 
 import pandas as pd
 
-from analysis.drawing import Drawing
 from analysis.figures.accuracy_vs_size import against_size
-from analysis.load import Records
-from analysis.style import MUTED
-from analysis.summary import cells
+from analysis.figures.drawing import Drawing
+from analysis.figures.style import MUTED
+from analysis.runs.load import Records
+from analysis.runs.summary import cells
 
 GAP = "overfit/loss_gap"
 

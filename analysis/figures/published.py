@@ -6,17 +6,17 @@ is the axis on which the two stand side by side. Throughput of other devices is 
 
 import pandas as pd
 
-from analysis.axes import EndLabel, end_labels, headline, log_axis, subset_size_axis, value_axis
-from analysis.drawing import Drawing
 from analysis.figures.accuracy_vs_cost import cheapest_front
 from analysis.figures.accuracy_vs_throughput import pareto_front
-from analysis.labels import point_labels
-from analysis.load import Records
-from analysis.metrics import display_scale, metric_title
-from analysis.naming import parse_model_name
-from analysis.numbers import number_text, percent_text
+from analysis.figures.axes import EndLabel, end_labels, headline, log_axis, subset_size_axis, value_axis
+from analysis.figures.drawing import Drawing
+from analysis.figures.labels import point_labels
+from analysis.figures.style import MUTED, PAPER, looks, new_figure
 from analysis.published.tables import FIGURE_2_SOURCE, FIGURE_3_SOURCE, PUBLISHED_METRIC, figure_3_points
-from analysis.style import MUTED, PAPER, looks, new_figure
+from analysis.runs.load import Records
+from analysis.runs.metrics import display_scale, metric_title
+from analysis.runs.naming import parse_model_name
+from analysis.runs.number_text import number_text, percent_text
 
 _AXES = {
     "core_days": ("published_accuracy_vs_cost", "pre-training cost, TPUv3 core-days"),

@@ -6,13 +6,13 @@ import pandas as pd
 
 from analysis.figures.accuracy_vs_size import accuracy_vs_size
 from analysis.figures.published import published_figure_3
-from analysis.make_report import Report
+from analysis.figures.style import drawing_style
 from analysis.published.findings import sentences
 from analysis.published.tables import FIGURE_2_SOURCE, PUBLISHED_METRIC, figure_2_records, read_published
+from analysis.report.make_report import Report
 from analysis.report.page import PageTable, Section, write_page
-from analysis.style import drawing_style
-from analysis.summary import cells
-from analysis.tables import plain_text, save_csv, size_table, size_table_tips
+from analysis.report.tables import plain_text, save_csv, size_table, size_table_tips
+from analysis.runs.summary import cells
 
 LEADER = "bit-r152x2"
 _TITLE = "Published: MLP-Mixer"

@@ -7,8 +7,8 @@ from importlib.resources import files
 
 import pandas as pd
 
-from analysis.load import EXCLUDED_COLUMNS, Records, assemble
-from analysis.naming import parse_model_name
+from analysis.runs.load import EXCLUDED_COLUMNS, Records, assemble
+from analysis.runs.naming import parse_model_name
 
 PUBLISHED_METRIC = "imagenet/5shot_top1"
 FIGURE_2_SOURCE = "MLP-Mixer (arXiv 2105.01601 v1), Figure 2 right"

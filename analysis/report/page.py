@@ -12,9 +12,9 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from analysis.drawing import Drawing, inline_svg
-from analysis.style import FAMILY_COLOURS, GRID, INK, MUTED, PAPER
-from analysis.tables import markdown
+from analysis.figures.drawing import Drawing, inline_svg
+from analysis.figures.style import FAMILY_COLOURS, GRID, INK, MUTED, PAPER
+from analysis.report.tables import markdown
 
 THEMED = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"} | {
     colour: f"var(--{family})" for family, colour in FAMILY_COLOURS.items()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from scaling.data.loader import Batch
+from scaling.data.read.loader import Batch
 from scaling.models.arithmetic import autocast, normalise
 from scaling.models.vision_model import VisionModel
 from scaling.records.run_plan import RunPlan

@@ -93,7 +93,7 @@ def _works(args: argparse.Namespace, folder: Path, device: torch.device) -> dict
     """What is timed: one pass of each kind and model."""
     from scaling.bench.bare_loop import BareLoop
     from scaling.bench.planned_trainer import make_pictures, plan_trainers
-    from scaling.data.loader import Batch
+    from scaling.data.read.loader import Batch
     from scaling.models.arithmetic import autocast, normalise
     from scaling.models.vision_model import VisionModel
     from scaling.train.scoring import build_planned

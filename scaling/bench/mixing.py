@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from scaling.data.manifest import Manifest
-from scaling.data.order import SampleOrder
-from scaling.data.subset import select_subset
+from scaling.data.format.manifest import Manifest
+from scaling.data.select.order import SampleOrder
+from scaling.data.select.subset import select_subset
 
 NUM_BATCHES = 20
 """Spread evenly over the first epoch."""

@@ -21,13 +21,13 @@ from scaling.bench.options import add_json, write_json
 from scaling.bench.pipeline_facts import ROOM, data_wait_share, decodes_per_cpu_second, mean_pixel_error, our_batches
 from scaling.bench.planning import measure_planning
 from scaling.bench.rivals import timm_batches, webdataset_batches
-from scaling.data.manifest import Manifest, load_manifest
+from scaling.data.format.manifest import Manifest, load_manifest
 from scaling.errors import UserError
 from scaling.tables import plain_table
 
 Batches = Generator[torch.Tensor, None, None]
 
-BASELINE, TIMM, OURS = "webdataset + PIL + torchvision", "timm create_loader", "scaling.data.loader"
+BASELINE, TIMM, OURS = "webdataset + PIL + torchvision", "timm create_loader", "scaling.data.read.loader"
 
 LIBRARIES = ("torch", "torchvision", "timm", "webdataset", "pillow", "simplejpeg", "numpy")
 

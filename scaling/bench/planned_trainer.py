@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from webdataset import TarWriter
 
-from scaling.data.index import expand_urls, index_shards
-from scaling.launch.planner import Planner
+from scaling.data.format.index import expand_urls, index_shards
+from scaling.plan.planner import Planner
 from scaling.records.run_plan import RunPlan
 from scaling.spec.study import load_study
 from scaling.train.batching import plan_batching

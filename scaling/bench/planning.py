@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.bench.mixing import shards_if_uniform, shards_in_a_batch
-from scaling.data.manifest import Manifest, build_manifest
+from scaling.data.format.manifest import Manifest, build_manifest
 
 NUM_SHARDS, SHARD_SAMPLES, NUM_CLASSES = 300_000, 1_000, 18_291
 NUM_RANKS, NUM_WORKERS, BATCH = 512, 8, 4096
@@ -19,9 +19,9 @@ started = time.perf_counter()
 from pathlib import Path
 import numpy as np
 from scaling.bench.mixing import shards_if_uniform, shards_in_a_batch
-from scaling.data.manifest import load_manifest
-from scaling.data.order import SampleOrder
-from scaling.data.subset import select_subset
+from scaling.data.format.manifest import load_manifest
+from scaling.data.select.order import SampleOrder
+from scaling.data.select.subset import select_subset
 imported = time.perf_counter()
 manifest = load_manifest(Path(sys.argv[1]))
 loaded = time.perf_counter()

@@ -7,7 +7,7 @@ import webdataset
 from timm.data import create_dataset, create_loader
 from torchvision import transforms
 
-from scaling.data.manifest import Manifest
+from scaling.data.format.manifest import Manifest
 
 SHUFFLED_SAMPLES = 256
 """Kept small: the figure is the cost of an image, and a larger shuffle would only fill later."""

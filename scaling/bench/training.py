@@ -106,7 +106,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 def _batch_of(step_seconds: float, plan: RunPlan, device: torch.device) -> int:
     """The batch at which a bare step takes about so long."""
     from scaling.bench.bare_loop import BareLoop
-    from scaling.data.loader import Batch
+    from scaling.data.read.loader import Batch
     from scaling.train.scoring import build_planned
 
     batch = FIRST_GUESS

@@ -18,13 +18,19 @@ examples:
 """
 
 COMMANDS = {
-    "make": ("scaling.data.jft_like.command", "write the built-in JFT-like data set as shards"),
-    "build": ("scaling.data.commands.build", "write shards in random order from folders, a table or other shards"),
-    "index": ("scaling.data.commands.index", "write a manifest for existing WebDataset shards"),
-    "validate": ("scaling.data.commands.validate", "check shards against their manifest, byte by byte"),
-    "subset": ("scaling.data.commands.subset", "what a subset holds: count, digest, classes left, long tail"),
-    "dedup": ("scaling.data.commands.dedup", "find evaluation images, or near-duplicates of them, in the training set"),
-    "show": ("scaling.data.commands.show", "a picture sheet of samples with labels, a plot of class frequencies"),
+    "make": ("scaling.jft_like.command", "write the built-in JFT-like data set as shards"),
+    "build": (
+        "scaling.data.tools.commands.build",
+        "write shards in random order from folders, a table or other shards",
+    ),
+    "index": ("scaling.data.tools.commands.index", "write a manifest for existing WebDataset shards"),
+    "validate": ("scaling.data.tools.commands.validate", "check shards against their manifest, byte by byte"),
+    "subset": ("scaling.data.tools.commands.subset", "what a subset holds: count, digest, classes left, long tail"),
+    "dedup": (
+        "scaling.data.tools.commands.dedup",
+        "find evaluation images, or near-duplicates of them, in the training set",
+    ),
+    "show": ("scaling.data.tools.commands.show", "a picture sheet of samples with labels, a plot of class frequencies"),
 }
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scaling.data.loader import EvalLoader
-from scaling.data.permute import planned_permutation
-from scaling.data.pixels import PixelSource
+from scaling.data.read.loader import EvalLoader
+from scaling.data.read.pixels import PixelSource
+from scaling.data.select.permute import planned_permutation
 from scaling.evals.runner import Circumstances
 from scaling.models.arithmetic import autocast, normalise
 from scaling.models.vision_model import VisionModel

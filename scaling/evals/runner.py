@@ -10,8 +10,8 @@ from typing import Protocol
 
 import torch
 
-from scaling.data.manifest import load_manifest
-from scaling.data.pixels import PixelSource
+from scaling.data.format.manifest import load_manifest
+from scaling.data.read.pixels import PixelSource
 from scaling.errors import UserError
 from scaling.evals.settings import EVALUATIONS
 from scaling.models.vision_model import VisionModel

@@ -11,12 +11,12 @@ from pathlib import Path
 from types import FrameType
 
 from scaling.errors import UserError
-from scaling.launch.backend import BACKENDS, make_backend
+from scaling.launch.backends.base import BACKENDS, make_backend
 from scaling.launch.dry_run import describe_plan, measured_rates, plan_as_json
 from scaling.launch.ensure_data import ensure_data
-from scaling.launch.planner import Planner
 from scaling.launch.study_dir import PlannedRun, find_standings, write_study
 from scaling.launch.watch import Watch
+from scaling.plan.planner import Planner
 from scaling.records.state import RunState
 from scaling.spec.recipe import recipe_names, recipe_text
 from scaling.spec.study import Study, load_study

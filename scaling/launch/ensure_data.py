@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scaling.data.remote import is_url
+from scaling.data.storage.remote import is_url
 from scaling.errors import UserError
 from scaling.spec.study import Study
 

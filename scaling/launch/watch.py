@@ -10,13 +10,13 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from scaling.launch.backend import Backend
+from scaling.launch.backends.base import Backend
 from scaling.launch.forecast import RateBook, remaining_seconds, train_flops
 from scaling.launch.progress import ProgressView, Running
 from scaling.launch.study_dir import PlannedRun
+from scaling.records.exit_codes import BAD_INPUT, BUSY, DONE, FAILED
 from scaling.records.result import RunResult
 from scaling.records.state import RunState
-from scaling.train.exit_codes import BAD_INPUT, BUSY, DONE, FAILED
 
 logger = logging.getLogger(__name__)
 

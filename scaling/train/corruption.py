@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import torch
 
-from scaling.data.corrupt import CorruptSampleError
+from scaling.data.format.corrupt import CorruptSampleError
 from scaling.train.process_group import Processes
 
 Place = tuple[int, int]

@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 from scaling.errors import UserError
+from scaling.records.exit_codes import BAD_INPUT, BUSY, DONE, FAILED
 from scaling.records.result import RunResult
 from scaling.records.run_plan import RunPlan
 from scaling.records.state import RunLock, RunState
-from scaling.train.exit_codes import BAD_INPUT, BUSY, DONE, FAILED
 from scaling.train.failures import describe
 from scaling.train.preemption import PreemptionFlag
 

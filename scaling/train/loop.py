@@ -15,11 +15,11 @@ from dataclasses import replace
 
 import torch
 
-from scaling.data.exclusion import NOTHING, load_exclusion
-from scaling.data.loader import Batch, EvalLoader, TrainLoader
-from scaling.data.permute import planned_permutation
-from scaling.data.subset import select_subset
-from scaling.data.transforms import Augmentation
+from scaling.data.read.loader import Batch, EvalLoader, TrainLoader
+from scaling.data.read.transforms import Augmentation
+from scaling.data.select.exclusion import NOTHING, load_exclusion
+from scaling.data.select.permute import planned_permutation
+from scaling.data.select.subset import select_subset
 from scaling.errors import UserError
 from scaling.evals.runner import open_source
 from scaling.records.run_plan import RunPlan

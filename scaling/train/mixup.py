@@ -7,7 +7,7 @@ processes that divides B/2. The share is a function of (seed, step), so a mixed 
 Blending targets is blending losses, because both losses are linear in the targets.
 """
 
-from scaling.data.order import generator
+from scaling.data.select.order import generator
 
 MIXUP_STREAM = 7
 """Keeps these draws apart from every other use of the same seed."""

@@ -13,11 +13,11 @@ import torch
 from scaling.evals.runner import Circumstances, run_evaluation
 from scaling.models.build import build_model
 from scaling.models.vision_model import VisionModel
+from scaling.records.exit_codes import DONE, PREEMPTED
 from scaling.records.result import RunResult
 from scaling.records.run_plan import ModelPlan, RunPlan
 from scaling.train.checkpoint import Progress, load_weights
 from scaling.train.environment import describe_hardware, describe_packages
-from scaling.train.exit_codes import DONE, PREEMPTED
 from scaling.train.loop import early_stop_message
 from scaling.train.preemption import PreemptionFlag
 from scaling.train.process_group import Processes

@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 
 from scaling.errors import UserError
+from scaling.records.exit_codes import DONE, FAILED, LOST_PARTNER, PREEMPTED
 from scaling.records.result import RunResult
 from scaling.records.run_plan import RunPlan
 from scaling.train.batching import plan_batching
 from scaling.train.checkpoint import CheckpointStore
 from scaling.train.clock import Clock
 from scaling.train.engine import build_engine
-from scaling.train.exit_codes import DONE, FAILED, LOST_PARTNER, PREEMPTED
 from scaling.train.failures import describe, forget_words, leave_word, read_words
 from scaling.train.loop import Loop
 from scaling.train.micro_batch import find_micro_batch

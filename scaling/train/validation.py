@@ -2,7 +2,7 @@
 
 import torch
 
-from scaling.data.loader import EvalLoader
+from scaling.data.read.loader import EvalLoader
 from scaling.models.arithmetic import autocast, normalise
 from scaling.models.vision_model import VisionModel
 from scaling.records.run_plan import RunPlan

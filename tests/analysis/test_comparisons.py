@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from synthetic_study import METRIC, Truth, make_study
 
-from analysis.compare import at_matched_data, difference_from
-from analysis.crossover import crossovers
-from analysis.load import load_records
-from analysis.matched_cost import at_matched_cost, family_curves, model_curves
-from analysis.study_laws import study_laws
+from analysis.comparison.compare import at_matched_data, difference_from
+from analysis.comparison.crossover import crossovers
+from analysis.comparison.matched_cost import at_matched_cost, family_curves, model_curves
+from analysis.laws.study_laws import study_laws
+from analysis.runs.load import load_records
+from tests.support.synthetic_study import METRIC, Truth, make_study
 
 
 def curve(floor: float, scale: float, exponent: float) -> Truth:

@@ -1,12 +1,11 @@
 from pathlib import Path
 
-from synthetic_study import METRIC, make_study
-
-from analysis.load import load_records
-from analysis.methods import methods_text
-from analysis.summary import cells
+from analysis.report.methods import methods_text
+from analysis.runs.load import load_records
+from analysis.runs.summary import cells
 from scaling.records.result import RunResult
 from scaling.records.run_plan import InputPlan, RunPlan
+from tests.support.synthetic_study import METRIC, make_study
 
 
 def test_other_budgets_are_other_conditions(tmp_path: Path) -> None:

@@ -3,13 +3,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from scipy import stats
-from synthetic_study import METRIC, make_study
 
 from analysis.__main__ import main
-from analysis.compare import at_matched_data
-from analysis.from_csv import records_from_csv
-from analysis.load import load_records
-from analysis.summary import cells
+from analysis.comparison.compare import at_matched_data
+from analysis.runs.from_csv import records_from_csv
+from analysis.runs.load import load_records
+from analysis.runs.summary import cells
+from tests.support.synthetic_study import METRIC, make_study
 
 
 def test_the_runs_table_of_a_study_gives_the_same_cells_and_comparisons(tmp_path: Path) -> None:

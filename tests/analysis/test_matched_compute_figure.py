@@ -3,16 +3,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_study import METRIC, make_study
 
+from analysis.comparison.matched_cost import value_at
 from analysis.figures.accuracy_vs_cost import accuracy_vs_cost
 from analysis.figures.overfit import with_gap
-from analysis.load import load_records
-from analysis.matched_cost import value_at
-from analysis.numbers import cost_text, range_text
-from analysis.rows import read_rows
-from analysis.sections import across_budgets, condition_part
-from analysis.style import drawing_style
+from analysis.figures.style import drawing_style
+from analysis.report.sections import across_budgets, condition_part
+from analysis.runs.load import load_records
+from analysis.runs.number_text import cost_text, range_text
+from analysis.runs.rows import read_rows
+from tests.support.synthetic_study import METRIC, make_study
 
 
 def test_models_at_several_budgets_are_drawn_together_and_the_marks_equal_the_table(tmp_path: Path) -> None:

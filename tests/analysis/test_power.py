@@ -3,15 +3,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
-from synthetic_study import METRIC, make_study
 
 from analysis.laws.fitting import fit_form
 from analysis.laws.forms import M1
+from analysis.laws.study_laws import study_laws
 from analysis.laws.uncertainty import curve_log_sd
-from analysis.load import load_records
 from analysis.power import main as power_main
 from analysis.power import paired_power, seeds_needed, seeds_table, sizes_table
-from analysis.study_laws import study_laws
+from analysis.runs.load import load_records
+from tests.support.synthetic_study import METRIC, make_study
 
 
 def test_power_agrees_with_simulation_and_needs_more_seeds_for_less() -> None:

@@ -9,10 +9,10 @@ import pytest
 from analysis.__main__ import main
 from analysis.figures.accuracy_vs_size import accuracy_vs_size
 from analysis.figures.published import published_figure_3
+from analysis.figures.style import drawing_style
 from analysis.published.findings import overtakings, saturated_from
 from analysis.published.tables import PUBLISHED_METRIC, figure_2_records, read_published
-from analysis.style import drawing_style
-from analysis.summary import cells
+from analysis.runs.summary import cells
 
 
 def test_drawn_points_of_figure_2_equal_the_table() -> None:

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_study import METRIC, TRUTHS, make_study
 
 from analysis.__main__ import main
-from analysis.check import differences
 from analysis.figures.accuracy_vs_size import accuracy_vs_size
 from analysis.figures.accuracy_vs_throughput import accuracy_vs_throughput
-from analysis.load import load_records
-from analysis.style import drawing_style
-from analysis.summary import cells, runs_without
-from analysis.tables import latex
+from analysis.figures.style import drawing_style
+from analysis.report.check import differences
+from analysis.report.tables import latex
+from analysis.runs.load import load_records
+from analysis.runs.summary import cells, runs_without
 from scaling.records.state import RunState
+from tests.support.synthetic_study import METRIC, TRUTHS, make_study
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +251,8 @@ def test_check_without_a_report_says_what_to_do(
 
 def test_analysis_never_imports_the_training_stack() -> None:
     code = (
-        "import sys, analysis.make_report, analysis.fit, analysis.power, analysis.from_csv, analysis.published.report;"
+        "import sys, analysis.report.make_report, analysis.fit, analysis.power;"
+        "import analysis.runs.from_csv, analysis.published.report;"
         "print(sorted({'torch', 'timm', 'deepspeed', 'ray'} & sys.modules.keys()))"
     )
     assert ast.literal_eval(subprocess.check_output([sys.executable, "-c", code], text=True)) == []

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from synthetic_study import make_study
 
 from analysis.__main__ import main
 from analysis.report.page import PageTable, Section, write_page
+from tests.support.synthetic_study import make_study
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")

@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
-from synthetic_study import make_study
 
-from analysis.rows import read_rows
+from analysis.runs.rows import read_rows
 from scaling.records.events import Event, EventWriter, read_events
+from tests.support.synthetic_study import make_study
 
 
 def log(run_dir: Path, events: list[Event]) -> None:

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from analysis.figures.first_layers import token_mixing_figure
-from analysis.first_layers import FirstLayers, read_first_layers
-from analysis.unit_pairs import median_cosine_by_chance, pair_opposites, spatial_frequency
+from analysis.first_layer_maps.first_layers import FirstLayers, read_first_layers
+from analysis.first_layer_maps.unit_pairs import median_cosine_by_chance, pair_opposites, spatial_frequency
 from analysis.weights import main
 from scaling.errors import UserError
 from scaling.models.build import build_model

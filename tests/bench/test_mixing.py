@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scaling.bench.mixing import shards_if_uniform, shards_in_a_batch
-from scaling.data.manifest import Manifest, build_manifest
+from scaling.data.format.manifest import Manifest, build_manifest
 
 
 def manifest_of(shard_samples: list[int]) -> Manifest:

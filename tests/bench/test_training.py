@@ -48,7 +48,7 @@ def test_the_bare_loop_takes_the_trainers_steps(plan_tiny) -> None:
     import torch
 
     from scaling.bench.bare_loop import BareLoop
-    from scaling.data.loader import Batch
+    from scaling.data.read.loader import Batch
     from scaling.train.losses import upstream_loss
     from scaling.train.optimizer import build_optimizer
     from scaling.train.scoring import build_planned

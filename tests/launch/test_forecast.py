@@ -1,10 +1,10 @@
 """Forecasts are arithmetic on what was measured, and silence where nothing was."""
 
 import pytest
-from run_plans import run_plan
 
 from scaling.launch.forecast import RateBook, remaining_seconds, state_bytes, train_flops
 from scaling.launch.numbers import short_count, short_flops, short_time
+from tests.support.run_plans import run_plan
 
 
 def test_a_run_of_twice_the_steps_takes_twice_as_long() -> None:

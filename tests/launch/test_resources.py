@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling.errors import UserError
-from scaling.launch.resources import Machine, cut_slots
+from scaling.launch.backends.resources import Machine, cut_slots
 
 
 @given(

@@ -7,16 +7,16 @@ from collections import deque
 from pathlib import Path
 
 import pytest
-from run_plans import run_plan
 
-from scaling.launch.backend import Ended
+from scaling.launch.backends.base import Ended
 from scaling.launch.study_dir import find_standings, write_study
 from scaling.launch.watch import Watch
+from scaling.records.exit_codes import BUSY, DONE, FAILED
 from scaling.records.result import RunResult
 from scaling.records.run_plan import EvalPlan, RunPlan
 from scaling.records.state import RunState
 from scaling.spec.document import Document
-from scaling.train.exit_codes import BUSY, DONE, FAILED
+from tests.support.run_plans import run_plan
 
 
 def result_of(plan: RunPlan) -> RunResult:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scaling.data.permute import permute_pixels, pixel_permutation
+from scaling.data.select.permute import permute_pixels, pixel_permutation
 from scaling.errors import UserError
 from scaling.models.build import build_model
 from scaling.models.mixer_conv import to_conv, to_linear

@@ -9,14 +9,14 @@ import pytest
 import torch
 import webdataset
 from PIL import Image
-from ranks import codes, leave_at, start_run
 
-from scaling.data.corrupt import CorruptSampleError
-from scaling.data.index import expand_urls, index_shards
+from scaling.data.format.corrupt import CorruptSampleError
+from scaling.data.format.index import expand_urls, index_shards
 from scaling.records.events import read_events
+from scaling.records.exit_codes import DONE, FAILED, PREEMPTED
 from scaling.records.result import RunResult
 from scaling.records.state import RunState
-from scaling.train.exit_codes import DONE, FAILED, PREEMPTED
+from tests.support.ranks import codes, leave_at, start_run
 
 TRUNCATED = {(0, 5), (0, 6), (2, 31)}
 

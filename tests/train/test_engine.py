@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from ranks import codes, start
 from safetensors.torch import load_file, save_file
 
 from scaling.launch.study_dir import PlannedRun
 from scaling.models.vision_model import VisionModel
 from scaling.records.run_plan import RunPlan
+from tests.support.ranks import codes, start
 
 STEPS = 5
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from ranks import codes, start_run
 from safetensors.torch import load_file
-from test_engine import distance, run, train_with_engine
 
 from scaling.errors import UserError
 from scaling.records.result import RunResult
+from tests.support.ranks import codes, start_run
+from tests.train.test_engine import distance, run, train_with_engine
 
 
 def compile_eagerly(rank: int) -> None:

@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-from ranks import codes, start_run
 
 from scaling.records.events import read_events
+from scaling.records.exit_codes import DONE, FAILED, LOST_PARTNER, PREEMPTED
 from scaling.records.result import RunResult
 from scaling.records.state import RunState
-from scaling.train.exit_codes import DONE, FAILED, LOST_PARTNER, PREEMPTED
+from tests.support.ranks import codes, start_run
 
 LONG = ("protocol.steps=400", "defaults.log_every=5steps", "defaults.checkpoint_every=5steps")
 

@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from ranks import codes, start_run
 
 from scaling.errors import UserError
+from scaling.records.exit_codes import DONE
 from scaling.records.result import RunResult
-from scaling.train.exit_codes import DONE
 from scaling.train.micro_batch import FILE, candidate_sizes, search
+from tests.support.ranks import codes, start_run
 
 
 def test_sizes_double_and_divide() -> None:

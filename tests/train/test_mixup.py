@@ -5,14 +5,14 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from ranks import codes, leave_at, start_run
 from safetensors.torch import load_file
 from scipy import stats
 
 from scaling.errors import UserError
+from scaling.records.exit_codes import DONE, PREEMPTED
 from scaling.train.batching import plan_batching
-from scaling.train.exit_codes import DONE, PREEMPTED
 from scaling.train.mixup import mixing_share, partners
+from tests.support.ranks import codes, leave_at, start_run
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.5, 0.8])

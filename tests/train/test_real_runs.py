@@ -15,20 +15,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from ranks import codes, start_run
 from safetensors.torch import load_file
 
-from scaling.launch.local import LocalBackend
+from scaling.launch.backends.local import LocalBackend
 from scaling.launch.study_dir import PlannedRun, find_standings
 from scaling.records.events import read_events
+from scaling.records.exit_codes import BUSY, DONE, FAILED, PREEMPTED
 from scaling.records.result import RunResult
 from scaling.records.state import RunState
 from scaling.records.study import load_study
 from scaling.spec.study import LaunchSpec
 from scaling.status.command import describe
 from scaling.train.entry import train_run
-from scaling.train.exit_codes import BUSY, DONE, FAILED, PREEMPTED
 from scaling.train.schedule import learning_rate_at
+from tests.support.ranks import codes, start_run
 
 TIMES = {"images_per_second", "data_wait_seconds", "memory_bytes"}
 """Metrics that measure the machine and not the model."""

@@ -8,8 +8,8 @@ import pytest
 
 from scaling.launch.study_dir import PlannedRun
 from scaling.records.events import read_events
+from scaling.records.exit_codes import DONE
 from scaling.records.result import RunResult
-from scaling.train.exit_codes import DONE
 
 RELATIVE = 1e-4
 """Of the loss: processes sum gradients in another order, and roundings grow over the steps."""

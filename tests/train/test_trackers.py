@@ -4,13 +4,13 @@ import logging
 from pathlib import Path
 
 import pytest
-from ranks import codes, start_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from scaling.launch.study_dir import PlannedRun
 from scaling.records.events import Event, read_events
-from scaling.train.exit_codes import DONE
+from scaling.records.exit_codes import DONE
 from scaling.train.trackers import OPENERS, Trackers
+from tests.support.ranks import codes, start_run
 
 
 def curve(run: PlannedRun, name: str) -> list[tuple[int, float]]:

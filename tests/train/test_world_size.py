@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from ranks import codes, start_run
 
 from scaling.launch.study_dir import PlannedRun
 from scaling.records.events import read_events
+from tests.support.ranks import codes, start_run
 
 CURVES = ("loss", "grad_norm", "upstream/loss")
 

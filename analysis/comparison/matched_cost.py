@@ -1,0 +1,94 @@
+"""Models or families compared at matched compute or throughput, inside what both measured, never outside.
+
+A model trained at several budgets, and a family of several models, each trace accuracy against cost. Each seed's points
+are interpolated linearly in the log of the cost, and the seeds are compared as pairs at the ends and the middle of
+the common range.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from analysis.comparison.compare import COLUMNS, difference_from, row_of
+from analysis.runs.load import Records
+
+MIN_RANGE = 1.05
+"""A common range must span at least this factor; less is measurement noise, not a range."""
+_NUM_TARGETS = 3
+
+Curve = tuple[np.ndarray, np.ndarray]
+"""Costs, ascending, and the metric at each."""
+Curves = Mapping[str, Mapping[int, Curve]]
+"""By model or family, then by seed."""
+
+
+def model_curves(records: Records, metric: str, cost: str) -> Curves:
+    """Models trained at several costs (epochs that grow with the data, or several budgets). Runs of one seed at one
+    cost count with their largest subset."""
+    runs = _measured(records, metric, cost)
+    curves = {}
+    for model in sorted(runs["model"].unique(), key=lambda name: records.models[name]):
+        own = runs[runs["model"] == model]
+        curves[model] = {int(str(seed)): _curve(rows, metric, cost) for seed, rows in own.groupby("seed")}
+    return curves
+
+
+def family_curves(records: Records, metric: str, cost: str) -> Curves:
+    """Families of at least two models, at the largest size that all models have.
+
+    The cost of a model is the median over its runs; devices are never mixed.
+    """
+    runs = _measured(records, metric, cost)
+    runs = runs[runs["device"] == runs["device"].mode().iloc[0]] if len(runs) and cost != "flops" else runs
+    shared = set.intersection(*(set(rows["num_images"]) for _, rows in runs.groupby("model"))) if len(runs) else set()
+    if not shared:
+        return {}
+    largest = runs[runs["num_images"] == max(shared)]
+    largest = largest.assign(**{cost: largest.groupby("model")[cost].transform("median")})
+    curves = {}
+    for family, rows in largest.groupby("family", sort=True):
+        curves[str(family)] = {int(str(seed)): _curve(own, metric, cost) for seed, own in rows.groupby("seed")}
+    return curves
+
+
+def at_matched_cost(curves: Curves, cost: str, metric: str) -> pd.DataFrame:
+    """`analysis.comparison.compare.COLUMNS` for every two curves with a common range; no row is extrapolated."""
+    rows: list[dict[str, object]] = []
+    for first, second in itertools.combinations(curves, 2):
+        a, b = curves[first], curves[second]
+        seeds = [seed for seed in sorted(set(a) & set(b)) if len(a[seed][0]) > 1 and len(b[seed][0]) > 1]
+        if not seeds:
+            continue
+        low = max(side[seed][0][0] for side in (a, b) for seed in seeds)
+        high = min(side[seed][0][-1] for side in (a, b) for seed in seeds)
+        if high < MIN_RANGE * low:
+            continue
+        for at in np.geomspace(low, high, _NUM_TARGETS):
+            values = np.array([[value_at(side[seed], at) for side in (a, b)] for seed in seeds])
+            gap = values[:, 0] - values[:, 1]
+            freedom = len(gap) - 1
+            error = float(gap.std(ddof=1)) / math.sqrt(len(gap)) if freedom else math.nan
+            mean_a, mean_b = values.mean(axis=0)
+            difference = difference_from(float(gap.mean()), error, freedom, len(gap))
+            means = (float(mean_a), float(mean_b))
+            rows.append(row_of(cost, float(at), (first, second), means, difference, metric))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def value_at(curve: Curve, cost: float) -> float:
+    """The metric at `cost`, linear in its log between measured points."""
+    return float(np.interp(math.log(cost), np.log(curve[0]), curve[1]))
+
+
+def _measured(records: Records, metric: str, cost: str) -> pd.DataFrame:
+    if cost not in records.runs:
+        return records.runs.iloc[:0]
+    return records.runs[records.runs[metric].notna() & (records.runs[cost] > 0)]
+
+
+def _curve(rows: pd.DataFrame, metric: str, cost: str) -> Curve:
+    ordered = rows.sort_values("num_images").drop_duplicates(cost, keep="last").sort_values(cost)
+    return ordered[cost].to_numpy(float), ordered[metric].to_numpy(float)

@@ -1,0 +1,128 @@
+"""Tables of laws, predictions, comparisons and crossovers as they are printed in a report."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from analysis.laws.law import FAR_DOUBLINGS, Law
+from analysis.runs.load import Records
+from analysis.runs.metrics import display_scale, is_accuracy
+from analysis.runs.naming import FAMILY_TITLES
+from analysis.runs.number_text import cost_text, count_text
+
+
+def law_table(records: Records, laws: Mapping[str, Law]) -> pd.DataFrame:
+    """Form, window, parameters and what the back-tests say, one row per model."""
+    rows = []
+    for model, law in laws.items():
+        parameters = law.parameters
+        chosen = law.choice.backtest_error.get(law.choice.estimator.name)
+        rows.append(
+            {
+                "model": records.models[model].title,
+                "law": law.choice.estimator.form.formula,
+                "window": f"{count_text(law.window[0])} to {count_text(law.window[1])}",
+                "runs used": f"{law.num_points_used} of {law.num_points}",
+                "exponent": f"{parameters['exponent']:.2f}",
+                "floor": f"{parameters['floor']:.3f}" if "floor" in parameters else "-",
+                "at bound": ", ".join(law.at_bounds) or "-",
+                "run spread, % of error": f"{100 * float(np.median(law.draws.run_log_sd)):.2f}",
+                "back-test log error": "-" if chosen is None else f"{chosen:.4f}",
+                "structural, % per doubling": f"{100 * law.draws.structural_log_sd:.2f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def prediction_table(records: Records, laws: Mapping[str, Law], metric: str) -> pd.DataFrame:
+    """Each model at twice and four times its largest size, with both intervals and the sensitivity to the window."""
+    scale = display_scale(metric)
+    rows = []
+    for model, law in laws.items():
+        for factor in (2.0, 4.0):
+            at = factor * law.draws.x_max
+            row = law.predict(np.array([at])).iloc[0]
+            other = [_printed(value, metric) for value in law.window_sensitivity(at).values()]
+            doublings = row["doublings_beyond"]
+            rows.append(
+                {
+                    "model": records.models[model].title,
+                    "images": count_text(at),
+                    "doublings beyond the data": f"{doublings:.1f}" + (" (far)" if doublings >= FAR_DOUBLINGS else ""),
+                    "prediction": f"{_printed(row['error'], metric):.{1 if scale > 1 else 3}f}",
+                    "90 %, mean curve": _interval(row["mean_low"], row["mean_high"], metric),
+                    "90 %, one new run": _interval(row["run_low"], row["run_high"], metric),
+                    "other windows": _range(other, metric),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _printed(error: float, metric: str) -> float:
+    return display_scale(metric) * (1.0 - error) if is_accuracy(metric) else error
+
+
+def _range(values: list[float], metric: str) -> str:
+    """Smallest to largest, or `-` when the windows hold the same points."""
+    digits = 1 if display_scale(metric) > 1 else 3
+    low, high = min(values), max(values)
+    return "-" if high - low < 1e-9 * abs(high) else f"{low:.{digits}f} to {high:.{digits}f}"
+
+
+def _interval(low: float, high: float, metric: str) -> str:
+    ends = sorted((_printed(low, metric), _printed(high, metric)))
+    digits = 1 if display_scale(metric) > 1 else 3
+    return f"{ends[0]:.{digits}f} to {ends[1]:.{digits}f}"
+
+
+def comparison_table(records: Records, table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Differences as they are printed; `-` where one seed leaves the spread unknown."""
+    scale = display_scale(metric)
+    digits = 1 if scale > 1 else 3
+    names = FAMILY_TITLES | {name: model.title for name, model in records.models.items()}
+    return pd.DataFrame(
+        {
+            "A": table["model_a"].map(lambda name: names.get(name, name)),
+            "B": table["model_b"].map(lambda name: names.get(name, name)),
+            "at": [cost_text(kind, at) for kind, at in zip(table["matched"], table["at"], strict=True)],
+            "A mean": (scale * table["mean_a"]).map(f"{{:.{digits}f}}".format),
+            "B mean": (scale * table["mean_b"]).map(f"{{:.{digits}f}}".format),
+            "A - B": (scale * table["difference"]).map(f"{{:+.{digits}f}}".format),
+            "90 % interval": [
+                "-" if math.isnan(low) else f"{scale * low:+.{digits}f} to {scale * high:+.{digits}f}"
+                for low, high in zip(table["low"], table["high"], strict=True)
+            ],
+            "P(A better)": table["p_a_better"].map(lambda p: "-" if math.isnan(p) else f"{p:.2f}"),
+            "paired seeds": table["pairs"],
+        }
+    )
+
+
+def crossover_table(records: Records, table: pd.DataFrame) -> pd.DataFrame:
+    """Crossovers in words and numbers."""
+    names = {name: model.title for name, model in records.models.items()}
+    rows = []
+    for row in table.itertuples():
+        rows.append(
+            {
+                "ahead at first": names[row.earlier],
+                "behind at first": names[row.later],
+                "verdict": row.verdict,
+                "crossover, images": "-" if math.isnan(row.size) else count_text(row.size),
+                "90 % interval": _size_interval(row.low, row.high),
+                "P(crossed in the data)": f"{row.p_crossed_in_data:.2f}",
+                "P(crossed by the end)": f"{row.p_crossed_by_end:.2f}",
+                "searched to": count_text(row.end),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _size_interval(low: float, high: float) -> str:
+    if math.isnan(low):
+        return "-"
+    if math.isinf(low):
+        return "beyond the search"
+    return f"{count_text(low)} to " + ("beyond the search" if math.isinf(high) else count_text(high))

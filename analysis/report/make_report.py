@@ -1,0 +1,139 @@
+"""Records in, report out: draws, tabulates and writes all files of one report.
+
+Runs of different conditions (`analysis.runs.conditions`) get sections of their own; the files of the first carry no
+suffix.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis.figures.overfit import with_gap
+from analysis.figures.published import published_figure_3
+from analysis.figures.style import drawing_style
+from analysis.laws.law import Law
+from analysis.report.methods import methods_text
+from analysis.report.page import PageTable, Section, write_page
+from analysis.report.sections import CELL_TEXT, Part, across_budgets, condition_part
+from analysis.report.tables import latex, plain_text, save_csv
+from analysis.runs.load import EXCLUDED_COLUMNS, Records
+from analysis.runs.metrics import display_scale, headline_for, metric_title
+from analysis.runs.rows import read_rows
+from analysis.runs.summary import runs_without
+
+_MAX_PRINTED = 20
+"""Left-out runs named on the screen; the files name all."""
+_PUBLISHED_TEXT = (
+    "Numbers of the papers, measured on TPUv3 cores; not comparable in time or throughput with this study's device."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was written and what to tell the user."""
+
+    files: list[Path]
+    words: str
+
+
+def make_report(records: Records, out: Path, wanted_metric: str | None, *, published: bool = False) -> Report:
+    """Write the report of `records` into folder `out`, made when missing."""
+    metric = headline_for(records.runs, records.eval_order, wanted_metric)
+    excluded = pd.concat([records.excluded, runs_without(records, metric)], ignore_index=True)[EXCLUDED_COLUMNS]
+    out.mkdir(parents=True, exist_ok=True)
+    arrow_rows, lost_rows = read_rows(records.run_dirs.values())
+    rows = arrow_rows.to_pandas()
+    records = replace(records, runs=with_gap(records, rows))
+    files: list[Path] = []
+    sections: list[Section] = []
+    words = [f"{metric_title(metric)}: {CELL_TEXT}"]
+    conditions = sorted(records.runs.loc[records.runs[metric].notna(), "condition"].unique())
+    laws: dict[str, Law] = {}
+    with drawing_style():
+        for rank, condition in enumerate(conditions):
+            own = records.of_condition(condition, f"_{rank + 1}" if rank else "")
+            heading = condition if len(conditions) > 1 else ""
+            part = condition_part(own, rows, metric, heading=heading, published=published)
+            sections += part.sections
+            laws |= part.laws
+            words += [heading, plain_text(part.main_table), ""]
+            files += _save_part(part, own.suffix, out)
+        if len(conditions) > 1:
+            sections += across_budgets(records, metric)
+        if published:
+            sections.append(Section("Published: cost and throughput", _PUBLISHED_TEXT, tuple(published_figure_3())))
+        sections += _closing_sections(records, metric, excluded, laws, lost_rows)
+        files += [path for section in sections for drawing in section.drawings for path in drawing.save(out)]
+        files += _save_tables(records, excluded, arrow_rows, out)
+        title = " + ".join(sorted(records.runs["study"].unique()))
+        files += write_page(title, _counts(records, excluded), sections, out)
+    return Report(files, "\n".join([*words, *_closing_words(excluded, files)]))
+
+
+def _closing_sections(
+    records: Records, metric: str, excluded: pd.DataFrame, laws: dict[str, Law], lost_rows: dict[str, tuple[int, int]]
+) -> list[Section]:
+    sections = [Section("Methods", methods_text(records, metric, laws, len(excluded)))]
+    if len(excluded):
+        table = PageTable("Runs left out. No number above comes from them.", excluded)
+        sections.append(Section("Runs left out", tables=(table,)))
+    tables = [PageTable("One row per finished run; all columns are in runs.csv.", _run_table(records, metric))]
+    if lost_rows:
+        lost = pd.DataFrame(
+            [(run, superseded, torn) for run, (superseded, torn) in lost_rows.items()],
+            columns=["run_id", "superseded rows", "torn lines"],
+        )
+        tables.append(PageTable("Log rows left out: work that a resumed run did again, half-written lines.", lost))
+    sections.append(Section("Runs", tables=tuple(tables)))
+    return sections
+
+
+def _run_table(records: Records, metric: str) -> pd.DataFrame:
+    runs = records.runs[["run_id", "model", "fraction", "num_images", "seed"]].copy()
+    runs[metric_title(metric)] = (display_scale(metric) * records.runs[metric]).map("{:.2f}".format)
+    for column in ("flops", "device_hours", "images_per_second"):
+        if column in records.runs:
+            runs[column.replace("_", " ")] = records.runs[column].map("{:.3g}".format)
+    runs["device"] = records.runs["device"] + ", " + records.runs["precision"]
+    return runs
+
+
+def _save_part(part: Part, suffix: str, out: Path) -> list[Path]:
+    paths = [save_csv(frame, out / f"{name}{suffix}.csv") for name, frame in part.saved.items()]
+    for name, entry in part.papers.items():
+        path = out / f"{name}{suffix}.tex"
+        path.write_text(latex(entry.table, entry.caption, label=f"tab:{name}{suffix}"), encoding="utf-8")
+        paths.append(path)
+    return paths
+
+
+def _save_tables(records: Records, excluded: pd.DataFrame, rows: pa.Table, out: Path) -> list[Path]:
+    paths = [save_csv(records.runs, out / "runs.csv"), save_csv(excluded, out / "excluded.csv")]
+    pq.write_table(pa.Table.from_pandas(records.runs, preserve_index=False), out / "runs.parquet")
+    paths.append(out / "runs.parquet")
+    if rows.num_rows:
+        pq.write_table(rows, out / "rows.parquet")
+        paths.append(out / "rows.parquet")
+    return paths
+
+
+def _counts(records: Records, excluded: pd.DataFrame) -> str:
+    text = f"{len(records.runs)} finished runs of {records.runs['model'].nunique()} models"
+    return text + (f"; {len(excluded)} runs are left out, listed with reasons below." if len(excluded) else ".")
+
+
+def _closing_words(excluded: pd.DataFrame, files: Sequence[Path]) -> list[str]:
+    lines = []
+    if len(excluded):
+        lines.append("runs left out:")
+        lines += [f"  {row.run_id}: {row.reason}" for row in excluded.head(_MAX_PRINTED).itertuples()]
+        if len(excluded) > _MAX_PRINTED:
+            lines.append(f"  and {len(excluded) - _MAX_PRINTED} more, in excluded.csv")
+        lines.append("")
+    lines.append(f"report   {next(path for path in files if path.name == 'index.html')}")
+    lines += [f"figure   {path} (.svg, .csv)" for path in files if path.suffix == ".png"]
+    return lines

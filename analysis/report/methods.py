@@ -1,0 +1,115 @@
+"""The methods paragraph of a report, written from what the records say."""
+
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import scipy
+
+from analysis.laws.estimator import POINTS_PER_PARAMETER
+from analysis.laws.law import Law
+from analysis.runs.load import Records
+from analysis.runs.metrics import metric_title
+from analysis.runs.number_text import count_text, percent_text
+from scaling import __version__
+
+_RECIPE = ("optimizer", "learning_rate", "weight_decay", "warmup_steps", "decay", "clip", "loss", "augment")
+
+
+def methods_text(records: Records, metric: str, laws: Mapping[str, Law], num_excluded: int) -> str:
+    """Paragraphs separated by blank lines."""
+    return "\n\n".join(
+        [_runs(records, metric, num_excluded), _training(records), _statistics(laws), _software(records)]
+    )
+
+
+def _runs(records: Records, metric: str, num_excluded: int) -> str:
+    runs = records.runs
+    sizes = sorted(runs["num_images"].unique())
+    shares = runs.groupby("num_images")["fraction"].first()
+    listed = ", ".join(f"{count_text(size)} ({percent_text(shares[size])})" for size in sizes)
+    counts = runs.groupby(["model", "num_images"]).size()
+    seeds = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+    left_out = f"{num_excluded} runs are left out; each is listed with its reason." if num_excluded else ""
+    return (
+        f"{len(runs)} finished runs of {runs['model'].nunique()} models on {len(sizes)} pre-training sizes ({listed} "
+        f"distinct images), {seeds} runs a point; a run's seed sets initialisation, order, augmentation and, unless "
+        f"planned otherwise, the subset draw. The headline metric is {metric_title(metric)} ({metric}). "
+        f"{left_out or 'No run was left out.'}"
+    )
+
+
+def _training(records: Records) -> str:
+    runs = records.runs
+    parts = []
+    if "protocol" in runs:
+        for condition, rows in runs.groupby("condition", sort=True):
+            low, high = (f"{value:.3g}" for value in (rows["epochs"].min(), rows["epochs"].max()))
+            epochs = low if low == high else f"{low} to {high}"
+            parts.append(f"Protocol: {rows['protocol'].iloc[0].replace('_', ' ')} ({condition}), {epochs} epochs.")
+    if "stopped_early" in runs and runs["stopped_early"].any():
+        early = ", ".join(runs.loc[runs["stopped_early"], "run_id"])
+        parts.append(
+            f"Ended before their planned steps, out of patience, and counted with what they really used: {early}."
+        )
+    recipe = [f"{name.replace('_', ' ')} {_values(runs[name])}" for name in _RECIPE if name in runs]
+    if recipe:
+        parts.append(f"Recipe: {'; '.join(recipe)}.")
+    if "data_digest" in runs:
+        contents = sorted(set(zip(runs["data"], runs["data_digest"], strict=True)))
+        digests = ", ".join(f"{name} (digest {digest[:12]})" for name, digest in contents)
+        parts.append(f"Training data: {digests}.")
+    parts.append(f"Hardware: {_values(runs['device'])}; precision {_values(runs['precision'])}.")
+    return " ".join(parts)
+
+
+def _statistics(laws: Mapping[str, Law]) -> str:
+    text = (
+        "Averages are over runs, spreads are sample standard deviations (n - 1). Differences between models are paired "
+        "by seed, their spread pooled over sizes, with 90 % Student-t intervals. "
+    )
+    if not laws:
+        return text + "No model has the three sizes that a law needs."
+    used = pd.Series(
+        {
+            name: f"{law.choice.estimator.name}, {law.num_points_used} of {law.num_points} runs"
+            for name, law in laws.items()
+        }
+    )
+    told = "; ".join(f"{', '.join(group.index)}: {name}" for name, group in used.groupby(used, sort=True))
+    structural = ", ".join(name for name, law in laws.items() if law.draws.structural_log_sd > 0)
+    backtests = (
+        f"Back-tests of {structural} missed by more than the run spread explains, so their intervals carry a "
+        "structural term that grows with every doubling."
+        if structural
+        else "No back-test missed by more than the run spread explains."
+    )
+    return text + (
+        "Laws are fitted to log error by least squares from many starts, with a weak prior on exponent and floor. Form "
+        "and window are chosen by rolling-origin back-tests; anything but the power law with floor on the last three "
+        f"doublings (and at least four sizes) needs {POINTS_PER_PARAMETER} sizes a parameter. Used here: {told}. "
+        f"Intervals come from refits to resampled runs. {backtests} Predictions say how many doublings they lie beyond "
+        "the data, and how they change with the window, one of the windows leaving out the smallest size used."
+    )
+
+
+def _software(records: Records) -> str:
+    runs = records.runs
+    libraries = ", ".join(f"{library.__name__} {library.__version__}" for library in (np, scipy, pd, mpl))
+    parts = [f"Analysis {__version__} with {libraries}."]
+    if "harness_version" in runs:
+        commits = sorted({commit[:12] for commit in runs["git_commit"] if commit})
+        made = f"Runs made by version {_values(runs['harness_version'])}"
+        if commits:
+            made += f", commit {', '.join(commits)}"
+        if runs["git_dirty"].any():
+            made += " with uncommitted changes"
+        parts.append(f"{made}, torch {_values(runs['torch'])}.")
+    return " ".join(parts)
+
+
+def _values(column: pd.Series) -> str:
+    values = sorted(column.unique(), key=str)
+    texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+    return ", ".join(texts) if len(texts) <= 4 else f"{texts[0]} to {texts[-1]}"

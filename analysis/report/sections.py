@@ -1,0 +1,182 @@
+"""The sections of a report: what is drawn, tabulated and said about the runs of one condition.
+
+Nothing is written here; `analysis.report.make_report` saves what these functions return.
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.comparison.compare import COLUMNS, at_matched_data
+from analysis.comparison.crossover import crossovers
+from analysis.comparison.matched_cost import at_matched_cost, family_curves, model_curves
+from analysis.figures.accuracy_vs_cost import accuracy_vs_cost
+from analysis.figures.accuracy_vs_size import accuracy_vs_size
+from analysis.figures.accuracy_vs_throughput import accuracy_vs_throughput, throughput_column
+from analysis.figures.drawing import Drawing
+from analysis.figures.law_fits import law_fits
+from analysis.figures.learning_curves import learning_curves
+from analysis.figures.matched import differences_figure
+from analysis.figures.matched_compute import matched_compute
+from analysis.figures.overfit import overfit_figure
+from analysis.figures.published import beside_published
+from analysis.laws.law import Law
+from analysis.laws.study_laws import study_laws
+from analysis.published.tables import PUBLISHED_METRIC, figure_2_records
+from analysis.report.law_tables import comparison_table, crossover_table, law_table, prediction_table
+from analysis.report.page import PageTable, Section
+from analysis.report.tables import size_table, size_table_tips
+from analysis.runs.load import Records
+from analysis.runs.metrics import metric_title
+from analysis.runs.summary import cells, runs_behind
+
+CELL_TEXT = "mean ± standard deviation over runs (number of runs)"
+_MATCHED_NAMES = {"images": "data", "flops": "compute"}
+_FORMULAE_NOTE = "e: floor, c: exponent, x: distinct images; errors are fractions."
+_NO_MATCHED_COMPUTE = (
+    "Matched compute: under this protocol each model was trained at one cost only and no two families have a common "
+    "range of FLOPs to interpolate in; nothing is extrapolated. A matched_compute study answers that question."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a report says about one condition."""
+
+    sections: list[Section]
+    main_table: pd.DataFrame
+    """Model × size as printed."""
+    laws: dict[str, Law]
+    saved: dict[str, pd.DataFrame]
+    """Tables in stored units, by file name without ending."""
+    papers: dict[str, PageTable]
+    """Tables for a paper, by file name without ending."""
+
+
+def condition_part(
+    records: Records, rows: pd.DataFrame, metric: str, *, heading: str = "", published: bool = False
+) -> Part:
+    """Figures and tables of runs that differ in model, size and seed alone; `rows` are their logs."""
+    table = cells(records, metric)
+    main_table = size_table(records, table, metric)
+    main = PageTable(f"{metric_title(metric)}: {CELL_TEXT}", main_table, size_table_tips(records, table))
+    laws, lawless = study_laws(records, metric)
+    crossed = crossovers(laws)
+    compute, compute_drawings = _compute_comparisons(records, metric)
+    speed_column = throughput_column(records)
+    speed = at_matched_cost(family_curves(records, metric, speed_column), speed_column, metric)
+    matched = pd.concat([t for t in (at_matched_data(records, metric), compute, speed) if len(t)] or [compute])
+    matched = matched.reset_index(drop=True)
+    law_tables = _law_tables(records, metric, laws, lawless, crossed)
+    beside = (
+        beside_published(records, table, cells(figure_2_records(), PUBLISHED_METRIC), metric) if published else None
+    )
+    sections = [
+        Section(
+            "Accuracy and pre-training size", "", present(accuracy_vs_size(records, table, metric), beside), (main,)
+        ),
+        Section("Throughput and accuracy", drawings=tuple(accuracy_vs_throughput(records, table, metric))),
+        Section("Cost and accuracy", drawings=tuple(accuracy_vs_cost(records, metric))),
+        _comparison_section(records, metric, matched, compute_drawings),
+        Section(
+            "Laws and crossovers",
+            drawings=present(law_fits(records, laws, metric) if laws else None),
+            tables=tuple(law_tables.values()),
+        ),
+        Section("Training", drawings=present(overfit_figure(records), learning_curves(records, rows))),
+    ]
+    saved = {"cells": table, "comparisons": matched, "crossovers": crossed}
+    if laws:
+        saved |= {"laws": law_table(records, laws), "predictions": prediction_table(records, laws, metric)}
+    return Part(
+        [section.under(heading) for section in sections if section.drawings or section.tables],
+        main_table,
+        laws,
+        saved,
+        {"cells": main}
+        | {name: law_tables[name] for name in ("laws", "predictions", "crossovers") if name in law_tables},
+    )
+
+
+def across_budgets(records: Records, metric: str) -> list[Section]:
+    """Models at matched compute over the budgets of all conditions that share data and evaluations."""
+    same = [name for name in ("data_digest", "evals") if name in records.runs]
+    if any(records.runs[name].nunique() > 1 for name in same):
+        return []
+    curves = model_curves(records, metric, "flops")
+    table = at_matched_cost(curves, "flops", metric)
+    if table.empty:
+        return []
+    drawing = matched_compute(
+        records, curves, table, metric, name="matched_compute_budgets", facts="each budget with its largest subset"
+    )
+    text = f"{metric_title(metric)} at matched compute, over all budgets"
+    printed = PageTable(text, comparison_table(records, table, metric))
+    return [Section("Matched compute", drawings=present(drawing), tables=(printed,))]
+
+
+def present(*drawings: Drawing | None) -> tuple[Drawing, ...]:
+    """Those that were drawn."""
+    return tuple(drawing for drawing in drawings if drawing is not None)
+
+
+def _compute_comparisons(records: Records, metric: str) -> tuple[pd.DataFrame, tuple[Drawing, ...]]:
+    """Models, and families between their models, at matched compute, with a figure of each."""
+    tables = [pd.DataFrame(columns=COLUMNS)]
+    drawings: list[Drawing | None] = []
+    for curves, name, facts in (
+        (model_curves(records, metric, "flops"), "matched_compute", "models trained at several costs"),
+        (family_curves(records, metric, "flops"), "matched_compute_families", "families between their models"),
+    ):
+        table = at_matched_cost(curves, "flops", metric)
+        if len(table):
+            tables.append(table)
+            drawings.append(matched_compute(records, curves, table, metric, name=name, facts=facts))
+    return pd.concat(tables[1:] or tables, ignore_index=True), present(*drawings)
+
+
+def _comparison_section(
+    records: Records, metric: str, matched: pd.DataFrame, compute_drawings: tuple[Drawing, ...]
+) -> Section:
+    tables = []
+    drawings: list[Drawing] = []
+    for kind, rows in matched.groupby("matched", sort=True):
+        name = _MATCHED_NAMES.get(str(kind), "throughput")
+        if kind == "images":
+            drawings += present(differences_figure(records, rows, metric, name))
+        printed = comparison_table(records, rows, metric)
+        tables.append(
+            PageTable(f"{metric_title(metric)} at matched {name}", printed, _pair_tips(records, rows, printed, metric))
+        )
+    lacks_compute = "flops" in records.runs and "flops" not in set(matched["matched"])
+    text = _NO_MATCHED_COMPUTE if lacks_compute else ""
+    return Section("Models compared", text, (*drawings, *compute_drawings), tuple(tables))
+
+
+def _pair_tips(records: Records, rows: pd.DataFrame, printed: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The runs behind both means of each pair at matched data; nothing where the means are interpolated."""
+    tips = pd.DataFrame("", index=range(len(printed)), columns=printed.columns)
+    for place, row in enumerate(rows.itertuples()):
+        if row.matched == "images":
+            for column, model in (("A mean", row.model_a), ("B mean", row.model_b)):
+                tips.loc[place, column] = runs_behind(records, metric, str(model), row.at, row.at)
+    return tips
+
+
+def _law_tables(
+    records: Records, metric: str, laws: dict[str, Law], lawless: pd.DataFrame, crossed: pd.DataFrame
+) -> dict[str, PageTable]:
+    tables = {}
+    if laws:
+        printed = law_table(records, laws)
+        tips = pd.DataFrame("", index=printed.index, columns=printed.columns)
+        tips["runs used"] = [runs_behind(records, metric, model, *law.window) for model, law in laws.items()]
+        tables["laws"] = PageTable(f"Laws. {_FORMULAE_NOTE}", printed, tips)
+        predictions = prediction_table(records, laws, metric)
+        tables["predictions"] = PageTable(f"Predictions of {metric_title(metric)}", predictions)
+    if len(crossed):
+        text = "Crossovers: inside the data by interpolation of means, beyond it by the laws, at most two doublings"
+        tables["crossovers"] = PageTable(text, crossover_table(records, crossed))
+    if len(lawless):
+        tables["lawless"] = PageTable("Models without a law", lawless)
+    return tables

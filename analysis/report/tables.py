@@ -1,0 +1,103 @@
+"""The study's main table, model × subset size, and tables as text, Markdown, LaTeX and CSV."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.runs.load import Records
+from analysis.runs.metrics import display_scale
+from analysis.runs.number_text import count_text, percent_text, spread_text
+
+_LATEX = str.maketrans(
+    {character: "\\" + character for character in "%&_#${}"}
+    | {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}", "<": "$<$", ">": "$>$"}
+    | {"±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "⁻": "$^{-}$"}
+    | {character: f"$^{digit}$" for digit, character in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
+)
+
+
+def size_table(records: Records, table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Model × subset size with `mean ± sd (n)` in each cell; `-` where no run is finished."""
+    scale = display_scale(metric)
+    digits = 1 if scale != 1 else 3
+    sizes = sorted(set(table["num_images"]))
+    headings = {size: _heading(table, size) for size in sizes}
+    rows = []
+    for model, cells in table.groupby("model", sort=False):
+        by_size = cells.set_index("num_images")
+        row = {"model": records.models[str(model)].title}
+        for size in sizes:
+            if size in by_size.index:
+                cell = by_size.loc[size]
+                text = spread_text(scale * cell["mean"], scale * cell["sd"], digits)
+                row[headings[size]] = f"{text} ({cell['num_runs']})"
+            else:
+                row[headings[size]] = "-"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def size_table_tips(records: Records, table: pd.DataFrame) -> pd.DataFrame:
+    """The runs behind each cell of `size_table`, in its shape."""
+    sizes = sorted(set(table["num_images"]))
+    rows = []
+    for model, cells in table.groupby("model", sort=False):
+        runs = cells.set_index("num_images")["run_ids"]
+        rows.append([records.models[str(model)].name, *(str(runs.get(size, "")).replace(" ", "\n") for size in sizes)])
+    return pd.DataFrame(rows, columns=["model", *(_heading(table, size) for size in sizes)])
+
+
+def latex(table: pd.DataFrame, caption: str, label: str) -> str:
+    """A booktabs table for a paper."""
+    columns = "l" + "r" * (len(table.columns) - 1)
+    lines = [" & ".join(map(_latex_text, row)) + r" \\" for row in [list(table.columns), *table.to_numpy().tolist()]]
+    return "\n".join(
+        [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule",
+         *lines[1:], r"\bottomrule", r"\end{tabular}", rf"\caption{{{_latex_text(caption)}}}",
+         rf"\label{{{label}}}", r"\end{table}", ""]
+    )  # fmt: skip
+
+
+def _latex_text(value: object) -> str:
+    return str(value).translate(_LATEX)
+
+
+def _heading(table: pd.DataFrame, size: float) -> str:
+    shares = set(table.loc[table["num_images"] == size, "fraction"])
+    return count_text(size) + (f" ({percent_text(shares.pop())})" if len(shares) == 1 else "")
+
+
+def plain_text(table: pd.DataFrame) -> str:
+    """Columns in line, the first to the left and the others to the right."""
+    cells = [
+        [str(name) for name in table.columns],
+        *([str(value) for value in row] for row in table.to_numpy()),
+    ]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(table.columns))]
+    lines = [_line(row, widths) for row in cells]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [
+        row[0].ljust(widths[0]),
+        *(text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True)),
+    ]
+    return "  ".join(padded).rstrip()
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A Markdown table; bars inside cells are escaped."""
+
+    def line(values: Sequence[object]) -> str:
+        return "| " + " | ".join(str(value).replace("|", "\\|") for value in values) + " |"
+
+    rule = "| --- |" + " ---: |" * (len(table.columns) - 1)
+    return "\n".join([line(list(table.columns)), rule, *(line(list(row)) for row in table.to_numpy())])
+
+
+def save_csv(table: pd.DataFrame, path: Path) -> Path:
+    """Write with Unix line ends and full float precision."""
+    table.to_csv(path, index=False, lineterminator="\n")
+    return path

@@ -1,0 +1,104 @@
+"""What may be compared: runs are averaged and drawn together only when nothing but model, size and seed differs.
+
+A condition is what must be equal for a comparison of models: the training data, the protocol with its budget, the
+batch and the evaluations. Each condition gets figures of its own. Within one, runs of the same model and size that
+differ in a setting (a learning rate, say) become series of their own, named after what differs; a setting that
+changes only from size to size belongs to the protocol and stays in one series.
+"""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pandas as pd
+
+from analysis.runs.naming import ModelName
+from analysis.runs.number_text import cost_text, number_text
+from scaling.records.run_plan import RecipePlan
+
+SERIES_SETTINGS = (
+    "image_size",
+    "options",
+    "permute",
+    "exclusion",
+    *RecipePlan.model_fields,
+    "drop_path",
+    "warmup_steps",
+    "decay",
+)
+"""Columns that tell series of one model apart: all that a plan may set and that is no size, seed or budget."""
+BUDGETS = {"constant_steps": "steps", "constant_epochs": "epochs", "matched_compute": "flops"}
+"""The column that holds what a protocol keeps equal."""
+_BUDGET_TOLERANCE = 0.05
+"""Whole steps make budgets of one protocol differ a little; larger gaps are other budgets."""
+
+
+def name_series(runs: pd.DataFrame, models: dict[str, ModelName]) -> tuple[pd.DataFrame, dict[str, ModelName]]:
+    """Add column `condition` and rename `model` where settings differ; returns the runs and the new names."""
+    runs = runs.copy()
+    runs["condition"] = _conditions(runs)
+    names: dict[str, ModelName] = {}
+    for (_, model), group in runs.groupby(["condition", "model"], sort=True):
+        differing = _differing_settings(group)
+        for values, rows in group.groupby(differing, sort=True, dropna=False) if differing else []:
+            text = ", ".join(_told(name, value) for name, value in zip(differing, values, strict=True))
+            series = f"{model} [{text}]"
+            names[series] = replace(models[str(model)], name=series)
+            runs.loc[rows.index, "model"] = series
+    return runs, names
+
+
+def _told(setting: str, value: object) -> str:
+    """A word of the permutation or the augmentation speaks for itself; any other value needs its setting's name."""
+    return str(value) if setting in ("permute", "augment") and value != "none" else f"{setting} {value}"
+
+
+def _differing_settings(group: pd.DataFrame) -> list[str]:
+    settings = [name for name in SERIES_SETTINGS if name in group]
+    counts = group.groupby("num_images")[settings].nunique(dropna=False)
+    return [name for name in settings if (counts[name] > 1).any()]
+
+
+def _conditions(runs: pd.DataFrame) -> pd.Series:
+    parts = pd.DataFrame(index=runs.index)
+    parts["data"] = _data_names(runs)
+    parts["protocol"] = _budgets(runs)
+    parts["batch"] = "batch " + runs["batch"].astype(str) if "batch" in runs else ""
+    if "evals" in runs and runs["evals"].nunique() > 1:
+        ranks = {text: rank for rank, text in enumerate(sorted(runs["evals"].unique()), 1)}
+        parts["evals"] = "evaluations " + runs["evals"].map(ranks).astype(str)
+    return parts.apply(lambda row: ", ".join(part for part in row if part), axis=1)
+
+
+def _data_names(runs: pd.DataFrame) -> pd.Series:
+    """Folder names of the data; with the digest where one name stands for two contents."""
+    if "data_digest" not in runs:
+        return pd.Series("", index=runs.index)
+    name_of = runs.groupby("data_digest")["data"].min()
+    ambiguous = name_of[name_of.duplicated(keep=False)].index
+    return runs["data_digest"].map(
+        {digest: f"{name} {digest[:6]}" if digest in ambiguous else name for digest, name in name_of.items()}
+    )
+
+
+def _budgets(runs: pd.DataFrame) -> pd.Series:
+    if "protocol" not in runs:
+        return pd.Series("", index=runs.index)
+    texts = pd.Series("", index=runs.index)
+    for protocol, group in runs.groupby("protocol"):
+        amount = group[BUDGETS[str(protocol)]].astype(float)
+        if protocol == "constant_steps":
+            texts[group.index] = [f"{round(value):,} steps".replace(",", " ") for value in amount]
+            continue
+        for low, high in _clusters(sorted(amount.unique())):
+            members = amount[(amount >= low) & (amount <= high)]
+            middle = float(members.median())
+            per_epochs = protocol == "constant_epochs"
+            texts[members.index] = f"{number_text(middle)} epochs" if per_epochs else cost_text("flops", middle)
+    return texts
+
+
+def _clusters(values: list[float]) -> list[tuple[float, float]]:
+    """Split ascending values where the next is more than `_BUDGET_TOLERANCE` larger."""
+    edges = [i for i, (a, b) in enumerate(pairwise(values), 1) if b > a * (1 + _BUDGET_TOLERANCE)]
+    starts, ends = [0, *edges], [*edges, len(values)]
+    return [(values[start], values[end - 1]) for start, end in zip(starts, ends, strict=True)]

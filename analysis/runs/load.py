@@ -1,0 +1,205 @@
+"""Run directories to tables: one row per finished run, and one row per run that is left out, with the reason.
+
+Nothing disappears: a run folder is either in `runs` or in `excluded`. The tables do not depend on the order of the
+folders on disk or on the command line. One set of results counts once, even if two studies hold it. Runs whose
+settings differ where they must not are not averaged: see `analysis.runs.conditions`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+from pydantic import ValidationError
+
+from analysis.runs.conditions import name_series
+from analysis.runs.naming import ModelName, parse_model_name
+from scaling.errors import UserError
+from scaling.records.result import RunResult
+from scaling.records.run_plan import InputPlan, RunPlan, canonical_json
+from scaling.records.study import RunRecord, load_study
+
+EXCLUDED_COLUMNS = ["study", "run_id", "model", "fraction", "seed", "status", "reason"]
+
+_COSTS = (
+    "best_step",
+    "stopped_early",
+    "examples_seen",
+    "unique_examples",
+    "flops",
+    "train_seconds",
+    "pause_seconds",
+    "device_hours",
+    "images_per_second",
+    "device",
+    "num_devices",
+    "precision",
+    "threads",
+    "attempts",
+    "git_commit",
+    "git_dirty",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Finished runs of one or more studies, and what is not among them."""
+
+    runs: pd.DataFrame
+    """A row per finished run: plan, cost and environment; metric columns keep their names (`unseen/5shot_top1`)."""
+    excluded: pd.DataFrame
+    """A row per run that no number comes from: EXCLUDED_COLUMNS."""
+    plans: dict[str, RunPlan]
+    """Plans of the finished runs by run_id."""
+    models: dict[str, ModelName]
+    """Parsed names of all series in `runs` and of all models planned."""
+    run_dirs: dict[str, Path] = field(default_factory=dict)
+    """Folders of the finished runs by run_id."""
+    suffix: str = ""
+    """Added to file names when the records of several conditions are drawn apart."""
+
+    @property
+    def eval_order(self) -> list[str]:
+        """Names of the evaluations as the first run planned them; empty for runs without a plan."""
+        plan = self.plans.get(str(self.runs["run_id"].iloc[0]))
+        return [evaluation.name for evaluation in plan.evals] if plan else []
+
+    def of_condition(self, condition: str, suffix: str) -> "Records":
+        """The finished runs of one condition; see `analysis.runs.conditions`."""
+        runs = self.runs[self.runs["condition"] == condition].reset_index(drop=True)
+        return replace(self, runs=runs, suffix=suffix)
+
+
+def load_records(study_dirs: Sequence[Path]) -> Records:
+    """Read every study; UserError when a folder is no study, or no run is finished anywhere."""
+    records = sorted(
+        (record for folder in dict.fromkeys(study_dirs) for record in _read(folder)),
+        key=lambda record: (record.plan.study, record.plan.run_id, str(record.run_dir)),
+    )
+    rows: list[dict[str, object]] = []
+    excluded: list[tuple[object, ...]] = []
+    plans: dict[str, RunPlan] = {}
+    run_dirs: dict[str, Path] = {}
+    seen: dict[str, Path] = {}
+    for record in records:
+        plan = record.plan
+        status, reason = _standing(record)
+        if record.result is not None and not reason:
+            twin = seen.setdefault(plan.identity, record.run_dir)
+            if twin is not record.run_dir:
+                status, reason = (
+                    "duplicate",
+                    f"same identity as {twin.parent.name}/{twin.name}, which is used",
+                )
+        if reason:
+            excluded.append((plan.study, plan.run_id, plan.model.name, plan.subset.fraction, plan.seed, status, reason))
+        else:
+            assert record.result is not None
+            rows.append(_run_row(plan, record.result))
+            plans[plan.run_id] = plan
+            run_dirs[plan.run_id] = record.run_dir
+    if not rows:
+        counts = pd.Series([entry[5] for entry in excluded]).value_counts()
+        standing = ", ".join(f"{number} {status}" for status, number in counts.items())
+        raise UserError(
+            f"{', '.join(map(str, study_dirs))}: no run is finished ({standing}); "
+            "run python -m scaling.launch again, or look with python -m scaling.status"
+        )
+    models = {
+        record.plan.model.name: parse_model_name(
+            record.plan.model.name, record.plan.model.family, record.plan.model.num_body_params
+        )
+        for record in records
+    }
+    return assemble(pd.DataFrame(rows), pd.DataFrame(excluded, columns=EXCLUDED_COLUMNS), models, plans, run_dirs)
+
+
+def assemble(
+    runs: pd.DataFrame,
+    excluded: pd.DataFrame,
+    models: dict[str, ModelName],
+    plans: dict[str, RunPlan],
+    run_dirs: dict[str, Path],
+) -> Records:
+    """Name series and conditions, and put the rows in their order."""
+    runs, series = name_series(runs, models)
+    named = models | series
+    keys = ["condition", "num_images", "seed", "study", "run_id"]
+    order = sorted(range(len(runs)), key=lambda i: (named[runs["model"][i]], *runs.loc[i, keys]))
+    return Records(runs.iloc[order].reset_index(drop=True), excluded, plans, named, run_dirs)
+
+
+def _read(folder: Path) -> list[RunRecord]:
+    try:
+        return load_study(folder)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"{folder}: a {error.title} file is not readable ({where}: {first['msg']}); delete that run's folder "
+            "and launch the study again"
+        ) from error
+
+
+def _standing(record: RunRecord) -> tuple[str, str]:
+    """Status and, when the run gives no numbers, the reason."""
+    state, plan = record.state, record.plan
+    if not record.in_plan:
+        return state.status, "not in the study's current plan (plan.json)"
+    if record.result is not None:
+        return "done", ""
+    at = f"at step {state.step} of {plan.schedule.steps}, attempt {state.attempt}"
+    reasons = {
+        "pending": "never started",
+        "running": f"not finished: running or killed {at}",
+        "preempted": f"not finished: pre-empted {at}",
+        "failed": f"failed {at}: {state.error or 'no message'}",
+        "done": "state.json says done but result.json is missing",
+    }
+    return state.status, reasons[state.status]
+
+
+def _run_row(plan: RunPlan, result: RunResult) -> dict[str, object]:
+    row: dict[str, object] = {
+        "study": plan.study,
+        "run_id": plan.run_id,
+        "model": plan.model.name,
+        "family": plan.model.family,
+        "fraction": plan.subset.fraction,
+        "num_images": plan.subset.num_samples,
+        "seed": plan.seed,
+        "subset_seed": plan.subset.seed,
+        "image_size": plan.model.image_size,
+        "num_params": plan.model.num_params,
+        "flops_forward_per_image": plan.model.flops_forward_per_image,
+        "data": Path(plan.train.manifest).parent.name,
+        "data_digest": plan.train.digest,
+        "exclusion": plan.subset.exclusion_digest[:8] or "none",
+        "protocol": plan.schedule.protocol,
+        "batch": plan.schedule.batch,
+        "steps": plan.schedule.steps,
+        "epochs": plan.schedule.epochs,
+        "warmup_steps": plan.schedule.warmup_steps,
+        "decay": plan.schedule.decay,
+        **plan.recipe.model_dump(exclude={"precision"}),
+        "drop_path": plan.model.drop_path,
+        "options": canonical_json(plan.model.options),
+        "permute": _permutation(plan.input),
+        "evals": _evaluations(plan),
+    }
+    row |= {name: getattr(result, name) for name in _COSTS}
+    row["harness_version"] = plan.harness.version
+    row["torch"] = result.packages.get("torch", "")
+    return row | {name if "/" in name else f"train/{name}": value for name, value in sorted(result.metrics.items())}
+
+
+def _permutation(plan: InputPlan) -> str:
+    """With the patch after a slash, as in a model's name."""
+    return f"{plan.permute}/{plan.patch_size}" if plan.patch_size else plan.permute
+
+
+def _evaluations(plan: RunPlan) -> str:
+    """What was measured on which data, without where the data lay."""
+    return canonical_json(
+        {e.name: [e.settings, {name: source.digest for name, source in e.sources.items()}] for e in plan.evals}
+    )

@@ -1,0 +1,56 @@
+"""Cells of a study: the mean of a metric over the runs of one model at one subset size, and their spread.
+
+The unit that is averaged is a training run. The spread is printed as the sample standard deviation (n - 1) and drawn
+as the range from the smallest to the largest run; one run has no spread, and none is made up for it.
+"""
+
+import math
+
+import pandas as pd
+
+from analysis.runs.load import Records
+
+CELL_COLUMNS = ["model", "fraction", "num_images", "num_runs", "mean", "sd", "min", "max", "run_ids"]
+
+
+def cells(records: Records, metric: str) -> pd.DataFrame:
+    """CELL_COLUMNS, one row per model and subset size, in the order of model names and sizes.
+
+    Values keep the metric's stored unit; `sd` is NaN for a single run. Runs without the metric are left out here and
+    listed by `runs_without`.
+    """
+    have = records.runs[records.runs[metric].notna()]
+    rows = []
+    for (model, num_images), group in have.groupby(["model", "num_images"], sort=False):
+        values = group[metric]
+        rows.append(
+            {
+                "model": model,
+                "fraction": group["fraction"].iloc[0],
+                "num_images": num_images,
+                "num_runs": len(group),
+                "mean": values.mean(),
+                "sd": values.std(ddof=1) if len(group) > 1 else math.nan,
+                "min": values.min(),
+                "max": values.max(),
+                "run_ids": " ".join(group["run_id"]),
+            }
+        )
+    table = pd.DataFrame(rows, columns=CELL_COLUMNS)
+    order = sorted(table.index, key=lambda i: (records.models[table.model[i]], table.num_images[i]))
+    return table.loc[order].reset_index(drop=True)
+
+
+def runs_without(records: Records, metric: str) -> pd.DataFrame:
+    """Finished runs that did not measure `metric`, in the columns of `Records.excluded`."""
+    lacking = records.runs[records.runs[metric].isna()]
+    table = lacking[["study", "run_id", "model", "fraction", "seed"]].copy()
+    table["status"] = "done"
+    table["reason"] = f"has no value of {metric}"
+    return table
+
+
+def runs_behind(records: Records, metric: str, model: str, low: float, high: float) -> str:
+    """Names of the runs of `model` with `low` to `high` images that measured the metric, one a line."""
+    runs = records.runs[(records.runs["model"] == model) & records.runs[metric].notna()]
+    return "\n".join(runs.loc[runs["num_images"].between(low, high), "run_id"])

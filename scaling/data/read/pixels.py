@@ -1,0 +1,78 @@
+"""Decoded pixels and labels by (shard, index), with a bounded memory of pictures already decoded.
+
+Data sets of tiny pictures fit into memory many times over, and a constant-steps study looks at each picture of a
+small subset hundreds of times; decoding it once is exact and free. Large pictures fill the bound at once and are
+then decoded at every visit.
+"""
+
+import threading
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scaling.data.format.corrupt import CorruptSampleError
+from scaling.data.format.manifest import Manifest
+from scaling.data.read.decode import DecodeError, Pixels, decode_rgb
+from scaling.data.storage.open_shards import OpenShards
+
+DEFAULT_CACHE_BYTES = 512 * 1024 * 1024
+
+
+class Picture(NamedTuple):
+    pixels: Pixels
+    labels: list[int]
+    """Class numbers; empty when a multi-label image has none."""
+
+
+class PixelSource:
+    """Random access to a data set's samples. Threads may share one."""
+
+    def __init__(self, manifest: Manifest, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+        self.manifest = manifest
+        self.shards = OpenShards(manifest)
+        self._cache: dict[tuple[int, int], Picture] = {}
+        self._free_bytes = cache_bytes
+        self._lock = threading.Lock()
+
+    def get(self, shard_id: int, index: int) -> Picture:
+        """A sample; CorruptSampleError when its picture or label cannot be used."""
+        found = self._cache.get((shard_id, index))
+        if found is not None:
+            return found
+        shard = self.shards.get(shard_id)
+        encoded, labels = shard.read(index)
+        if problem := self.manifest.label_problem(labels):
+            raise CorruptSampleError(
+                f"shard {shard.location}: sample {shard.key(index)!r} {problem}; index the shards again"
+            )
+        try:
+            picture = Picture(decode_rgb(encoded), labels)
+        except DecodeError as error:
+            raise CorruptSampleError(
+                f"shard {shard.location}: the image of sample {shard.key(index)!r} cannot be decoded ({error})"
+            ) from error
+        self._remember((shard_id, index), picture)
+        return picture
+
+    def shard_labels(self, shard_id: int) -> list[list[int]]:
+        """Class numbers of every sample of a shard, without decoding pictures."""
+        shard = self.shards.get(shard_id)
+        return shard.read_labels(range(len(shard)))
+
+    def _remember(self, place: tuple[int, int], picture: Picture) -> None:
+        if picture.pixels.nbytes > self._free_bytes:
+            return
+        with self._lock:
+            if picture.pixels.nbytes <= self._free_bytes and place not in self._cache:
+                self._free_bytes -= picture.pixels.nbytes
+                self._cache[place] = picture
+
+
+def pad_labels(labels: list[list[int]]) -> NDArray[np.int64]:
+    """Class numbers (n, L), rows filled up with -1; L is the longest list's length, at least 1."""
+    longest = max((len(row) for row in labels), default=0)
+    padded = np.full((len(labels), max(1, longest)), -1, dtype=np.int64)
+    for row, numbers in enumerate(labels):
+        padded[row, : len(numbers)] = numbers
+    return padded

@@ -1,0 +1,122 @@
+"""What happens to pixels between decoding and the model: training crops, evaluation crops.
+
+Random draws are a function of (seed, position) alone: a counter-based generator (Philox) is advanced to the
+position, so neither workers nor batches nor a restart can change what an image looks like at a step.
+
+    inception   crop of 5-100 % of the area, aspect ratio 3/4 to 4/3, resized bilinearly, random flip (Mixer,
+                Section 3, "Pre-training"; ranges from big_vision's `inception_crop`)
+    flip        random flip only; the image is resized to the input size
+    none        resized to the input size
+                (each may be followed by RandAugment)
+    upstream    short side to 8/7 of the input size, centre crop (256 -> 224 in the papers)
+    fewshot     both sides to 8/7 of the input size, aspect ratio not kept, centre crop (big_vision's few-shot)
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from scaling.data.read.decode import Pixels
+from scaling.data.read.randaugment import WORDS_PER_LAYER, randaugment
+
+AUGMENTATIONS = ("none", "flip", "inception")
+EVAL_TRANSFORMS = ("upstream", "fewshot")
+
+AREA_RANGE = (0.05, 1.0)
+LOG_ASPECT = float(np.log(4 / 3))
+ATTEMPTS = 10
+"""Crops drawn before the whole image is taken, as in torchvision's RandomResizedCrop."""
+
+WORDS = 24
+"""Random 64-bit words per position: two per attempt, two for the place, one for the flip, rounded up to Philox's
+blocks of four."""
+
+AUGMENT_STREAM, RANDAUGMENT_STREAM = 4, 6
+"""Keep these draws apart from each other and from every other use of the same seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How training views are made."""
+
+    kind: str
+    """One of AUGMENTATIONS."""
+    randaugment_layers: int = 0
+    """Operations of RandAugment; 0 for none."""
+    randaugment_magnitude: float = 0.0
+
+    def draw(self, seed: int, first_position: int, count: int) -> NDArray[np.float64]:
+        """The random numbers, one row each, of `count` consecutive positions."""
+        drawn = draw_uniform(seed, first_position, count)
+        if not self.randaugment_layers:
+            return drawn
+        num_words = self.randaugment_layers * WORDS_PER_LAYER
+        return np.hstack([drawn, draw_uniform(seed, first_position, count, num_words, RANDAUGMENT_STREAM)])
+
+    def view(self, image: Pixels, uniform: Sequence[float], size: int) -> torch.Tensor:
+        """The view of an image that a training step sees, uint8 (3, size, size); a row of `draw` decides."""
+        view = training_view(image, uniform[:WORDS], self.kind, size)
+        return randaugment(view, uniform[WORDS:], self.randaugment_magnitude) if self.randaugment_layers else view
+
+
+def draw_uniform(
+    seed: int, first_position: int, count: int, num_words: int = WORDS, stream: int = AUGMENT_STREAM
+) -> NDArray[np.float64]:
+    """Uniform numbers in [0, 1), (count, num_words), for `count` consecutive positions; Philox makes four at once."""
+    assert num_words % 4 == 0, num_words
+    philox = np.random.Philox(np.random.SeedSequence([seed, stream]))
+    philox.advance(first_position * (num_words // 4))
+    words = philox.random_raw(count * num_words).reshape(count, num_words)
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def inception_box(uniform: Sequence[float], height: int, width: int) -> tuple[int, int, int, int]:
+    """Crop as (top, left, height, width): the first of ten drawn ones that fits, else the whole image."""
+    low, high = AREA_RANGE
+    crop_height, crop_width = height, width
+    for area_draw, aspect_draw in zip(uniform[:ATTEMPTS], uniform[ATTEMPTS : 2 * ATTEMPTS], strict=True):
+        area = height * width * (low + (high - low) * area_draw)
+        aspect = math.exp(LOG_ASPECT * (2 * aspect_draw - 1))
+        tall, wide = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 1 <= tall <= height and 1 <= wide <= width:
+            crop_height, crop_width = tall, wide
+            break
+    top = int(uniform[2 * ATTEMPTS] * (height - crop_height + 1))
+    left = int(uniform[2 * ATTEMPTS + 1] * (width - crop_width + 1))
+    return top, left, crop_height, crop_width
+
+
+def training_view(image: Pixels, uniform: Sequence[float], kind: str, size: int) -> torch.Tensor:
+    """The crop, resized and maybe flipped, uint8 (3, size, size); `uniform` (WORDS,) decides."""
+    if kind == "inception":
+        top, left, height, width = inception_box(uniform, *image.shape[:2])
+        image = image[top : top + height, left : left + width]
+    view = resize(image, size, size)
+    return view.flip(-1) if kind != "none" and uniform[2 * ATTEMPTS + 2] < 0.5 else view
+
+
+def evaluate_view(image: Pixels, kind: str, size: int) -> torch.Tensor:
+    """The view of an image that an evaluation sees, uint8 (3, size, size)."""
+    target = round(size * 8 / 7)
+    height, width = image.shape[:2]
+    if kind == "fewshot":
+        view = resize(image, target, target)
+    else:
+        scale = target / min(height, width)
+        view = resize(image, round(height * scale), round(width * scale))
+    top, left = (view.shape[1] - size) // 2, (view.shape[2] - size) // 2
+    return view[:, top : top + size, left : left + size]
+
+
+def resize(image: Pixels, height: int, width: int) -> torch.Tensor:
+    """Antialiased bilinear on uint8, as Pillow does it; (3, height, width), channels last in memory."""
+    # The batch axis comes first, because only then do the strides say "channels last", and the result keeps them.
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).unsqueeze(0).permute(0, 3, 1, 2)
+    if image.shape[:2] == (height, width):
+        return pixels[0]
+    return functional.interpolate(pixels, (height, width), mode="bilinear", antialias=True)[0]

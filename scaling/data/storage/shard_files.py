@@ -1,0 +1,134 @@
+"""From a shard's location to a local file that holds its plain tar.
+
+A plain local tar is that file itself. A remote one is copied whole, because the windows of the training order visit
+its samples in random order: into a folder of bounded size, the study's cache or else a temporary one of this process,
+from which it may be removed and is then fetched again. A gzipped one is unpacked into a temporary folder of this
+process, bounded in size, and removed as soon as nobody refers to it. Commands (`pipe:` and the like) are never run.
+"""
+
+import gzip
+import os
+import tempfile
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from scaling.data.format.corrupt import CorruptShardError
+from scaling.data.storage.remote import RemoteFiles, is_url
+from scaling.data.storage.shard_cache import ShardCache
+from scaling.errors import UserError
+from scaling.records.run_plan import AccessPlan
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+MAX_UNPACKED_BYTES = 16 * 1024**3
+"""Of a gzipped shard; above it, a small file was made to fill a disk."""
+
+COPY_BYTES = 1024 * 1024
+
+
+class LocalTar:
+    """A plain tar on this machine, at `path`; a temporary one vanishes with this object."""
+
+    def __init__(self, location: str, fetch: Callable[[], Path] | None = None) -> None:
+        """`fetch` brings a remote shard to this machine, and again when its copy has been removed."""
+        self._fetch = fetch
+        self._is_packed = False
+        self.copy = Path(location) if fetch is None else fetch()
+        """The shard as it came, packed or plain."""
+        self.path = self.copy
+        try:
+            with self.path.open("rb") as stream:
+                self._is_packed = stream.read(2) == GZIP_MAGIC
+        except OSError as error:
+            raise UserError(
+                f"shard {location} cannot be read ({error.strerror}); is the manifest's folder right?"
+            ) from error
+        if self._is_packed:
+            self._folder = tempfile.TemporaryDirectory(prefix="shard-", ignore_cleanup_errors=True)
+            self.path = Path(self._folder.name) / "unpacked.tar"
+            _unpack(self.copy, self.path, location)
+
+    def open(self) -> int:
+        """A descriptor to read from, to be closed by the caller."""
+        if self._fetch is None or self._is_packed:
+            return os.open(self.path, os.O_RDONLY)
+        while True:
+            try:
+                descriptor = os.open(self.path, os.O_RDONLY)
+            except FileNotFoundError:
+                self._fetch()
+                continue
+            now = time.time_ns()
+            os.utime(descriptor, ns=(now, now))  # The cache removes what was not used for longest.
+            return descriptor
+
+
+class ShardFiles:
+    """Opens a data set's shards wherever they live. Threads may share one."""
+
+    def __init__(self, access: AccessPlan) -> None:
+        self._access = access
+        self._remote = RemoteFiles(access.storage)
+        self._lock = threading.Lock()
+        self._cache: ShardCache | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def open(self, location: str) -> LocalTar:
+        """A shard of which nothing is known yet; a copy of it lives as long as the object."""
+        if not is_url(location):
+            return LocalTar(location)
+        folder = tempfile.TemporaryDirectory(prefix="shard-", ignore_cleanup_errors=True)
+        size = self._remote.size(location)
+
+        def fetch() -> Path:
+            path = Path(folder.name) / "shard"
+            with path.open("wb") as stream:
+                self._download(location, size, stream)
+            return path
+
+        return LocalTar(location, fetch)
+
+    def open_known(self, location: str, num_bytes: int, sha256: str) -> LocalTar:
+        """A shard as a manifest describes it; the copy of a remote one has been checked against that."""
+        if not is_url(location):
+            return LocalTar(location)
+        return LocalTar(location, lambda: self.fetch(location, num_bytes, sha256))
+
+    def fetch(self, url: str, num_bytes: int, sha256: str) -> Path:
+        """Make sure that a copy of a remote shard is here."""
+        return self._open_cache().get(sha256, num_bytes, url, lambda stream: self._download(url, num_bytes, stream))
+
+    def is_here(self, sha256: str) -> bool:
+        """Whether a copy of a remote shard is here already."""
+        return self._open_cache().path(sha256).exists()
+
+    def _download(self, url: str, num_bytes: int, stream: BinaryIO) -> None:
+        for piece in self._remote.stream(url, num_bytes):
+            stream.write(piece)
+
+    def _open_cache(self) -> ShardCache:
+        with self._lock:
+            if self._cache is None:
+                folder = self._access.cache
+                if not folder:
+                    self._folder = tempfile.TemporaryDirectory(prefix="shards-", ignore_cleanup_errors=True)
+                    folder = self._folder.name
+                self._cache = ShardCache(Path(folder), int(self._access.cache_gb * 1e9))
+            return self._cache
+
+
+def _unpack(copy: Path, target: Path, location: str) -> None:
+    with gzip.open(copy) as packed, target.open("wb") as unpacked:
+        try:
+            while block := packed.read(COPY_BYTES):
+                unpacked.write(block)
+                if unpacked.tell() > MAX_UNPACKED_BYTES:
+                    raise CorruptShardError(
+                        f"shard {location} unpacks to more than {MAX_UNPACKED_BYTES:,} bytes; use smaller shards"
+                    )
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise CorruptShardError(f"shard {location} is a broken gzip file ({error}); copy it again") from error

@@ -1,0 +1,73 @@
+"""`python -m scaling.data validate`: are the shards what the manifest says, and fair to cut subsets from?"""
+
+import argparse
+import json
+from collections import Counter
+from dataclasses import asdict
+
+from scaling.data.format.manifest import load_manifest
+from scaling.data.format.validate import Validation, validate_data
+from scaling.data.tools.commands.access import add_storage, read_access
+from scaling.data.tools.commands.build import add_threads
+from scaling.data.tools.commands.progress import Progress
+
+MAX_SHOWN = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Read every byte of a data set: checksums, tar structure, labels, pictures, keys and pictures that occur\n"
+        "twice, and a test whether label frequencies differ between shards, which would make subsets unfair.\n"
+        "Exit code 1 when something is wrong with the data."
+    )
+    parser.epilog = "example:\n  python -m scaling.data validate data/train/manifest.json"
+    parser.add_argument("manifest", metavar="MANIFEST", help="path or url")
+    add_storage(parser)
+    parser.add_argument("--no-decode", action="store_true", help="do not decode the pictures: much faster")
+    add_threads(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def run(args: argparse.Namespace) -> int:
+    manifest = load_manifest(args.manifest, read_access(args.storage))
+    result = validate_data(
+        manifest,
+        decode=not args.no_decode,
+        threads=args.threads,
+        progress=Progress("shards"),
+    )
+    print(json.dumps(asdict(result)) if args.json else "\n".join(_report(result)))
+    return 1 if result.findings else 0
+
+
+def _report(result: Validation) -> list[str]:
+    lines = [finding.text for finding in result.findings[:MAX_SHOWN]]
+    if len(result.findings) > MAX_SHOWN:
+        lines.append(f"… and {len(result.findings) - MAX_SHOWN:,} more")
+    kinds = Counter(finding.kind for finding in result.findings)
+    problems = ", ".join(f"{count:,} × {kind}" for kind, count in kinds.most_common()) or "no problem"
+    lines.append(f"{result.num_samples:,} samples read: {problems}")
+    if result.num_unlabelled:
+        lines.append(f"{result.num_unlabelled:,} samples have no label; under a sigmoid loss all classes are negative")
+    if result.num_repeated_keys:
+        lines.append(f"{result.num_repeated_keys:,} samples have a key that an earlier sample has")
+    if result.num_repeated_pictures:
+        lines.append(
+            f"{result.num_repeated_pictures:,} pictures are byte for byte those of an earlier sample; a study of "
+            "distinct images counts them twice"
+        )
+    fairness = result.homogeneity
+    if fairness is None:
+        lines.append("label frequencies between shards: nothing to compare")
+    else:
+        lines.append(
+            f"label frequencies vary between shards {fairness.spread:.2f} times as much as by chance "
+            f"(p = {fairness.p_value:.2g}): "
+            + (
+                "a subset of whole shards is a fair sample"
+                if fairness.is_fair
+                else "a subset of whole shards is NOT a fair sample; write the data set again in random order with "
+                "'python -m scaling.data build MANIFEST OUT'"
+            )
+        )
+    return lines

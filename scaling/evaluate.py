@@ -1,0 +1,9 @@
+"""`python -m scaling.evaluate`: score trained weights after the fact."""
+
+import sys
+
+from scaling.errors import run_command
+from scaling.evals.command import main
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

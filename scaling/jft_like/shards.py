@@ -1,0 +1,55 @@
+"""Writing one shard: a tar whose bytes depend on its samples alone.
+
+Headers carry no time, owner or mode of the machine, and a shard appears under its name only when it is complete.
+"""
+
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaling.jft_like.splits import Sample
+
+PARTIAL_SUFFIX = ".partial"
+HASH_BLOCK_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFacts:
+    """What a manifest says about a shard."""
+
+    num_bytes: int
+    sha256: str
+
+
+def write_shard(path: Path, samples: Iterable[Sample]) -> ShardFacts:
+    """Write the samples to `path`, by way of a temporary name beside it."""
+    partial = path.with_name(path.name + PARTIAL_SUFFIX)
+    with partial.open("wb") as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for sample in samples:
+            _add(archive, f"{sample.key}.{sample.image_extension}", sample.image)
+            _add(archive, f"{sample.key}.{sample.label_extension}", sample.label)
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
+    facts = read_facts(partial)
+    partial.replace(path)
+    return facts
+
+
+def read_facts(path: Path) -> ShardFacts:
+    """Size and checksum of a shard on disk."""
+    digest, num_bytes = hashlib.sha256(), 0
+    with path.open("rb") as stream:
+        while block := stream.read(HASH_BLOCK_BYTES):
+            digest.update(block)
+            num_bytes += len(block)
+    return ShardFacts(num_bytes, digest.hexdigest())
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    header = tarfile.TarInfo(name)
+    header.size = len(content)
+    archive.addfile(header, io.BytesIO(content))

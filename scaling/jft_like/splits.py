@@ -1,0 +1,106 @@
+"""The four parts of the data set and the samples of each.
+
+Upstream training and validation are multi-label and noisy; few-shot support and test show unseen classes, one
+object each, with clean single labels in equal numbers. A sample depends on the config, its split and its index.
+"""
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from scaling.data.format.manifest import LabelType
+from scaling.jft_like.classes import Taxonomy, make_taxonomy
+from scaling.jft_like.config import JftLikeConfig
+from scaling.jft_like.draws import Draws
+from scaling.jft_like.labels import Contents, LabelModel, balanced_labels
+from scaling.jft_like.pictures import render_pictures
+
+PIXELS_PER_BATCH = 2**18
+"""Pixels rendered at once: arrays of this size stay in the processor's cache."""
+
+JPEG_OPTIONS: dict[str, Any] = {"format": "JPEG", "quality": 95, "subsampling": 0}
+PNG_OPTIONS: dict[str, Any] = {"format": "PNG", "compress_level": 6}
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A part of the data set: its folder below the root, its size and the kind of its labels."""
+
+    name: str
+    folder: str
+    num_samples: int
+    label_type: LabelType
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What goes into a shard: the members `key.image_extension` and `key.label_extension`."""
+
+    key: str
+    image_extension: str
+    image: bytes
+    label_extension: str
+    label: bytes
+
+
+def splits_of(config: JftLikeConfig) -> tuple[Split, ...]:
+    """All splits, in the order in which they are made."""
+    return (
+        Split("train", "train", config.num_train, "multi"),
+        Split("val", "val", config.num_val, "multi"),
+        Split("support", "fewshot/support", config.support_per_class * config.num_unseen_classes, "single"),
+        Split("test", "fewshot/test", config.num_test, "single"),
+    )
+
+
+def taxonomy_of(config: JftLikeConfig) -> Taxonomy:
+    """The classes of a config."""
+    return make_taxonomy(config.num_leaf_classes, config.num_unseen_classes, config.zipf_exponent, config.seed)
+
+
+def make_samples(config: JftLikeConfig, split: Split, start: int, stop: int) -> Iterator[Sample]:
+    """Samples `start` to `stop` of a split, rendered and encoded."""
+    taxonomy = taxonomy_of(config)
+    step = max(1, PIXELS_PER_BATCH // config.image_size**2)
+    for first in range(start, stop, step):
+        index = np.arange(first, min(first + step, stop))
+        pictures, labels = render_batch(config, taxonomy, split, index)
+        for number, picture, label in zip(index.tolist(), pictures, labels, strict=True):
+            extension, encoded = _encode_label(split, label)
+            yield Sample(f"{number:09d}", config.image_format, _encode_image(config, picture), extension, encoded)
+
+
+def render_batch(
+    config: JftLikeConfig, taxonomy: Taxonomy, split: Split, index: NDArray[np.int64]
+) -> tuple[NDArray[np.uint8], list[list[int]]]:
+    """Pictures (n, image_size, image_size, 3) and the published labels of the samples `index`."""
+    draws = Draws.of(config.seed, split.name, index)
+    if split.label_type == "multi":
+        model = LabelModel(taxonomy, config.labels_per_image, config.noise)
+        contents, labels = model.contents(draws), model.given_labels(draws)
+    else:
+        shown = balanced_labels(config.seed, split.name, index, len(taxonomy.unseen_names))
+        factors = taxonomy.unseen_factors[shown]
+        contents, labels = Contents(factors, factors, np.zeros(len(index), np.bool_)), shown[:, None].tolist()
+    pictures = render_pictures(
+        draws, contents, image_size=config.image_size, clutter=config.clutter, variation=config.variation
+    )
+    return pictures, labels
+
+
+def _encode_image(config: JftLikeConfig, picture: NDArray[np.uint8]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, **(JPEG_OPTIONS if config.image_format == "jpg" else PNG_OPTIONS))
+    return stream.getvalue()
+
+
+def _encode_label(split: Split, label: list[int]) -> tuple[str, bytes]:
+    if split.label_type == "single":
+        return "cls", str(label[0]).encode()
+    return "json", json.dumps({"labels": label}).encode()

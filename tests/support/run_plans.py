@@ -1,0 +1,97 @@
+"""Run plans made by hand, for tests that need no data and no model."""
+
+from scaling.plan.identity import run_identity, run_name
+from scaling.records.run_plan import (
+    EnginePlan,
+    HarnessPlan,
+    InputPlan,
+    IntervalPlan,
+    ModelPlan,
+    RecipePlan,
+    RunPlan,
+    SchedulePlan,
+    SourcePlan,
+    SubsetPlan,
+)
+
+
+def run_plan(
+    *,
+    model: str = "mixer-b/32",
+    fraction: float = 0.1,
+    seed: int = 0,
+    steps: int = 100,
+    flops: float = 1e6,
+    manifest: str = "/data/train.json",
+    digest: str = "aa",
+    learning_rate: float = 1e-3,
+    num_devices: int = 1,
+) -> RunPlan:
+    """A plan on 10,000 images whose identity is computed as planning does."""
+    source = SourcePlan(manifest=manifest, digest=digest, label_type="multi", num_classes=10, num_samples=10_000)
+    num_samples = round(fraction * 10_000)
+    subset = SubsetPlan(fraction=fraction, seed=seed, num_samples=num_samples, digest=f"{fraction}-{seed}")
+    model_plan = ModelPlan(
+        name=model,
+        family=model.partition("-")[0],
+        image_size=32,
+        num_classes=10,
+        head_bias=-2.3,
+        drop_path=0.0,
+        num_params=1000,
+        num_body_params=900,
+        flops_forward_per_image=flops / 3,
+        flops_train_per_image=flops,
+    )
+    schedule = SchedulePlan(
+        protocol="constant_steps",
+        batch=32,
+        steps=steps,
+        epochs=steps * 32 / num_samples,
+        warmup_steps=2,
+        decay="linear",
+    )
+    recipe = RecipePlan(
+        optimizer="adam",
+        learning_rate=learning_rate,
+        end_learning_rate=1e-5,
+        weight_decay=0.1,
+        head_weight_decay=0.1,
+        decay_scope="kernels",
+        momentum=0.0,
+        beta1=0.9,
+        beta2=0.999,
+        clip=1.0,
+        loss="sigmoid",
+        label_smoothing=0.0,
+        augment="inception",
+        precision="fp32",
+    )
+    identity = run_identity(
+        model=model_plan,
+        train=source,
+        val=source,
+        input=InputPlan(),
+        subset=subset,
+        schedule=schedule,
+        recipe=recipe,
+        validate_steps=10,
+        order_version=1,
+        seed=seed,
+    )
+    return RunPlan(
+        study="test",
+        run_id=run_name(model, fraction, seed, {}, identity),
+        identity=identity,
+        seed=seed,
+        model=model_plan,
+        train=source,
+        val=source,
+        subset=subset,
+        schedule=schedule,
+        recipe=recipe,
+        intervals=IntervalPlan(log_steps=2, validate_steps=10, checkpoint_steps=10, keep_checkpoints=2),
+        engine=EnginePlan(num_devices=num_devices, micro_batch=32, zero_stage=0, threads=1, loader_threads=1),
+        evals=(),
+        harness=HarnessPlan(version="0", git_commit="", git_dirty=False),
+    )
