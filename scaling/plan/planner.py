@@ -4,6 +4,7 @@ Promises: two runs never share an identity; every message about a bad value name
 file is written and no model is built in this process.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ from scaling.records.run_plan import (
 from scaling.spec.document import Document, Place
 from scaling.spec.duration import Duration
 from scaling.spec.settings import RunSettings
-from scaling.spec.study import EvalSpec, Study, explain
+from scaling.spec.study import EvalSpec, Study, explain, refuse_switches
 from scaling.spec.sweep import RunSpec, expand
 
 READABLE_AXES = ("model", "fraction", "seed")
@@ -216,7 +217,7 @@ class Planner:
         launch = self._study.launch
         devices = launch.devices_per_run
         if batch % devices:
-            workable = [n for n in range(1, batch + 1) if batch % n == 0 and n <= 4 * devices]
+            workable = [number for number in divisors(batch) if number <= 4 * devices]
             raise self._document.error(
                 ("protocol", "batch"),
                 f"{batch} does not divide over launch.devices_per_run = {devices} devices; devices that work: "
@@ -232,11 +233,10 @@ class Planner:
         wanted = spec.settings.micro_batch
         micro_batch = share if wanted in (None, "auto") else min(int(wanted), share)
         if share % micro_batch:
-            workable = [n for n in range(1, share + 1) if share % n == 0]
             raise self._document.error(
                 ("defaults", "micro_batch"),
                 f"{micro_batch} does not divide a device's share of {share} examples; sizes that work: "
-                + ", ".join(map(str, workable)),
+                + ", ".join(map(str, divisors(share))),
             )
         return EnginePlan(
             num_devices=devices,
@@ -261,6 +261,7 @@ class Planner:
             raise self._document.error((*place, "kind"), f"{spec.kind!r} is no evaluation; {hint}")
         given = dict(spec.model_extra or {})
         sources = {role: self._eval_source(place, kind, role, given) for role in kind.sources}
+        refuse_switches(kind.settings, self._document, given, place)
         try:
             settings = kind.settings.model_validate(given)
         except ValidationError as error:
@@ -319,6 +320,12 @@ class Planner:
                     f"{specs[first].axes} and {specs[position].axes} are the same run ({plan.run_id}); remove one of "
                     "them or let them differ in a setting",
                 )
+
+
+def divisors(number: int) -> list[int]:
+    """In increasing order, found up to the square root."""
+    small = [factor for factor in range(1, math.isqrt(number) + 1) if number % factor == 0]
+    return sorted({*small, *(number // factor for factor in small)})
 
 
 def _model_options(settings: RunSettings) -> dict[str, Any]:

@@ -60,9 +60,11 @@ class Document:
         try:
             value, _ = read_yaml(text)
         except YamlSyntax as problem:
-            raise UserError(f"{label}: the value is not YAML ({problem}); quote the option, for example --set 'x=[1, 2]'") from problem
+            raise UserError(
+                f"{label}: the value is not YAML ({problem}); quote the option, for example --set 'x=[1, 2]'"
+            ) from problem
         except YamlProblem as problem:
-            raise UserError(f"{label}: {problem}") from problem
+            raise UserError(f"{label}: {dotted((*place, *problem.place))}: {problem}") from problem
         target: Any = self.data
         for part in place[:-1]:
             if isinstance(target, dict) and target.get(str(part)) is None:
@@ -121,7 +123,9 @@ def load_document(path: Path, options: Iterable[str] = ()) -> Document:
     except YamlProblem as problem:
         line = "" if problem.line is None else f":{problem.line}"
         if isinstance(problem, YamlSyntax):
-            raise UserError(f"{path}{line}: not valid YAML ({problem}); check indentation and quotes there") from problem
+            raise UserError(
+                f"{path}{line}: not valid YAML ({problem}); check indentation and quotes there"
+            ) from problem
         name = dotted(problem.place)
         raise UserError(f"{path}{line}: {name + ': ' if name else ''}{problem}") from problem
     if not isinstance(data, dict):

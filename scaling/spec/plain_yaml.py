@@ -20,7 +20,7 @@ Place = tuple[str | int, ...]
 MAX_DEPTH = 24
 MAX_VALUES = 200_000
 """Scalars, lists and mappings, those behind aliases included each time."""
-MAX_CHARACTERS = 10_000
+MAX_CHARACTERS = 2_000
 """Of one text."""
 MAX_INTEGER = 2**63 - 1
 
