@@ -107,6 +107,7 @@ class _Reader:
         elif isinstance(event, yaml.SequenceStartEvent):
             value = self._sequence(place)
         else:
+            assert isinstance(event, yaml.ScalarEvent), event
             value = _scalar(event, place)
         if anchor is not None:
             self._open_anchors.discard(anchor)
@@ -149,7 +150,7 @@ class _Reader:
                 raise YamlProblem("written twice in one mapping; remove one of the two", _line(event), at)
             self.lines[at] = _line(event)
             value = self._value(next(self._events), at)
-            if key == "<<" and event.style in (None, ""):
+            if key == "<<":
                 for part in reversed(value if isinstance(value, list) else [value]):
                     if not isinstance(part, dict):
                         raise YamlProblem("merges mappings only, as in '<<: *defaults'", _line(event), at)
@@ -216,5 +217,5 @@ def _depth(value: Any) -> int:
 
 
 def _line(event: yaml.Event) -> int:
-    line: int = event.start_mark.line + 1
-    return line
+    assert event.start_mark is not None
+    return event.start_mark.line + 1
