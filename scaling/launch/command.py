@@ -22,7 +22,8 @@ from scaling.records.exit_codes import LEAVE_SIGNALS
 from scaling.records.state import RunState
 from scaling.records.stop_request import clear_stop
 from scaling.spec.recipe import recipe_names, recipe_text
-from scaling.spec.study import Study, load_study
+from scaling.spec.schema import schema_text
+from scaling.spec.study import load_study
 
 EPILOG = """\
 example:
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if args.print_schema:
-        print(json.dumps(Study.model_json_schema(), indent=2))
+        print(schema_text(), end="")
         return 0
     if args.recipes:
         print("\n\n".join(f"# {name}\n{recipe_text(name).rstrip()}" for name in recipe_names()))

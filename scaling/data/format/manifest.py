@@ -179,7 +179,8 @@ def _near(place: Path | str) -> str:
     """A manifest that the writer of `place` may have meant: the one inside a folder, or beside a missing file."""
     if not isinstance(place, Path) or not place.name:
         return ""
-    candidates = (place / "manifest.json", place.with_suffix(".json"), place.parent / place.stem / "manifest.json")
+    beside = (place.parent / "manifest.json", place.parent / place.stem / "manifest.json")
+    candidates = (place / "manifest.json", place.with_suffix(".json"), *beside)
     found = next((path for path in candidates if path != place and path.is_file()), None)
     return f"did you mean {found}?" if found else ""
 
