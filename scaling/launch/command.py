@@ -1,6 +1,5 @@
 """`python -m scaling.launch SWEEP.yaml`: plan a study, run what is missing, draw the report."""
 
-import json
 import logging
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from scaling.records.exit_codes import LEAVE_SIGNALS
 from scaling.records.state import Status
 from scaling.records.stop_request import clear_stop
 from scaling.spec.recipe import recipe_names, recipe_text
+from scaling.spec.schema import schema_text
 from scaling.spec.study import Study, load_study
 
 SAID_OF = {
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = read_options(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if args.print_schema:
-        print(json.dumps(Study.model_json_schema(), indent=2))
+        print(schema_text(), end="")
         return 0
     if args.recipes:
         print("\n\n".join(f"# {name}\n{recipe_text(name).rstrip()}" for name in recipe_names()))

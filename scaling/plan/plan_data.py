@@ -17,7 +17,7 @@ from scaling.errors import UserError, did_you_mean
 from scaling.evals.settings import EVALUATIONS, EvaluationKind
 from scaling.records.run_plan import AccessPlan, EvalPlan, SourcePlan, SubsetPlan
 from scaling.spec.document import Document, Place
-from scaling.spec.study import EvalSpec, Study, explain
+from scaling.spec.study import EvalSpec, Study, explain, refuse_switches
 
 
 class StudyData:
@@ -127,6 +127,7 @@ class StudyData:
             raise self._document.error((*place, "kind"), f"{spec.kind!r} is no evaluation; {hint}")
         given = dict(spec.model_extra or {})
         sources = {role: self._eval_source(place, kind, role, given) for role in kind.sources}
+        refuse_switches(kind.settings, self._document, given, place)
         try:
             settings = kind.settings.model_validate(given)
         except ValidationError as error:

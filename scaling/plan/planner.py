@@ -5,6 +5,7 @@ file is written and no model is built in this process.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,7 +129,7 @@ class Planner:
         launch = self._study.launch
         devices = launch.devices
         if batch % devices:
-            workable = [n for n in range(1, batch + 1) if batch % n == 0 and n <= 4 * devices]
+            workable = [number for number in divisors(batch) if number <= 4 * devices]
             raise self._document.error(
                 ("protocol", "batch"),
                 f"{batch} does not divide over launch.devices_per_run = {devices} devices; devices that work: "
@@ -144,11 +145,10 @@ class Planner:
         wanted = spec.settings.micro_batch
         micro_batch = share if wanted in (None, "auto") else min(int(wanted), share)
         if share % micro_batch:
-            workable = [n for n in range(1, share + 1) if share % n == 0]
             raise self._document.error(
                 ("defaults", "micro_batch"),
                 f"{micro_batch} does not divide a device's share of {share} examples; sizes that work: "
-                + ", ".join(map(str, workable)),
+                + ", ".join(map(str, divisors(share))),
             )
         return EnginePlan(
             num_devices=devices,
@@ -196,6 +196,12 @@ class Planner:
                     f"{specs[first].axes} and {specs[position].axes} are the same run ({plan.run_id}); remove one of "
                     "them or let them differ in a setting",
                 )
+
+
+def divisors(number: int) -> list[int]:
+    """In increasing order, found up to the square root."""
+    small = [factor for factor in range(1, math.isqrt(number) + 1) if number % factor == 0]
+    return sorted({*small, *(number // factor for factor in small)})
 
 
 def _model_options(settings: RunSettings) -> dict[str, Any]:
