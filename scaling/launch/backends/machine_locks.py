@@ -33,7 +33,11 @@ class DeviceLocks:
 
         Closing all copies of the descriptor gives them back.
         """
-        descriptor = self._open()
+        try:
+            descriptor = self._open()
+        except OSError as error:
+            self._warn(error)
+            return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
             for place in (*cores, *(_GPU_PLACES + zlib.crc32(gpu.encode()) for gpu in gpus)):
                 _lock_byte(descriptor, place)
@@ -49,21 +53,17 @@ class DeviceLocks:
         Linux refuses for other users' files in a shared folder (fs.protected_regular)."""
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
+            descriptor = os.open(self._path, flags)
+        except FileNotFoundError:
             try:
+                descriptor = os.open(self._path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+                os.fchmod(descriptor, 0o666)
+            except FileExistsError:
                 descriptor = os.open(self._path, flags)
-            except FileNotFoundError:
-                try:
-                    descriptor = os.open(self._path, flags | os.O_CREAT | os.O_EXCL, 0o666)
-                    os.fchmod(descriptor, 0o666)
-                except FileExistsError:
-                    descriptor = os.open(self._path, flags)
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                os.close(descriptor)
-                raise OSError(errno.EINVAL, "is no regular file")
-            return descriptor
-        except OSError as error:
-            self._warn(error)
-            return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "no regular file")
+        return descriptor
 
     def _warn(self, error: OSError) -> None:
         if not self._has_warned:
