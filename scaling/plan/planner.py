@@ -245,6 +245,7 @@ class Planner:
             zero_stage=spec.settings.zero_stage,
             activation_checkpointing=spec.settings.activation_checkpointing,
             channels_last=spec.settings.channels_last,
+            deterministic=spec.settings.deterministic,
             compile=spec.settings.compile,
             threads=self._threads,
             loader_threads=launch.loader_threads,
