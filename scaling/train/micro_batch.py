@@ -100,7 +100,7 @@ def _finds_room(work: Callable[[], object], processes: Processes) -> bool:
         is_full = not _leaves_margin(processes.device)
     except Exception as error:
         # PyTorch's own error, but also those of cuBLAS and NCCL, which allocate beside it.
-        if classify(error) is not Cause.OUT_OF_MEMORY:
+        if not isinstance(error, torch.cuda.OutOfMemoryError) and classify(error) is not Cause.OUT_OF_MEMORY:
             raise
         is_full = True
     return not processes.any(is_full)
