@@ -45,8 +45,8 @@ def test_a_body_that_cannot_compute_again_is_refused() -> None:
 
 
 def test_channels_last_computes_the_same_in_another_order(plan_tiny, tmp_path: Path) -> None:
-    """The engine's numbers move by roundings. How far depends on whether one of them decides a ReLU or a maximum, so the
-    bound is put on float64, where none of them can."""
+    """The engine's numbers move by roundings. How far depends on whether one of them decides a ReLU or a maximum, so
+    the bound is put on float64, where none of them can."""
     (first,) = plan_tiny("grid.model=[bit-laptop-32px]", "defaults.channels_last=false", name="first")
     (last,) = plan_tiny("grid.model=[bit-laptop-32px]", "defaults.channels_last=true", name="last")
     plain = run(train_with_engine, first, tmp_path / "plain.safetensors", 1)
