@@ -1,9 +1,13 @@
 """Every sweep that ships is planned, on data that has its shape, and README's commands are the ones CI runs."""
 
 import json
+import os
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 
 from scaling.data.format.manifest import declare_manifest
@@ -12,14 +16,18 @@ from scaling.jft_like.config import JftLikeConfig
 from scaling.launch.command import main as launch
 from scaling.launch.forecast import train_flops
 from scaling.plan.planner import Planner
-from scaling.spec.study import Study, load_study
+from scaling.spec.document import load_document
+from scaling.spec.schema import SHIPPED, sweep_schema
+from scaling.spec.settings import RunSettings
+from scaling.spec.study import load_study
+from tests.support.tiny_study import TINY_SWEEP
 
 ROOT = Path(__file__).parent.parent
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_shipped_sweeps_plan(path: Path, tmp_path: Path, model_facts: Path) -> None:
+def test_shipped_sweeps_plan(path: Path, tmp_path: Path) -> None:
     study, _ = load_study(path)
     names = {study.data.train: 100_000, study.data.val: 10_000}
     sources = {value for spec in study.evals for value in (spec.model_extra or {}).values() if isinstance(value, str)}
@@ -32,7 +40,7 @@ def test_shipped_sweeps_plan(path: Path, tmp_path: Path, model_facts: Path) -> N
     # A study whose data is declared beside it is planned as it stands: its recipe needs its size.
     ships_its_data = (ROOT / study.data.root / study.data.train).exists()
     study, document = load_study(path, [f"data.root={ROOT / study.data.root if ships_its_data else tmp_path}"])
-    plans = Planner(study, document, threads_per_process=1).plan(model_facts)
+    plans = Planner(study, document).plan()
     assert len(plans) == len({plan.run_id for plan in plans}) >= 8
     assert all(plan.schedule.steps > 0 and plan.subset.num_samples > 0 for plan in plans)
 
@@ -45,10 +53,10 @@ def test_the_quickstart_is_the_study_that_the_readme_promises() -> None:
     assert JftLikeConfig(**(study.data.make or {})).num_train == 4000
 
 
-def test_the_data_size_study_is_the_papers_figure_2(model_facts: Path) -> None:
+def test_the_data_size_study_is_the_papers_figure_2() -> None:
     """Subset sizes, epochs and steps as in Section 3.3 at 302 M images; costs as in ViT's Table 6, to its 2 %."""
     study, document = load_study(ROOT / "sweeps" / "data_size.yaml", [f"data.root={ROOT / 'sweeps' / 'jft-300m'}"])
-    plans = Planner(study, document, threads_per_process=1).plan(model_facts)
+    plans = Planner(study, document).plan()
     models = ["mixer-b/32", "mixer-l/32", "mixer-l/16", "vit-b/32", "vit-l/32", "vit-l/16", "bit-r152x2"]
     steps = {9_060_000: 515_376, 30_200_000: 516_113, 90_600_000: 508_740, 302_000_000: 516_113}
     epochs = {9_060_000: 233, 30_200_000: 70, 90_600_000: 23, 302_000_000: 7}
@@ -83,7 +91,55 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert commands[1] in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-def test_the_json_schema_describes_sweeps() -> None:
-    schema = Study.model_json_schema()
+def test_the_shipped_schema_is_the_one_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch(["--print-schema"]) == 0
+    printed = capsys.readouterr().out
+    assert SHIPPED.read_text() == printed, f"python -m scaling.launch --print-schema > {SHIPPED.relative_to(ROOT)}"
+    schema = json.loads(printed)
     assert {"study", "data", "protocol"} <= set(schema["required"])
-    assert "grid" in schema["properties"]
+    assert set(RunSettings.model_fields) <= set(schema["$defs"]["RunSetting"]["properties"])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_editors_find_the_schema_of_a_shipped_sweep_and_agree_with_it(path: Path) -> None:
+    first, *_ = path.read_text().splitlines()
+    key, _, schema = first.partition("=")
+    assert key == "# yaml-language-server: $schema" and (path.parent / schema).resolve() == SHIPPED
+    jsonschema.Draft202012Validator(sweep_schema()).validate(load_document(path).data)
+
+
+@pytest.mark.parametrize(
+    "edit", [{"gird": {}}, {"defaults": {"learning_rat": 1}}, {"grid": {"fraction": [2]}}, {"study": "a/b"}]
+)
+def test_editors_see_what_planning_would_refuse(edit: dict[str, Any]) -> None:
+    data = load_document(ROOT / "sweeps" / "quickstart.yaml").data
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(sweep_schema()).validate(data | edit)
+
+
+def test_a_sweep_finds_its_data_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    study, document = load_study(ROOT / "sweeps" / "data_size.yaml")
+    assert study.data.root == document.data["data"]["root"] == str(ROOT / "sweeps" / "jft-300m")
+    assert load_study(ROOT / "sweeps" / "quickstart.yaml")[0].data.root == str(ROOT / "data" / "jft-like")
+    assert load_study(Path(os.path.relpath(ROOT / "sweeps" / "data_size.yaml")))[0].data.root == study.data.root
+
+
+def test_a_root_from_the_command_line_starts_at_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for options in (["data.root=here"], ["data={root: here, train: t, val: v}"]):
+        assert load_study(ROOT / "sweeps" / "data_size.yaml", options)[0].data.root == str(tmp_path / "here")
+    study, _ = load_study(ROOT / "sweeps" / "data_size.yaml", ["data.root=s3://bucket/jft"])
+    assert study.data.root == "s3://bucket/jft"
+
+
+@pytest.mark.parametrize("train", ["train", "train/mainfest.json"])
+def test_a_missing_manifest_is_answered_with_the_one_near_it(train: str, tiny_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    shutil.copy(tiny_data / "train.json", tmp_path / "train" / "manifest.json")
+    (tmp_path / "sweep.yaml").write_text(TINY_SWEEP.format(root='""'))
+    with pytest.raises(UserError, match=r"sweep.yaml:2|--set data.train") as caught:
+        launch([str(tmp_path / "sweep.yaml"), "--dry-run", "--set", f"data.train={train}"])
+    assert str(caught.value).endswith(f"did you mean {tmp_path / 'train' / 'manifest.json'}?")

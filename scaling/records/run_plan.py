@@ -176,9 +176,6 @@ class EnginePlan(Frozen):
     """Only operations whose result on a GPU is the same bit for bit at every execution."""
     compile: bool = False
     """Compile the model with `torch.compile`. Like the device, it changes numbers by roundings only."""
-    threads: int
-    """Threads of the CPU arithmetic of one process; 0 leaves the library's choice."""
-    loader_threads: int
     trackers: tuple[str, ...] = ()
     """Dashboards that follow the run."""
     non_finite: Literal["stop", "skip"] = "stop"

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from scaling.errors import run_command
+from scaling.records.execution import Execution
 from scaling.train.entry import train_run
 
 EPILOG = """\
@@ -32,8 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", help="a folder with run.json, made by scaling.launch")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads of this process (default: the library's choice)"
+    )
+    parser.add_argument("--loader-threads", type=int, default=1, metavar="N", help="threads that decode (default: 1)")
     args = parser.parse_args(argv)
-    return train_run(args.run_dir, to_terminal=True)
+    execution = Execution(threads=args.threads, loader_threads=args.loader_threads)
+    return train_run(args.run_dir, to_terminal=True, execution=execution)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,8 @@ class Processes:
     device: torch.device
     host_group: Any = None
     """torch.distributed group in which agreements are made; None for the default one."""
+    loader_threads: int = 1
+    """Threads that read and decode images for each process."""
 
     def leave_at_once(self, code: int) -> None:
         """End this process without waiting for its partners, who may wait for it: for one that failed, once its reason
@@ -85,7 +87,7 @@ class Processes:
 
 
 @contextmanager
-def join_processes(*, may_use_gpu: bool = True) -> Iterator[Processes]:
+def join_processes(*, may_use_gpu: bool = True, loader_threads: int = 1) -> Iterator[Processes]:
     """Meet the run's other processes; on a way out without an exception, leave them in order."""
     placement = find_placement()
     os.environ.update(placement.environment())  # DeepSpeed insists on them, also for a single process.
@@ -110,7 +112,7 @@ def join_processes(*, may_use_gpu: bool = True) -> Iterator[Processes]:
         if device.type == "cuda" and world > 1:
             host_group = torch.distributed.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT * AGREEMENT_SHARE)
         try:
-            yield Processes(rank, world, device, host_group)
+            yield Processes(rank, world, device, host_group, loader_threads)
         except BaseException:
             if world == 1:
                 deepspeed.comm.destroy_process_group()
