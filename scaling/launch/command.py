@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from scaling.errors import UserError
-from scaling.launch.backends.base import BACKENDS, make_backend
+from scaling.launch.backends.base import backend_names, make_backend
 from scaling.launch.dry_run import describe_plan, measured_rates, plan_as_json
 from scaling.launch.ensure_data import ensure_data
 from scaling.launch.study_dir import PlannedRun, find_standings, write_study
@@ -94,9 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value of the sweep"
     )
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="RUNS", help="results folder (default: runs)")
-    parser.add_argument(
-        "--backend", choices=sorted(BACKENDS), help="where to run (default: the sweep's launch.backend)"
-    )
+    parser.add_argument("--backend", choices=backend_names(), help="where to run (default: the sweep's launch.backend)")
     parser.add_argument("--max-parallel", type=int, metavar="N", help="at most this many runs at a time")
     parser.add_argument("--retry-failed", action="store_true", help="start runs again that ended with an error")
     parser.add_argument("--recipes", action="store_true", help=f"print the named recipes: {', '.join(recipe_names())}")

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from scaling.launch.backends.base import Backend
+from scaling.launch.backends.base import StartingBackend
 from scaling.launch.forecast import RateBook, remaining_seconds, train_flops
 from scaling.launch.progress import ProgressView, Running
 from scaling.launch.study_dir import PlannedRun
@@ -29,7 +29,7 @@ TELLING_SHARE = 0.1
 class Watch:
     """One session of a launcher over one study."""
 
-    def __init__(self, backend: Backend, runs: Sequence[PlannedRun], retries: int) -> None:
+    def __init__(self, backend: StartingBackend, runs: Sequence[PlannedRun], retries: int) -> None:
         self._backend = backend
         self._pending = deque(run for run in runs if run.standing in ("pending", "resume", "evaluate"))
         self._all = runs

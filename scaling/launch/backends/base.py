@@ -1,19 +1,159 @@
-"""The seam between the launcher and the places where runs are executed.
+"""The job contract: what the launcher asks of a place where runs are executed, and what that place promises.
 
-A backend starts run directories and says which have ended; it knows nothing of sweeps, and training knows
-nothing of backends. Where a run stands is always read from its directory, never from a backend's memory.
+The job looks after itself. A back end submits run directories, finds them again, says where they stand and cancels
+them; restarting a run that was pre-empted or lost is done beside the job (by the scheduler's own requeue, by a
+supervisor, or by the local back end's `poll`), by the one policy of `scaling.records`. So a launcher may leave at any
+time, and the next one finds everything again: nothing that only a launcher's memory knows is ever needed.
+
+A back end keeps three promises:
+
+    intent before the act   what is submitted is on disk before it is, so that a launcher that dies in between leaves
+                            nothing that nobody knows of
+    unknown is not gone     a query that failed says `unknown`; only a scheduler that answered and has no such job
+                            says `gone`, and then the run directory alone is the truth
+    cancel stays cancelled  the marker `run_dir/cancel` is written before a job is asked to leave, and a run with a
+                            marker is never requeued; `submit` removes it
+
+Back ends never import each other. Those of this package stand in `BACKENDS`; an installed package adds its own by an
+entry point of the group `scaling.backends`:
+
+    [project.entry-points."scaling.backends"]
+    pbs = "my_package.pbs:PbsBackend"
+
+whose settings are the section `launch.pbs` of a sweep, validated by the class's attribute `settings`.
 """
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from scaling.errors import UserError, did_you_mean
 from scaling.spec.study import LaunchSpec
 
-BACKENDS = {"local": "scaling.launch.backends.local:LocalBackend"}
-"""Name in a sweep's `launch.backend` -> class. A module is imported only when its backend is chosen."""
+BACKENDS = {
+    "local": "scaling.launch.backends.local:LocalBackend",
+}
+"""Name in a sweep's `launch.backend` -> class. A module is imported only when its back end is chosen."""
+
+ENTRY_POINTS = "scaling.backends"
+
+Phase = Literal["queued", "running", "ended", "gone", "unknown"]
+"""queued: submitted and waiting (for nodes, for a slot, for a requeue). running: its processes were started.
+ended: the back end knows that it ended and will not start it again; the run directory says how. gone: the back end
+answered and has no such job. unknown: the back end did not answer; ask again later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one run needs, wherever it is executed; from the section `launch` of a sweep."""
+
+    nodes: int = 1
+    devices_per_node: int = 1
+    """Training processes of a node; each has one GPU where there are GPUs."""
+    cpus: int | None = None
+    """CPU cores of one process; None leaves it to the back end."""
+    memory_gb: float | None = None
+    """Memory of one node, 10^9 bytes; None leaves it to the back end."""
+    seconds: float | None = None
+    """Wall time after which a job may be stopped; None leaves it to the back end. The run itself may take several."""
+
+    @property
+    def devices(self) -> int:
+        """Processes that train one run together."""
+        return self.nodes * self.devices_per_node
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """One submitted run as its back end knows it."""
+
+    run_dir: Path
+    backend: str
+    nonce: str
+    """Names the batch it was submitted in: `study/jobs/<nonce>.json`."""
+    index: int
+    """Its place in that batch."""
+    job: str | None
+    """The back end's own name: `17_0` of Slurm, an actor's name, a process id; None while that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Where one job stands, in words a person reads in the list of runs."""
+
+    phase: Phase
+    cause: str = ""
+    """Why it ended, as `scaling.records` names causes; empty while it has not."""
+    reason: str = ""
+    """Why it waits or what went wrong, in the back end's own words: `JobHeldUser`, `all cores are in use`."""
+    where: str = ""
+    """Node and job, for a person who wants to look: `node12 17_0`."""
+
+
+class Backend(Protocol):
+    """One place where runs are executed. Made from a validated `LaunchSpec`; making one starts nothing."""
+
+    poll_seconds: float
+    """How long to wait between two polls: 0.2 on this machine, 2 with Ray, 15 to 30 with Slurm."""
+
+    def check(self, need: Resources) -> None:
+        """UserError at once when no node could ever hold such a run; called before anything is written."""
+
+    def submit(self, run_dirs: Sequence[Path], cap: int | None) -> list[Handle]:
+        """Hand over runs of one study as one batch, at most `cap` of them running at a time; returns at once.
+
+        Run directories are absolute and hold a `run.json`. The intent is on disk before anything is submitted and the
+        handles after; a run that is submitted already is adopted, not started a second time. Handles come in the order
+        of `run_dirs`. UserError when the scheduler refuses the batch, with its words.
+        """
+
+    def adopt(self, study_dir: Path) -> list[Handle]:
+        """Every job of this study that may still run, also of launchers that died between intent and handle."""
+
+    def poll(self, study_dir: Path) -> dict[Path, Look]:
+        """Every job of this study that was submitted or adopted, by run directory, in one query."""
+
+    def cancel(self, run_dirs: Sequence[Path]) -> None:
+        """Write the markers, then ask these runs to save a checkpoint, leave and not come back; returns at once."""
+
+    def close(self, *, detach: bool) -> None:
+        """The launcher leaves. Detached, the jobs go on without it; else those of this launcher that need it (runs on
+        this machine) are asked to save and are waited for, and jobs of a scheduler go on as well."""
+
+
+class BackendClass(Protocol):
+    """What `BACKENDS` and the entry points name: a class, made from the section `launch` of a study."""
+
+    settings: Any
+    """The pydantic model of the section `launch.<name>`."""
+
+    def __call__(self, launch: LaunchSpec, need: Resources) -> Backend: ...
+
+
+def backend_names() -> list[str]:
+    """All back ends that can be chosen, those of installed packages too."""
+    return sorted({*BACKENDS, *(point.name for point in metadata.entry_points(group=ENTRY_POINTS))})
+
+
+def find_backend(name: str) -> BackendClass:
+    """The class behind a name; UserError with the nearest name when there is none, or when its library is missing."""
+    if name in BACKENDS:
+        module, _, attribute = BACKENDS[name].partition(":")
+        try:
+            found: BackendClass = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            raise UserError(f"launch.backend: {name}: the package {error.name!r} is missing; install it") from error
+        return found
+    for point in metadata.entry_points(group=ENTRY_POINTS, name=name):
+        loaded: BackendClass = point.load()
+        return loaded
+    raise UserError(f"launch.backend: {name!r} is no back end; {did_you_mean(name, backend_names())}")
+
+
+# The launcher's loop and the local back end still speak this smaller form.
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +164,8 @@ class Ended:
     exit_code: int
 
 
-class Backend(Protocol):
-    """One place where runs are executed."""
+class StartingBackend(Protocol):
+    """A place that starts runs one by one."""
 
     threads_per_process: int
     """CPU threads that planning writes into each run."""
@@ -47,10 +187,7 @@ class Backend(Protocol):
         """How many runs proceed at a time: what the remaining time is divided by."""
 
 
-def make_backend(launch: LaunchSpec) -> Backend:
+def make_backend(launch: LaunchSpec) -> StartingBackend:
     """The backend a sweep names."""
-    if launch.backend not in BACKENDS:
-        raise UserError(f"launch.backend: {launch.backend!r} is no backend; {did_you_mean(launch.backend, BACKENDS)}")
-    module, _, name = BACKENDS[launch.backend].partition(":")
-    backend: Backend = getattr(importlib.import_module(module), name)(launch)
-    return backend
+    made: Any = find_backend(launch.backend)
+    return made(launch)
