@@ -247,7 +247,8 @@ def _model_of(annotation: Any, data: Any) -> Any:
         return _model_of(get_args(annotation)[0], data)
     if origin in (Union, types.UnionType):
         for option in get_args(annotation):
-            kinds = get_args(option.model_fields["kind"].annotation)
+            fields = getattr(option, "model_fields", {})
+            kinds = get_args(fields["kind"].annotation) if "kind" in fields else ()
             if isinstance(data, Mapping) and data.get("kind") in kinds:
                 return option
     return annotation
