@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("name a sweep file, for example: python -m scaling.launch sweeps/quickstart.yaml")
     options = list(args.set)
     options += [f"launch.backend={args.backend}"] if args.backend else []
-    options += [f"launch.max_parallel={args.max_parallel}"] if args.max_parallel else []
+    options += [f"launch.local.max_parallel={args.max_parallel}"] if args.max_parallel else []
     study, document = load_study(args.sweep, options)
     study_dir = args.out / study.study
     backend = make_backend(study.launch)

@@ -214,7 +214,7 @@ class Planner:
 
     def _engine(self, spec: RunSpec, batch: int) -> EnginePlan:
         launch = self._study.launch
-        devices = launch.devices_per_run
+        devices = launch.devices
         if batch % devices:
             workable = [n for n in range(1, batch + 1) if batch % n == 0 and n <= 4 * devices]
             raise self._document.error(

@@ -17,6 +17,7 @@ from scaling.errors import UserError, did_you_mean
 from scaling.records.run_plan import Frozen
 from scaling.spec.document import Document, Place, load_document
 from scaling.spec.duration import Duration
+from scaling.spec.launch_spec import LaunchSpec, check_sections
 from scaling.spec.settings import RunSettings
 
 Batch = Annotated[int, Field(gt=0, description="Global batch: examples per optimiser step over all devices.")]
@@ -91,26 +92,6 @@ class EvalSpec(BaseModel):
     name: str | None = Field(None, description="Prefix of its metrics; default: the kind.")
 
 
-class LaunchSpec(Frozen):
-    """How runs are executed; none of it can change a run's identity."""
-
-    backend: str = Field("local", description="Where runs are executed.")
-    max_parallel: Annotated[int, Field(gt=0)] | None = Field(
-        None, description="Runs at a time; default: as many as the machine has room for."
-    )
-    devices_per_run: Annotated[int, Field(gt=0)] = Field(1, description="Processes that train one run together.")
-    threads: Annotated[int, Field(gt=0)] | None = Field(
-        None, description="CPU threads of one process; default: the machine's cores shared evenly."
-    )
-    loader_threads: Annotated[int, Field(gt=0)] = Field(1, description="Threads that decode images for one process.")
-    trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = Field(
-        (), description="List of dashboards that follow every run: tensorboard, wandb, mlflow, trackio; default: []."
-    )
-    retries: Annotated[int, Field(ge=0)] = Field(
-        2, description="How often a run whose process died (not one that reported an error) is started again."
-    )
-
-
 class Study(Frozen):
     """A sweep file."""
 
@@ -138,9 +119,11 @@ def load_study(path: Path, options: Sequence[str] = ()) -> tuple[Study, Document
     """Read and validate a sweep file with `--set` options applied; UserError names the first problem."""
     document = load_document(path, options)
     try:
-        return Study.model_validate(document.data), document
+        study = Study.model_validate(document.data)
     except ValidationError as error:
         raise explain(error, document, Study) from error
+    check_sections(study.launch, document)
+    return study, document
 
 
 def explain(
@@ -247,8 +230,9 @@ def _model_of(annotation: Any, data: Any) -> Any:
         return _model_of(get_args(annotation)[0], data)
     if origin in (Union, types.UnionType):
         for option in get_args(annotation):
-            fields = getattr(option, "model_fields", {})
-            kinds = get_args(fields["kind"].annotation) if "kind" in fields else ()
+            if "kind" not in getattr(option, "model_fields", {}):
+                continue
+            kinds = get_args(option.model_fields["kind"].annotation)
             if isinstance(data, Mapping) and data.get("kind") in kinds:
                 return option
     return annotation

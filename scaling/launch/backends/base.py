@@ -31,14 +31,12 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from scaling.errors import UserError, did_you_mean
-from scaling.spec.study import LaunchSpec
+from scaling.spec.launch_spec import ENTRY_POINTS, LaunchSpec
 
 BACKENDS = {
     "local": "scaling.launch.backends.local:LocalBackend",
 }
 """Name in a sweep's `launch.backend` -> class. A module is imported only when its back end is chosen."""
-
-ENTRY_POINTS = "scaling.backends"
 
 Phase = Literal["queued", "running", "ended", "gone", "unknown"]
 """queued: submitted and waiting (for nodes, for a slot, for a requeue). running: its processes were started.

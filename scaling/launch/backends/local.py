@@ -18,7 +18,7 @@ from pathlib import Path
 
 from scaling.launch.backends.base import Ended
 from scaling.launch.backends.resources import Slot, cut_slots, this_machine
-from scaling.spec.study import LaunchSpec
+from scaling.spec.launch_spec import LaunchSpec
 from scaling.train.entry import train_run
 
 STOP_GRACE_SECONDS = 120.0
@@ -38,9 +38,9 @@ class LocalBackend:
     def __init__(self, launch: LaunchSpec) -> None:
         self._free = cut_slots(
             this_machine(),
-            devices_per_run=launch.devices_per_run,
-            max_parallel=launch.max_parallel,
-            threads=launch.threads,
+            devices_per_run=launch.devices,
+            max_parallel=launch.local.max_parallel,
+            threads=launch.local.threads,
         )
         self.num_slots = len(self._free)
         self.threads_per_process = self._free[0].threads

@@ -1,0 +1,123 @@
+"""The section `launch` of a sweep: what one run needs, and one section for each back end.
+
+None of it is part of a run's identity or plan, but the number of devices, which decides how a batch is divided: the
+same study may be planned on a laptop and executed on a cluster. Times are seconds, or a number with s, m, h or d
+(`90m`, `8h`); memory is 10^9 bytes, or a number with MB, GB or TB.
+"""
+
+import re
+from importlib import metadata
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from scaling.errors import did_you_mean
+from scaling.records.run_plan import Frozen
+from scaling.spec.document import Document
+
+ENTRY_POINTS = "scaling.backends"
+"""Entry points of installed packages: the name of a back end and its class."""
+
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+GIGABYTES = {"MB": 1e-3, "GB": 1.0, "TB": 1e3}
+
+
+def _quantity(value: Any, units: dict[str, float], bare: str, example: str) -> float:
+    """A positive number with one of the units, or a bare one in the unit `bare`."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(value))
+    unit = (found[2] or bare) if found else ""
+    if isinstance(value, bool) or found is None or unit not in units or not float(found[1]) > 0:
+        raise ValueError(f"write a number above 0 and one of {', '.join(units)}, for example {example}")
+    return float(found[1]) * units[unit]
+
+
+Seconds = Annotated[float, BeforeValidator(lambda value: _quantity(value, SECONDS, "s", "8h"))]
+
+Gigabytes = Annotated[float, BeforeValidator(lambda value: _quantity(value, GIGABYTES, "GB", "64GB"))]
+
+Count = Annotated[int, Field(gt=0, le=100_000)]
+
+
+class LocalSection(Frozen):
+    """Runs on this machine."""
+
+    max_parallel: Count | None = Field(
+        None, description="Runs at a time; default: as many as the machine has room for."
+    )
+    threads: Count | None = Field(
+        None, description="CPU threads of one process; default: launch.cpus, or the machine's cores shared evenly."
+    )
+
+
+class SlurmSection(Frozen):
+    """Runs as tasks of Slurm job arrays."""
+
+    max_parallel: Count | None = Field(None, description="Tasks of an array that run at a time; default: no bound.")
+
+
+class RaySection(Frozen):
+    """Runs as actors of a Ray cluster."""
+
+    max_parallel: Count | None = Field(None, description="Runs at a time; default: what the cluster has room for.")
+
+
+class LaunchSpec(BaseModel):
+    """How and where runs are executed. A back end of an installed package has a section of its own name."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    backend: str = Field("local", description="Where runs are executed: local, slurm, ray or that of a package.")
+    devices_per_run: Count | None = Field(
+        None, description="Processes that train one run together; default: nodes * devices_per_node."
+    )
+    nodes: Count = Field(1, description="Nodes of one run.")
+    devices_per_node: Count | None = Field(
+        None, description="Processes of one run on each of its nodes, one GPU each; default: 1."
+    )
+    cpus: Count | None = Field(None, description="CPU cores of one process; default: the back end's.")
+    memory: Gigabytes | None = Field(None, description="Memory of one node of a run, for example 64GB.")
+    time: Seconds | None = Field(
+        None, description="Wall time after which a job of a cluster is stopped, saved and queued again, such as 8h."
+    )
+    loader_threads: Count = Field(1, description="Threads that decode images for one process.")
+    retries: Annotated[int, Field(ge=0, le=1000)] = Field(
+        2, description="How often a run whose process or node was lost is started again; pre-emption is free."
+    )
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = Field(
+        (), description="List of dashboards that follow every run: tensorboard, wandb, mlflow, trackio; default: []."
+    )
+    local: LocalSection = LocalSection()
+    slurm: SlurmSection = SlurmSection()
+    ray: RaySection = RaySection()
+
+    @model_validator(mode="after")
+    def _devices_agree(self) -> Self:
+        wanted, nodes, per_node = self.devices_per_run, self.nodes, self.devices_per_node
+        if wanted is not None and (wanted % nodes or per_node not in (None, wanted // nodes)):
+            shown = f"nodes: {nodes}" + (f" and devices_per_node: {per_node}" if per_node else "")
+            raise ValueError(
+                f"devices_per_run: {wanted} is not what {shown} give; leave devices_per_run out and write nodes and "
+                "devices_per_node"
+            )
+        return self
+
+    @property
+    def devices(self) -> int:
+        """Processes that train one run together."""
+        return self.devices_per_run or self.nodes * (self.devices_per_node or 1)
+
+    def section(self, backend: str) -> Any:
+        """The settings of a back end: the model of a built-in one, or what the sweep holds for another (a dict)."""
+        return getattr(self, backend, None) or {}
+
+
+def check_sections(launch: LaunchSpec, document: Document) -> None:
+    """UserError for a key of `launch` that is neither ours nor the section of a back end that a package adds."""
+    for key in launch.model_extra or {}:
+        if key in LocalSection.model_fields:
+            raise document.error(
+                ("launch", key), f"it belongs to a back end; write launch.{launch.backend}.{key} (--set or YAML)"
+            )
+        if not metadata.entry_points(group=ENTRY_POINTS, name=key):
+            raise document.error(("launch", key), f"unknown key; {did_you_mean(key, LaunchSpec.model_fields, 30)}")
