@@ -10,41 +10,13 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from scaling.errors import UserError
 from scaling.records.run_plan import Frozen
 from scaling.spec.document import load_document
+from scaling.spec.launch_spec import Seconds
 from scaling.spec.study import explain
-
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_LENGTHS = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
-_SLURM_TIME = re.compile(r"(?:(\d+)-)?(\d+):(\d{2}):(\d{2})")
-
-
-def wall_seconds(value: object) -> float:
-    """Seconds of `90s`, `30m`, `8h`, `1d12h`, Slurm's `1-12:00:00` or `08:00:00`; ValueError says the rule.
-
-    A bare number is refused: Slurm reads minutes where others read seconds.
-    """
-    if isinstance(value, float) and value > 0:  # Already parsed.
-        return value
-    text = str(value).strip()
-    match = _SLURM_TIME.fullmatch(text)
-    if match is not None:
-        days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-        return float(days * 86400 + hours * 3600 + minutes * 60 + seconds)
-    parts = _LENGTHS.findall(text)
-    if not parts or _LENGTHS.sub("", text).strip():
-        raise ValueError("a time is written with its units, as in 90s, 30m, 8h, 1d12h or 1-12:00:00")
-    total = sum(float(amount) * SECONDS[unit] for amount, unit in parts)
-    if total <= 0:
-        raise ValueError("a time must be above zero")
-    return total
-
-
-WallTime = Annotated[float, BeforeValidator(wall_seconds)]
-"""A length of real time, kept in seconds."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 _OUR_OPTIONS = frozenset(
@@ -67,9 +39,9 @@ class Profile(Frozen):
         None, description="Processes of a run on one node; default: one for each GPU, else one."
     )
     cpus_per_task: Annotated[int, Field(gt=0)] = Field(1, description="CPU cores of one process.")
-    memory: str = Field("", description="Memory of a run on one node, as in 900G or 512000M; 0 for all of it.")
-    time: WallTime = Field(3600.0, description="Time limit of one job, as in 8h; a run may take several jobs.")
-    save_before: WallTime = Field(
+    memory_per_task: str = Field("", description="Memory of one process, as in 100G or 64000M.")
+    time: Seconds = Field(3600.0, description="Time limit of one job, as in 8h; a run may take several jobs.")
+    save_before: Seconds = Field(
         120.0, description="How long before its time limit a run is asked to save, as in 2m."
     )
     modules: tuple[str, ...] = Field((), description="Environment modules to load, as in [cuda/12.4].")
@@ -93,13 +65,12 @@ class Profile(Frozen):
             raise ValueError("it must be a number above zero, or a type and a number as in h100:8")
         return text
 
-    @field_validator("memory", mode="before")
+    @field_validator("memory_per_task")
     @classmethod
-    def _memory(cls, value: object) -> object:
-        text = str(value) if value == 0 and not isinstance(value, bool) else value
-        if isinstance(text, str) and text and not re.fullmatch(r"0|[1-9]\d*[KMGT]", text):
-            raise ValueError("memory is a whole number with K, M, G or T, as in 900G, or 0 for all of a node")
-        return text
+    def _memory(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[1-9]\d*[MGT]", value):
+            raise ValueError("memory is a whole number with M, G or T, as in 100G")
+        return value
 
     @field_validator("*")
     @classmethod
@@ -140,6 +111,18 @@ class Profile(Frozen):
                 f"save_before ({self.save_before:g} s) leaves nothing of time ({self.time:g} s); lower it or raise time"
             )
         return self
+
+    @property
+    def gpu_type(self) -> str:
+        """`h100:`, with the colon of `--gres=gpu:h100:8`; empty where the type does not matter."""
+        return "".join(self.gpus.rpartition(":")[:2])
+
+    @property
+    def memory_mib_per_task(self) -> int | None:
+        """Mebibytes, which Slurm calls M; None leaves it to Slurm."""
+        if not self.memory_per_task:
+            return None
+        return int(self.memory_per_task[:-1]) * {"M": 1, "G": 1024, "T": 1024**2}[self.memory_per_task[-1]]
 
     @property
     def gpus_per_node(self) -> int:

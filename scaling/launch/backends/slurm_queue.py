@@ -48,6 +48,9 @@ REASON_STARTS = {
 }
 """The same for reasons that come in many forms, by how they begin."""
 
+WHOLE_ARRAY = -1
+"""Index of the one record of an array that was cancelled before any of its tasks started."""
+
 _FORMAT = "%F|%K|%T|%N|%S|%k|%r"
 
 
@@ -126,15 +129,17 @@ def parse_queue(text: str, study: str) -> dict[tuple[str, int], QueuedTask]:
         array, indices, state, nodes, start, comment, reason = fields
         nonce = comment.removeprefix(prefix)
         for index in _expand(indices):
-            tasks[nonce, index] = QueuedTask(f"{array}_{index}", state, reason, nodes, start)
+            job = array if index == WHOLE_ARRAY else f"{array}_{index}"
+            tasks[nonce, index] = QueuedTask(job, state, reason, nodes, start)
     return tasks
 
 
 def _expand(text: str) -> Iterator[int]:
-    """Indices of an array record: `7`, `0-3,9%2`, `0-8:4`; `N/A`, of an array that was cancelled before any task
-    started, gives none."""
+    """Indices of an array record: `7`, `0-3,9%2`, `0-8:4`, or `N/A` for the whole array."""
+    if not text[:1].isdigit():
+        yield WHOLE_ARRAY
+        return
     for part in text.partition("%")[0].split(","):
         span, _, step = part.partition(":")
         low, _, high = span.partition("-")
-        if low.isdigit():
-            yield from range(int(low), int(high or low) + 1, int(step or 1))
+        yield from range(int(low), int(high or low) + 1, int(step or 1))
