@@ -1,7 +1,7 @@
 """Fixtures: a tiny real data set and studies on it that train in a second or two."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,24 +23,26 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def model_facts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Counted FLOPs and parameters, shared by all tiny studies of a test session."""
-    return tmp_path_factory.mktemp("facts") / "models.json"
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a user's cache would keep between sessions is kept for this session alone, for started commands too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 PlanTiny = Callable[..., list[PlannedRun]]
 
 
 @pytest.fixture
-def plan_tiny(tiny_data: Path, model_facts: Path, tmp_path: Path) -> PlanTiny:
+def plan_tiny(tiny_data: Path, tmp_path: Path) -> PlanTiny:
     """`plan_tiny("protocol.steps=9", name="a")` plans the tiny sweep with options into tmp_path/name."""
 
     def plan(*options: str, name: str = "study") -> list[PlannedRun]:
         sweep = tmp_path / "tiny.yaml"
         sweep.write_text(TINY_SWEEP.format(root=json.dumps(str(tiny_data))))
         study, document = load_study(sweep, options)
-        plans = Planner(study, document, threads_per_process=1).plan(model_facts)
+        plans = Planner(study, document).plan()
         write_study(tmp_path / name, document, plans)
         return find_standings(tmp_path / name, plans)
 

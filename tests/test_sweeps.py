@@ -19,7 +19,7 @@ SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_shipped_sweeps_plan(path: Path, tmp_path: Path, model_facts: Path) -> None:
+def test_shipped_sweeps_plan(path: Path, tmp_path: Path) -> None:
     study, _ = load_study(path)
     names = {study.data.train: 100_000, study.data.val: 10_000}
     sources = {value for spec in study.evals for value in (spec.model_extra or {}).values() if isinstance(value, str)}
@@ -32,7 +32,7 @@ def test_shipped_sweeps_plan(path: Path, tmp_path: Path, model_facts: Path) -> N
     # A study whose data is declared beside it is planned as it stands: its recipe needs its size.
     ships_its_data = (ROOT / study.data.root / study.data.train).exists()
     study, document = load_study(path, [f"data.root={ROOT / study.data.root if ships_its_data else tmp_path}"])
-    plans = Planner(study, document, threads_per_process=1).plan(model_facts)
+    plans = Planner(study, document).plan()
     assert len(plans) == len({plan.run_id for plan in plans}) >= 8
     assert all(plan.schedule.steps > 0 and plan.subset.num_samples > 0 for plan in plans)
 
@@ -45,10 +45,10 @@ def test_the_quickstart_is_the_study_that_the_readme_promises() -> None:
     assert JftLikeConfig(**(study.data.make or {})).num_train == 4000
 
 
-def test_the_data_size_study_is_the_papers_figure_2(model_facts: Path) -> None:
+def test_the_data_size_study_is_the_papers_figure_2() -> None:
     """Subset sizes, epochs and steps as in Section 3.3 at 302 M images; costs as in ViT's Table 6, to its 2 %."""
     study, document = load_study(ROOT / "sweeps" / "data_size.yaml", [f"data.root={ROOT / 'sweeps' / 'jft-300m'}"])
-    plans = Planner(study, document, threads_per_process=1).plan(model_facts)
+    plans = Planner(study, document).plan()
     models = ["mixer-b/32", "mixer-l/32", "mixer-l/16", "vit-b/32", "vit-l/32", "vit-l/16", "bit-r152x2"]
     steps = {9_060_000: 515_376, 30_200_000: 516_113, 90_600_000: 508_740, 302_000_000: 516_113}
     epochs = {9_060_000: 233, 30_200_000: 70, 90_600_000: 23, 302_000_000: 7}

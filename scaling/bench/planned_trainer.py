@@ -66,7 +66,7 @@ def plan_trainers(
     root, name = json.dumps(str(manifest.parent.resolve())), json.dumps(manifest.name)
     sweep.write_text(SWEEP.format(root=root, manifest=name, batch=batch, models=json.dumps(list(models))))
     study, document = load_study(sweep, [f"defaults.log_every={log_steps}steps", *settings])
-    return Planner(study, document, threads).plan(folder / "models.json")
+    return Planner(study, document).plan()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -54,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     study_dir = args.out / study.study
     backend = make_backend(study.launch)
     ensure_data(study)
-    planner = Planner(study, document, backend.threads_per_process)
-    plans = planner.plan(study_dir / "models.json" if study_dir.exists() or not args.dry_run else None)
+    planner = Planner(study, document)
+    plans = planner.plan()
     if args.dry_run:
         return _show_plan(find_standings(study_dir, plans), args.out, as_json=args.json)
 
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Watch(backend, runs, study.launch.retries).run()
     ended = find_standings(study_dir, plans)
     if args.json:
-        print(json.dumps(plan_as_json(ended, measured_rates(args.out)), indent=2))
+        _print_lines(plan_as_json(ended, measured_rates(args.out)))
     return _report(study_dir, ended, quiet=args.json)
 
 
@@ -109,8 +109,13 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _show_plan(runs: Sequence[PlannedRun], out: Path, *, as_json: bool) -> int:
     rates = measured_rates(out)
-    print(json.dumps(plan_as_json(runs, rates), indent=2) if as_json else describe_plan(runs, rates))
+    _print_lines(plan_as_json(runs, rates) if as_json else [describe_plan(runs, rates)])
     return 0
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
 
 
 def _forgive(run: PlannedRun) -> PlannedRun:

@@ -1,8 +1,8 @@
 """`--dry-run`: the plan as a table or JSON, with what it will cost, and nothing started."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from scaling.launch.forecast import RateBook, state_bytes, train_flops
 from scaling.launch.numbers import short_count, short_flops, short_time
@@ -41,19 +41,20 @@ def describe_plan(runs: Sequence[PlannedRun], rates: RateBook) -> str:
     return f"{table}\n\n{total}"
 
 
-def plan_as_json(runs: Sequence[PlannedRun], rates: RateBook) -> list[dict[str, Any]]:
-    """One object per run: the whole plan, where it stands and its forecast."""
-    return [
-        {
+def plan_as_json(runs: Sequence[PlannedRun], rates: RateBook) -> Iterator[str]:
+    """Lines of a JSON list with one object per run: the whole plan, where it stands and its forecast."""
+    yield "["
+    for number, run in enumerate(runs, start=1):
+        facts = {
             "run_dir": str(run.run_dir),
             "standing": run.standing,
             "train_flops": train_flops(run.plan),
             "state_bytes": state_bytes(run.plan),
             "forecast_seconds": rates.seconds(run.plan),
-            "plan": run.plan.model_dump(mode="json"),
         }
-        for run in runs
-    ]
+        separator = "," if number < len(runs) else ""
+        yield f'{json.dumps(facts)[:-1]}, "plan": {run.plan.model_dump_json()}}}{separator}'
+    yield "]"
 
 
 def _row(run: PlannedRun, rates: RateBook) -> list[str]:

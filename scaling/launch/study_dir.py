@@ -24,6 +24,9 @@ Standing = Literal["pending", "evaluate", "resume", "running", "failed", "done"]
 way; alive in another process; ended with an error; nothing to do."""
 
 
+NEVER_STARTED = RunState()
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
     run_dir: Path
@@ -48,8 +51,12 @@ def write_study(study_dir: Path, document: Document, plans: Sequence[RunPlan]) -
 def find_standings(study_dir: Path, plans: Sequence[RunPlan]) -> list[PlannedRun]:
     """Where each planned run stands, read from its folder; folders need not exist."""
     runs = []
+    existing = {path.name for path in study_dir.iterdir()} if study_dir.is_dir() else set[str]()
     for plan in plans:
         run_dir = study_dir / plan.run_id
+        if plan.run_id not in existing:
+            runs.append(PlannedRun(run_dir, plan, "pending", NEVER_STARTED))
+            continue
         state = RunState.load(run_dir)
         runs.append(PlannedRun(run_dir, plan, _standing(run_dir, plan, state), state))
     return runs

@@ -23,12 +23,13 @@ from scaling.models.registry import (
     family_of,
     is_timm_name,
 )
+from scaling.plan.count_models import count_models
 from scaling.plan.harness import describe_harness
 from scaling.plan.identity import run_identity, run_name
-from scaling.plan.model_facts import ModelFacts, ModelQuery, count_models
 from scaling.plan.plan_input import plan_input
 from scaling.plan.plan_recipe import initial_head_bias, plan_recipe
 from scaling.plan.plan_schedule import plan_schedule
+from scaling.plan.zoo_counts import ModelFacts, ModelQuery
 from scaling.records.run_plan import (
     AccessPlan,
     EnginePlan,
@@ -51,21 +52,22 @@ READABLE_AXES = ("model", "fraction", "seed")
 
 
 class Planner:
-    """Plans one study. Manifests are read once and shared by all runs."""
+    """Plans one study. Manifests and subsets are read and drawn once and shared by all runs."""
 
-    def __init__(self, study: Study, document: Document, threads_per_process: int) -> None:
+    def __init__(self, study: Study, document: Document) -> None:
         self._study = study
         self._document = document
-        self._threads = threads_per_process
         self._exclusion = NOTHING
         self._exclusion_place = ""
         self._manifests: dict[Path | str, Manifest] = {}
+        self._subsets: dict[tuple[float, int], SubsetPlan] = {}
+        self._train_place = find_manifest(study.data.root, study.data.train)
         data = study.data
         cache = str(Path(data.cache).resolve()) if data.cache else ""
         self._access = AccessPlan(storage=data.storage, cache=cache, cache_gb=data.cache_gb)
 
-    def plan(self, cache_path: Path | None) -> list[RunPlan]:
-        """All runs in the study's order; `cache_path` keeps the counted facts of the models."""
+    def plan(self) -> list[RunPlan]:
+        """All runs in the study's order."""
         specs = expand(self._study, self._document)
         for spec in specs:
             self._check_model(spec)
@@ -81,7 +83,7 @@ class Planner:
             )
         evals = tuple(self._evaluation(position, spec) for position, spec in enumerate(self._study.evals))
         self._check_eval_names(evals)
-        facts = count_models((self._query(spec, train.num_classes) for spec in specs), cache_path)
+        facts = count_models(self._query(spec, train.num_classes) for spec in specs)
         harness = describe_harness()
         plans = [
             self._plan_run(spec, train, val, evals, facts[self._query(spec, train.num_classes)], harness)
@@ -188,16 +190,18 @@ class Planner:
     def _subset(self, spec: RunSpec) -> SubsetPlan:
         settings = spec.settings
         seed = settings.seed if settings.subset_seed is None else settings.subset_seed
-        manifest = self._manifests[find_manifest(self._study.data.root, self._study.data.train)]
-        subset = select_subset(manifest, settings.fraction, seed, self._exclusion)
-        return SubsetPlan(
-            fraction=settings.fraction,
-            seed=seed,
-            num_samples=subset.num_samples,
-            digest=subset.digest,
-            exclude=self._exclusion_place,
-            exclusion_digest=self._exclusion.digest,
-        )
+        if (settings.fraction, seed) not in self._subsets:
+            manifest = self._manifests[self._train_place]
+            subset = select_subset(manifest, settings.fraction, seed, self._exclusion)
+            self._subsets[settings.fraction, seed] = SubsetPlan(
+                fraction=settings.fraction,
+                seed=seed,
+                num_samples=subset.num_samples,
+                digest=subset.digest,
+                exclude=self._exclusion_place,
+                exclusion_digest=self._exclusion.digest,
+            )
+        return self._subsets[settings.fraction, seed]
 
     def _read_exclusion(self) -> None:
         """The list of images that no run may see, which is one for the whole study."""
@@ -206,9 +210,7 @@ class Planner:
             return
         self._exclusion_place = str(find_manifest(data.root, data.exclude))
         try:
-            self._exclusion = load_exclusion(
-                self._exclusion_place, self._manifests[find_manifest(data.root, data.train)]
-            )
+            self._exclusion = load_exclusion(self._exclusion_place, self._manifests[self._train_place])
         except UserError as error:
             raise self._document.error(("data", "exclude"), str(error)) from error
 
@@ -246,8 +248,8 @@ class Planner:
             activation_checkpointing=spec.settings.activation_checkpointing,
             channels_last=spec.settings.channels_last,
             compile=spec.settings.compile,
-            threads=self._threads,
-            loader_threads=launch.loader_threads,
+            threads=0,
+            loader_threads=1,
             trackers=launch.trackers,
             non_finite=spec.settings.non_finite,
             max_corrupt=self._study.data.max_corrupt,

@@ -4,6 +4,7 @@ Unknown keys are refused with the nearest known name; every message names file, 
 The models are frozen: a study that validated cannot change under the planner's feet.
 """
 
+import functools
 import json
 import math
 import types
@@ -161,13 +162,12 @@ def check_setting(document: Document, place: Place, name: str, value: Any) -> An
     if name not in RunSettings.model_fields:
         raise document.error(place, f"unknown setting {name!r}; {did_you_mean(name, RunSettings.model_fields, 30)}")
     field = RunSettings.model_fields[name]
-    annotated: Any = Annotated[(field.annotation, *field.metadata, field)]
-    adapter: TypeAdapter[Any] = TypeAdapter(annotated)
+    adapter, takes_switch = _adapter(name)
     # Pydantic would take infinity, and true for 1.
     items = value if isinstance(value, list) else [value]
     if any(isinstance(item, float) and not math.isfinite(item) for item in items):
         raise document.error(place, f"{value!r}: it must be finite; {name}: {field.description}")
-    if isinstance(value, bool) and "boolean" not in json.dumps(adapter.json_schema()):
+    if isinstance(value, bool) and not takes_switch:
         raise document.error(place, f"{value!r}: it is not a switch; {name}: {field.description}")
     try:
         return adapter.validate_python(value)
@@ -176,6 +176,15 @@ def check_setting(document: Document, place: Place, name: str, value: Any) -> An
         message = first["msg"].removeprefix("Value error, ")
         hint = f"; {name}: {field.description}" if field.description else ""
         raise document.error(place, f"{value!r}: {message[:1].lower()}{message[1:]}{hint}") from error
+
+
+@functools.cache
+def _adapter(name: str) -> tuple[TypeAdapter[Any], bool]:
+    """What validates a run setting, and whether it may be true or false; made once for all runs of a study."""
+    field = RunSettings.model_fields[name]
+    annotated: Any = Annotated[(field.annotation, *field.metadata, field)]
+    adapter: TypeAdapter[Any] = TypeAdapter(annotated)
+    return adapter, "boolean" in json.dumps(adapter.json_schema())
 
 
 def _at(data: Any, place: Place) -> Any:

@@ -13,7 +13,7 @@ run may vary too.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +61,12 @@ def expand(study: Study, document: Document) -> list[RunSpec]:
             ("exclude",) if study.exclude else ("grid",),
             f"{rule}; give at least grid: {{model: [mixer-b/32], fraction: [1.0]}}",
         )
-    return [_resolve(study, document, defaults, point, place) for point, place in points]
+    # Checked once and not for every run that they fit.
+    overrides = [
+        (rule.match, {k: _check(study, document, ("overrides", i, "set", k), k, v) for k, v in rule.set.items()})
+        for i, rule in enumerate(study.overrides)
+    ]
+    return [_resolve(study, document, defaults, overrides, point, place) for point, place in points]
 
 
 def _grid_points(study: Study, document: Document) -> list[dict[str, Any]]:
@@ -95,14 +100,18 @@ def _grid_points(study: Study, document: Document) -> list[dict[str, Any]]:
 
 
 def _resolve(
-    study: Study, document: Document, defaults: Mapping[str, Any], point: Mapping[str, Any], place: Place
+    study: Study,
+    document: Document,
+    defaults: Mapping[str, Any],
+    overrides: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
+    point: Mapping[str, Any],
+    place: Place,
 ) -> RunSpec:
-    """Lay overrides over the point and the defaults, and split run settings from protocol fields."""
+    """Lay overrides (rule and values) over the point and the defaults, and split run settings from protocol fields."""
     values = {**defaults, **point}
-    for position, override in enumerate(study.overrides):
-        if matches(override.match, values):
-            for key, value in override.set.items():
-                values[key] = _check(study, document, ("overrides", position, "set", key), key, value)
+    for match, changes in overrides:
+        if matches(match, values):
+            values.update(changes)
     protocol_values = {
         key.removeprefix("protocol."): value for key, value in values.items() if key.startswith("protocol.")
     }

@@ -72,7 +72,7 @@ def test_a_bucket_is_indexed_validated_and_trained_on(
 
 
 def test_a_study_says_where_its_data_is_and_that_is_not_its_identity(
-    endpoint: str, tiny_data: Path, tmp_path: Path, model_facts: Path
+    endpoint: str, tiny_data: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "sweep.yaml").write_text(
         f"study: s\ndata: {{root: {tiny_data}, train: train.json, val: val.json}}\n"
@@ -88,7 +88,7 @@ def test_a_study_says_where_its_data_is_and_that_is_not_its_identity(
     plans = []
     for options in ((), remote_options):
         study, document = load_study(tmp_path / "sweep.yaml", options)
-        plans += Planner(study, document, threads_per_process=1).plan(model_facts)
+        plans += Planner(study, document).plan()
     here, there = plans
     assert here.run_id == there.run_id and here.evals[0].digest() == there.evals[0].digest()
     assert there.train.manifest == f"s3://{BUCKET}/tiny/train.json"
