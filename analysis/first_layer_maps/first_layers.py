@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from scaling.errors import UserError
-from scaling.records.result import BEST_WEIGHTS
+from scaling.records.run_dir import RunDir
 
 Array = NDArray[np.float64]
 
@@ -42,7 +42,7 @@ class FirstLayers:
 
 def read_first_layers(source: Path, num_layers: int) -> FirstLayers:
     """`source` is a run folder, a `.safetensors` file that training wrote, or a published `.npz`."""
-    path = source / BEST_WEIGHTS if source.is_dir() else source
+    path = RunDir(source).best_weights if source.is_dir() else source
     if not path.is_file():
         hint = "train the run to its first validation" if source.is_dir() else "give a run folder or a weights file"
         raise UserError(f"{source}: there are no weights ({path} is missing); {hint}")

@@ -5,18 +5,20 @@ folders on disk or on the command line. One set of results counts once, even if 
 settings differ where they must not are not averaged: see `analysis.runs.conditions`.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
-from pydantic import ValidationError
 
 from analysis.runs.conditions import name_series
 from analysis.runs.naming import ModelName, parse_model_name
 from scaling.errors import UserError
+from scaling.records.canonical import canonical_json
 from scaling.records.result import RunResult
-from scaling.records.run_plan import InputPlan, RunPlan, canonical_json
+from scaling.records.run_plan import InputPlan, RunPlan
+from scaling.records.state import Status
 from scaling.records.study import RunRecord, load_study
 
 EXCLUDED_COLUMNS = ["study", "run_id", "model", "fraction", "seed", "status", "reason"]
@@ -72,12 +74,17 @@ class Records:
 
 def load_records(study_dirs: Sequence[Path]) -> Records:
     """Read every study; UserError when a folder is no study, or no run is finished anywhere."""
+    studies = [load_study(folder) for folder in dict.fromkeys(study_dirs)]
     records = sorted(
-        (record for folder in dict.fromkeys(study_dirs) for record in _read(folder)),
+        (record for study in studies for record in study.runs),
         key=lambda record: (record.plan.study, record.plan.run_id, str(record.run_dir)),
     )
     rows: list[dict[str, object]] = []
-    excluded: list[tuple[object, ...]] = []
+    excluded: list[tuple[object, ...]] = [
+        (error.path.parent.parent.name, error.path.parent.name, "", math.nan, -1, "damaged", error.problem)
+        for study in studies
+        for error in study.damaged
+    ]
     plans: dict[str, RunPlan] = {}
     run_dirs: dict[str, Path] = {}
     seen: dict[str, Path] = {}
@@ -95,7 +102,7 @@ def load_records(study_dirs: Sequence[Path]) -> Records:
             excluded.append((plan.study, plan.run_id, plan.model.name, plan.subset.fraction, plan.seed, status, reason))
         else:
             assert record.result is not None
-            rows.append(_run_row(plan, record.result))
+            rows.append(_run_row(plan, record.result, record.metrics))
             plans[plan.run_id] = plan
             run_dirs[plan.run_id] = record.run_dir
     if not rows:
@@ -129,37 +136,28 @@ def assemble(
     return Records(runs.iloc[order].reset_index(drop=True), excluded, plans, named, run_dirs)
 
 
-def _read(folder: Path) -> list[RunRecord]:
-    try:
-        return load_study(folder)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(
-            f"{folder}: a {error.title} file is not readable ({where}: {first['msg']}); delete that run's folder "
-            "and launch the study again"
-        ) from error
-
-
 def _standing(record: RunRecord) -> tuple[str, str]:
     """Status and, when the run gives no numbers, the reason."""
-    state, plan = record.state, record.plan
+    standing, state, plan = record.standing, record.state, record.plan
     if not record.in_plan:
-        return state.status, "not in the study's current plan (plan.json)"
-    if record.result is not None:
+        return standing.status, "not in the study's current plan (plan.json)"
+    if standing.status is Status.DONE:
         return "done", ""
     at = f"at step {state.step} of {plan.schedule.steps}, attempt {state.attempt}"
+    told = f": {standing.reason}" if standing.reason else ""
     reasons = {
-        "pending": "never started",
-        "running": f"not finished: running or killed {at}",
-        "preempted": f"not finished: pre-empted {at}",
-        "failed": f"failed {at}: {state.error or 'no message'}",
-        "done": "state.json says done but result.json is missing",
+        Status.PENDING: "never started",
+        Status.QUEUED: "waits in a scheduler's queue",
+        Status.RUNNING: f"not finished: running {at}",
+        Status.PREEMPTED: f"not finished: pre-empted {at}{told}",
+        Status.CANCELLED: f"cancelled {at}",
+        Status.PRUNED: f"stopped by the search {at}",
+        Status.FAILED: f"failed {at}{told or ': no message'}",
     }
-    return state.status, reasons[state.status]
+    return standing.status, reasons[standing.status]
 
 
-def _run_row(plan: RunPlan, result: RunResult) -> dict[str, object]:
+def _run_row(plan: RunPlan, result: RunResult, metrics: Mapping[str, float]) -> dict[str, object]:
     row: dict[str, object] = {
         "study": plan.study,
         "run_id": plan.run_id,
@@ -190,7 +188,7 @@ def _run_row(plan: RunPlan, result: RunResult) -> dict[str, object]:
     row |= {name: getattr(result, name) for name in _COSTS}
     row["harness_version"] = plan.harness.version
     row["torch"] = result.packages.get("torch", "")
-    return row | {name if "/" in name else f"train/{name}": value for name, value in sorted(result.metrics.items())}
+    return row | {name if "/" in name else f"train/{name}": value for name, value in sorted(metrics.items())}
 
 
 def _permutation(plan: InputPlan) -> str:
@@ -201,5 +199,8 @@ def _permutation(plan: InputPlan) -> str:
 def _evaluations(plan: RunPlan) -> str:
     """What was measured on which data, without where the data lay."""
     return canonical_json(
-        {e.name: [e.settings, {name: source.digest for name, source in e.sources.items()}] for e in plan.evals}
+        {
+            e.name: [e.defining_settings(), {name: source.digest for name, source in e.sources.items()}]
+            for e in plan.evals
+        }
     )

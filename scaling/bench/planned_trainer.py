@@ -77,7 +77,7 @@ def open_trainer(run_dir: Path, plan: RunPlan, processes: Processes) -> Iterator
     torch.manual_seed(plan.seed)
     batching = plan_batching(plan.schedule.batch, processes.world, plan.engine.micro_batch)
     engine = build_engine(build_planned(plan.model), plan, batching, device, processes.rank)
-    store = CheckpointStore(run_dir, plan.identity, plan.intervals.keep_checkpoints, processes)
     logging.getLogger("scaling.train").setLevel(logging.WARNING)
     with closing(Recorder(run_dir, plan, device=device, world=processes.world, is_first=is_first)) as recorder:
+        store = CheckpointStore(run_dir, plan, processes, recorder)
         yield Loop(plan, engine, store, Progress(), PreemptionFlag(watch_parent=False), processes, recorder)

@@ -49,7 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _compute(request: Request, threads: int | None) -> Mapping[str, float]:
     """Import PyTorch only now, so that help and errors come at once."""
-    import scaling.train.preload  # noqa: F401
     from scaling.evals.compute import compute
 
     return compute(request, threads)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scaling.data.read.loader import EvalLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select.permute import planned_permutation
+from scaling.errors import UserError
 from scaling.evals.runner import Circumstances
 from scaling.models.arithmetic import autocast, normalise
 from scaling.models.vision_model import VisionModel
@@ -14,9 +15,15 @@ from scaling.models.vision_model import VisionModel
 
 @torch.inference_mode()
 def extract_features(
-    model: VisionModel, source: PixelSource, transform: str, batch: int, where: Circumstances
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Pre-logits (N, D) and the first label of each sample (N,), in canonical order."""
+    model: VisionModel,
+    source: PixelSource,
+    transform: str,
+    batch: int,
+    where: Circumstances,
+    samples: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Pre-logits (N, D) and the first label of each sample (N,), in canonical order; of `samples` alone, increasing
+    canonical positions, where given. UserError where a feature is not finite."""
     loader = EvalLoader(
         source,
         batch=batch,
@@ -24,6 +31,7 @@ def extract_features(
         transform=transform,
         threads=where.loader_threads,
         permutation=planned_permutation(where.input, where.image_size),
+        samples=samples,
     )
     features, labels = [], []
     for part in loader:
@@ -31,4 +39,11 @@ def extract_features(
             output = model.features(normalise(part.images.to(where.device, non_blocking=True)))
         features.append(output.float().cpu())
         labels.append(part.labels[:, 0])
-    return torch.cat(features).double().numpy(), torch.cat(labels).numpy()
+    stacked = torch.cat(features)
+    if not torch.isfinite(stacked).all():
+        num_bad = int((~torch.isfinite(stacked).all(dim=1)).sum())
+        raise UserError(
+            f"{num_bad} of {len(stacked)} images have features that are not finite: the weights diverged; train "
+            "again with a smaller learning_rate or clip, or in precision: fp32"
+        )
+    return stacked.numpy(), torch.cat(labels).numpy()

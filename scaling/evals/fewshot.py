@@ -1,90 +1,112 @@
-"""Linear few-shot accuracy: ridge regression from frozen features to one-vs-rest targets, in closed form.
+"""Linear few-shot accuracy: how well a linear classifier on frozen features does after a few images per class.
 
-The steps are those of big_vision's `evaluators/fewshot_lsr.py`, with which the group behind Mixer and ViT scores
-its models: no augmentation, per-dimension standardisation by the support set, a constant feature of 100 as bias,
-targets of -1 and 1, one fixed penalty, arg-max over classes.
+`fewshot` is the probe of big_vision's `evaluators/fewshot_lsr.py`: seeded support draws and one fixed penalty.
+`fewshot_2021` is the form of 2020-21, from the time of ViT and Mixer: the first images of each class and a penalty
+from a grid of 30. Its authors ranked the grid by test accuracy; here the penalty is chosen on held-out support images,
+so that no test image takes part in it. Both embed only the support images that some draw uses, once for all shots,
+draws and penalties.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling.data.read.pixels import PixelSource
 from scaling.errors import UserError
 from scaling.evals.features import extract_features
+from scaling.evals.ridge import Features, Labels, fit_probe, held_out_accuracies
 from scaling.evals.runner import Circumstances, open_source
-from scaling.evals.settings import FewShotSettings
+from scaling.evals.settings import FewShot2021Settings, FewShotSettings
 from scaling.models.vision_model import VisionModel
 from scaling.records.run_plan import EvalPlan
 
-BIAS_FEATURE = 100.0
-"""So large that the penalty barely touches its weight."""
-
-STD_FLOOR = 1e-5
-
-Matrix = NDArray[np.float64]
+PENALTIES_2021 = tuple(2.0**exponent for exponent in range(-10, 20))
+"""The grid of the probe of 2020-21, 2^-10 to 2^19."""
 
 
 def evaluate(model: VisionModel, plan: EvalPlan, where: Circumstances) -> dict[str, float]:
     """`<n>shot_top1`, the mean over support seeds, and `<n>shot_top1_seed<s>` of each."""
     settings = FewShotSettings.model_validate(plan.settings)
-    _refuse_unfit(plan)
-    support = extract_features(model, open_source(plan.sources["support"]), "fewshot", settings.batch, where)
-    test = extract_features(model, open_source(plan.sources["test"]), "fewshot", settings.batch, where)
+    source = _open_support(plan)
+    labels = all_labels(source)
     num_classes = plan.sources["support"].num_classes
+    draws = {
+        (shots, seed): choose_support(labels, shots=shots, seed=seed, num_classes=num_classes)
+        for shots in settings.shots
+        for seed in settings.support_seeds
+    }
+    support = _embed_chosen(model, source, list(draws.values()), settings.batch, where)
+    test = _embed_test(model, plan, settings.batch, where)
     metrics: dict[str, float] = {}
     for shots in settings.shots:
-        scores = {
-            seed: few_shot_accuracy(support, test, shots=shots, seed=seed, num_classes=num_classes, l2=settings.l2)
-            for seed in settings.support_seeds
-        }
+        scores = {}
+        for seed in settings.support_seeds:
+            chosen = draws[shots, seed]
+            probe = fit_probe(support(chosen), labels[chosen], num_classes, settings.l2)
+            scores[seed] = probe.accuracy(*test)
         metrics[f"{shots}shot_top1"] = float(np.mean(list(scores.values())))
         metrics |= {f"{shots}shot_top1_seed{seed}": score for seed, score in scores.items()}
     return metrics
 
 
-def few_shot_accuracy(
-    support: tuple[Matrix, NDArray[np.int64]],
-    test: tuple[Matrix, NDArray[np.int64]],
-    *,
-    shots: int,
-    seed: int,
-    num_classes: int,
-    l2: float,
-) -> float:
-    """Top-1 on `test` of the probe fitted to `shots` images per class of `support`; both are (features, labels)."""
-    chosen = choose_support(support[1], shots=shots, seed=seed, num_classes=num_classes)
-    features, labels = support[0][chosen], support[1][chosen]
-    mean, std = features.mean(axis=0), features.std(axis=0) + STD_FLOOR
-    targets = 2.0 * (labels[:, None] == np.arange(num_classes)) - 1.0
-    weights = ridge(_with_bias((features - mean) / std), targets, l2)
-    scores = _with_bias((test[0] - mean) / std) @ weights
-    return float(np.mean(scores.argmax(axis=1) == test[1]))
+def evaluate_2021(model: VisionModel, plan: EvalPlan, where: Circumstances) -> dict[str, float]:
+    """`<n>shot_top1` and the base-two logarithm of the penalty chosen for it, `<n>shot_log2_l2`."""
+    settings = FewShot2021Settings.model_validate(plan.settings)
+    source = _open_support(plan)
+    labels = all_labels(source)
+    num_classes = plan.sources["support"].num_classes
+    draws = {shots: first_images(labels, shots=shots, num_classes=num_classes) for shots in settings.shots}
+    support = _embed_chosen(model, source, list(draws.values()), settings.batch, where)
+    test = _embed_test(model, plan, settings.batch, where)
+    metrics: dict[str, float] = {}
+    for shots, chosen in draws.items():
+        l2 = choose_penalty(support(chosen), labels[chosen], num_classes)
+        probe = fit_probe(support(chosen), labels[chosen], num_classes, l2)
+        metrics[f"{shots}shot_top1"] = probe.accuracy(*test)
+        metrics[f"{shots}shot_log2_l2"] = float(np.log2(l2))
+    return metrics
 
 
-def choose_support(labels: NDArray[np.int64], *, shots: int, seed: int, num_classes: int) -> NDArray[np.int64]:
-    """Indices of the first `shots` images of each class after a seeded permutation of that class."""
+def choose_support(labels: Labels, *, shots: int, seed: int, num_classes: int) -> NDArray[np.int64]:
+    """Indices of the first `shots` images of each class after a seeded permutation of that class; fewer shots of the
+    same seed are a subset."""
     generator = np.random.default_rng(seed)
-    permuted = [generator.permutation(np.flatnonzero(labels == number)) for number in range(num_classes)]
-    fewest = min(len(indices) for indices in permuted)
+    return _take(
+        [generator.permutation(np.flatnonzero(labels == number)) for number in range(num_classes)], shots=shots
+    )
+
+
+def first_images(labels: Labels, *, shots: int, num_classes: int) -> NDArray[np.int64]:
+    """Indices of the first `shots` images of each class, in the order of the data set."""
+    return _take([np.flatnonzero(labels == number) for number in range(num_classes)], shots=shots)
+
+
+def choose_penalty(features: Features, labels: Labels, num_classes: int) -> float:
+    """The penalty of the 2021 grid with the best held-out accuracy; the largest of equals."""
+    accuracies = held_out_accuracies(features, labels, num_classes, PENALTIES_2021)
+    best = np.flatnonzero(accuracies == accuracies.max())[-1]
+    return PENALTIES_2021[int(best)]
+
+
+def all_labels(source: PixelSource) -> Labels:
+    """The class of every sample (N,), in canonical order, read without decoding any image."""
+    rows = [row for shard in range(len(source.manifest.shard_samples)) for row in source.shard_labels(shard)]
+    return np.array([row[0] for row in rows], np.int64)
+
+
+def _take(members: list[NDArray[np.int64]], *, shots: int) -> NDArray[np.int64]:
+    fewest = min(len(indices) for indices in members)
     if fewest < shots:
         raise UserError(
             f"few-shot support: the smallest class has {fewest} images, fewer than shots = {shots}; lower shots or "
             "give a larger support set"
         )
-    return np.concatenate([indices[:shots] for indices in permuted])
+    return np.concatenate([indices[:shots] for indices in members])
 
 
-def ridge(features: Matrix, targets: Matrix, l2: float) -> Matrix:
-    """argmin over W of |X W - Y|^2 + l2 |W|^2, solved in the smaller of feature and sample space."""
-    num_samples, num_features = features.shape
-    if num_samples >= num_features:
-        gram = features.T @ features + l2 * np.eye(num_features)
-        return np.asarray(np.linalg.solve(gram, features.T @ targets), np.float64)
-    gram = features @ features.T + l2 * np.eye(num_samples)
-    return features.T @ np.linalg.solve(gram, targets)
-
-
-def _refuse_unfit(plan: EvalPlan) -> None:
-    """Classes have to be exclusive, and the same in both sets."""
+def _open_support(plan: EvalPlan) -> PixelSource:
+    """The support set. Classes have to be exclusive, and the same in both sets."""
     support, test = plan.sources["support"], plan.sources["test"]
     for source in (support, test):
         if source.label_type != "single":
@@ -94,7 +116,17 @@ def _refuse_unfit(plan: EvalPlan) -> None:
             f"few-shot: {support.manifest} has {support.num_classes} classes and {test.manifest} has "
             f"{test.num_classes}; support and test must share their classes"
         )
+    return open_source(support)
 
 
-def _with_bias(features: Matrix) -> Matrix:
-    return np.concatenate([features, np.full((len(features), 1), BIAS_FEATURE)], axis=1)
+def _embed_chosen(
+    model: VisionModel, source: PixelSource, draws: list[NDArray[np.int64]], batch: int, where: Circumstances
+) -> Callable[[NDArray[np.int64]], Features]:
+    """A function from sample indices to their features, for all indices that some draw uses."""
+    used = np.unique(np.concatenate(draws))
+    features, _ = extract_features(model, source, "fewshot", batch, where, samples=used)
+    return lambda chosen: features[np.searchsorted(used, chosen)]
+
+
+def _embed_test(model: VisionModel, plan: EvalPlan, batch: int, where: Circumstances) -> tuple[Features, Labels]:
+    return extract_features(model, open_source(plan.sources["test"]), "fewshot", batch, where)

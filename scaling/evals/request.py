@@ -17,7 +17,7 @@ from scaling.data.format.manifest import find_manifest, load_manifest
 from scaling.errors import UserError, did_you_mean
 from scaling.evals.settings import EVALUATIONS, EvaluationKind
 from scaling.models.registry import check_name, check_options, default_image_size, is_timm_name
-from scaling.records.result import BEST_WEIGHTS
+from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import UNTOUCHED, AccessPlan, EvalPlan, InputPlan, ModelPlan, RunPlan, SourcePlan
 
 
@@ -61,7 +61,7 @@ def read_request(
         if model or image_size or model_options:
             raise UserError(f"{target} is a run and knows its model; leave out --model, --image-size and --option")
         plan = RunPlan.load(Path(target))
-        weights = Path(target) / BEST_WEIGHTS
+        weights = RunDir(Path(target)).best_weights
         if not weights.exists():
             raise UserError(f"{target} has no kept weights yet ({weights}); train it at least to its first validation")
         return Request(

@@ -22,6 +22,16 @@ class FewShotSettings(Frozen):
     batch: Positive = Field(256, description="Images per forward pass.")
 
 
+class FewShot2021Settings(Frozen):
+    """The linear probe of 2020-21: the first images of each class; the penalty, of 2^-10 to 2^19, is chosen on held-out
+    support images, never on the test set."""
+
+    shots: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)] = Field(
+        (5,), description="Numbers of support images per class; two or more, so that one can be held out."
+    )
+    batch: Positive = Field(256, description="Images per forward pass.")
+
+
 class ThroughputSettings(Frozen):
     """Inference speed on random images: the best of several batch sizes, as the Mixer paper measures it."""
 
@@ -45,6 +55,9 @@ class EvaluationKind(Frozen):
 EVALUATIONS: dict[str, EvaluationKind] = {
     "fewshot": EvaluationKind(
         settings=FewShotSettings, sources=("support", "test"), function="scaling.evals.fewshot:evaluate"
+    ),
+    "fewshot_2021": EvaluationKind(
+        settings=FewShot2021Settings, sources=("support", "test"), function="scaling.evals.fewshot:evaluate_2021"
     ),
     "throughput": EvaluationKind(settings=ThroughputSettings, sources=(), function="scaling.evals.throughput:evaluate"),
 }

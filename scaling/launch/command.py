@@ -17,10 +17,12 @@ from scaling.launch.ensure_data import ensure_data
 from scaling.launch.study_dir import PlannedRun, find_standings, write_study
 from scaling.launch.watch import Watch
 from scaling.plan.planner import Planner
+from scaling.records.ends import forgive
+from scaling.records.exit_codes import LEAVE_SIGNALS
 from scaling.records.state import RunState
+from scaling.records.stop_request import clear_stop
 from scaling.spec.recipe import recipe_names, recipe_text
 from scaling.spec.study import Study, load_study
-from scaling.train.preemption import LEAVE_SIGNALS
 
 EPILOG = """\
 example:
@@ -122,7 +124,8 @@ def _forgive(run: PlannedRun) -> PlannedRun:
     """A failed run as one that goes on from its last checkpoint."""
     if run.standing != "failed":
         return run
-    run.state.model_copy(update={"status": "preempted", "error": ""}).save(run.run_dir)
+    clear_stop(run.run_dir)
+    forgive(run.run_dir)
     return PlannedRun(run.run_dir, run.plan, "resume", RunState.load(run.run_dir))
 
 

@@ -13,9 +13,10 @@ from typing import Literal
 import yaml
 
 from scaling.records.files import write_text_atomic
-from scaling.records.result import RunResult
+from scaling.records.reading import RecordError
 from scaling.records.run_plan import RunPlan
-from scaling.records.state import RunLock, RunState
+from scaling.records.standing import find_standing
+from scaling.records.state import RunState, Status
 from scaling.records.study import save_plan_order
 from scaling.spec.document import Document
 
@@ -57,29 +58,34 @@ def find_standings(study_dir: Path, plans: Sequence[RunPlan]) -> list[PlannedRun
         if plan.run_id not in existing:
             runs.append(PlannedRun(run_dir, plan, "pending", NEVER_STARTED))
             continue
-        state = RunState.load(run_dir)
-        runs.append(PlannedRun(run_dir, plan, _standing(run_dir, plan, state), state))
+        standing, state = _standing(run_dir, plan)
+        runs.append(PlannedRun(run_dir, plan, standing, state))
     return runs
 
 
-def _standing(run_dir: Path, plan: RunPlan, state: RunState) -> Standing:
-    if RunLock.is_held(run_dir):
-        return "running"
-    result = RunResult.load(run_dir)
-    if result is not None:
-        missing = [evaluation for evaluation in plan.evals if result.evals.get(evaluation.name) != evaluation.digest()]
-        return "evaluate" if missing else "done"
-    if state.status == "failed":
-        return "failed"
-    return "resume" if state.attempt > 0 else "pending"
+def _standing(run_dir: Path, plan: RunPlan) -> tuple[Standing, RunState]:
+    found = find_standing(run_dir, plan)
+    state = found.state.model_copy(update={"error": found.reason})
+    if found.is_alive:
+        return "running", state
+    if found.status is Status.DONE:
+        failed = "failed" if found.evaluation_failed else "evaluate"
+        return "done" if found.is_finished else failed, state
+    if found.status is Status.FAILED:
+        return "failed", state
+    return "pending" if found.status is Status.PENDING else "resume", state
 
 
 def _may_refresh(run_dir: Path, plan: RunPlan) -> bool:
-    """A changed plan of a run that nobody holds. A finished run keeps the plan it was trained with, unless further
-    evaluations are asked of it."""
-    if RunLock.is_held(run_dir):
+    """A changed or damaged plan of a run that nobody holds. A finished run keeps the plan it was trained with, unless
+    further evaluations are asked of it."""
+    found = find_standing(run_dir, plan)
+    if found.is_alive:
         return False
-    old = RunPlan.load(run_dir)
-    if RunResult.load(run_dir) is not None:
+    try:
+        old = RunPlan.load(run_dir)
+    except RecordError:
+        return True
+    if found.status is Status.DONE:
         return old.evals != plan.evals
     return old != plan

@@ -14,9 +14,10 @@ from scaling.launch.backends.base import StartingBackend
 from scaling.launch.forecast import RateBook, remaining_seconds, train_flops
 from scaling.launch.progress import ProgressView, Running
 from scaling.launch.study_dir import PlannedRun
+from scaling.records.ends import settle_end
 from scaling.records.exit_codes import BAD_INPUT, BUSY, DONE, FAILED
 from scaling.records.result import RunResult
-from scaling.records.state import RunState
+from scaling.records.state import RunState, Status
 
 logger = logging.getLogger(__name__)
 
@@ -66,13 +67,14 @@ class Watch:
             view.note(f"{run_dir.name} is being trained by another process; left to it")
             return
         if exit_code not in (DONE, FAILED, BAD_INPUT):
+            settle_end(run_dir, exit_code)
             if self._retries_left[run_dir] > 0:
                 self._retries_left[run_dir] -= 1
                 view.note(f"{run_dir.name} was lost ({_cause(exit_code)}) and goes on from its last checkpoint")
                 self._pending.appendleft(run)
                 return
             lost = RunState.load(run_dir).model_copy(
-                update={"status": "failed", "error": f"its process was lost ({_cause(exit_code)}) at every retry"}
+                update={"status": Status.FAILED, "error": f"its process was lost ({_cause(exit_code)}) at every retry"}
             )
             lost.save(run_dir)
         self._learn_rate(run)

@@ -2,7 +2,7 @@
 
 Nothing in the file is ever rewritten. A run that was killed and resumed holds rows of several attempts;
 those of an older attempt past the step from which a newer one resumed describe work that was lost, and the
-reader leaves them out. A half-written line (a power cut) is skipped and counted, never fatal.
+reader leaves them out. A half-written or damaged line is skipped and counted, never fatal and never another number.
 
 At one step an evaluation is logged before the checkpoint that remembers it, so that a row at the resumed
 step is always one whose effect the checkpoint holds.
@@ -16,7 +16,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self, get_args
 
-SCHEMA = 1
+from scaling.records.files import ends_inside_a_line
+from scaling.records.reading import is_intact, seal_line
+
+SCHEMA = 2
 
 Kind = Literal["start", "step", "eval", "checkpoint", "preempt", "done", "failed"]
 
@@ -53,11 +56,11 @@ class Event:
     unix_time: float = 0.0
     schema: int = SCHEMA
 
-    def to_line(self) -> str:
-        """JSON without a line break; NaN and infinities become null, which reads back as NaN."""
+    def to_line(self) -> bytes:
+        """JSON that ends with its own CRC-32 and a line break; NaN and infinities become null and read back as NaN."""
         row = asdict(self)
         row["metrics"] = {name: value if math.isfinite(value) else None for name, value in row["metrics"].items()}
-        return json.dumps(row, ensure_ascii=False, allow_nan=False)
+        return seal_line(row)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
@@ -71,13 +74,13 @@ class EventWriter:
     """Appends events to a file. Rows other than `step` are on the disk when `write` returns."""
 
     def __init__(self, path: Path) -> None:
-        torn = _ends_inside_a_line(path)
+        torn = ends_inside_a_line(path)
         self._stream: BinaryIO = path.open("ab")
         if torn:
             self._stream.write(b"\n")
 
     def write(self, event: Event) -> None:
-        self._stream.write(event.to_line().encode() + b"\n")
+        self._stream.write(event.to_line())
         self._stream.flush()
         if event.kind != "step":
             os.fsync(self._stream.fileno())
@@ -111,8 +114,10 @@ def read_events(path: Path) -> EventLog:
                 if not line.strip():
                     continue
                 try:
+                    if not is_intact(line):
+                        raise ValueError("damaged")
                     events.append(Event.from_row(json.loads(line)))
-                except (ValueError, TypeError):
+                except (ValueError, TypeError, KeyError, RecursionError):
                     num_torn += 1
     kept = resolve(events)
     return EventLog(kept, num_superseded=len(events) - len(kept), num_torn=num_torn)
@@ -131,11 +136,3 @@ def resolve(events: Iterable[Event]) -> tuple[Event, ...]:
         valid_until[attempt] = horizon
         horizon = min(horizon, resumed_at.get(attempt, math.inf))
     return tuple(row for row in rows if row.step <= valid_until[row.attempt])
-
-
-def _ends_inside_a_line(path: Path) -> bool:
-    if not path.exists() or path.stat().st_size == 0:
-        return False
-    with path.open("rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1) != b"\n"

@@ -4,27 +4,74 @@ A record is written to a temporary name in the same folder, flushed to the disk 
 sees the old file or the new one, never a mixture.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+TEMPORARY = ".tmp"
+"""Ending of files that are being written; what bears it and belongs to no living process is swept away."""
+
 
 def write_text_atomic(path: Path, text: str) -> None:
     """Replace `path` by `text`; durable when this returns."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    temporary = _write_temporary(path, text)
+    try:
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 
 def write_json_atomic(path: Path, value: Mapping[str, Any]) -> None:
     """Replace `path` by `value` as indented JSON; NaN and infinity are refused, since JSON has neither."""
-    write_text_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text_atomic(path, json_text(value))
+
+
+def json_text(value: Mapping[str, Any]) -> str:
+    """Indented JSON for people to read."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def create_exclusively(path: Path, text: str) -> bool:
+    """Make `path` with `text` unless it exists; whether this process made it. Durable, and never half a file.
+
+    By `link`, which overwrites nothing, also on NFS; its answer may be lost there, so the link count decides.
+    """
+    temporary = _write_temporary(path, text)
+    try:
+        with contextlib.suppress(OSError):
+            path.hardlink_to(temporary)
+        is_ours = temporary.stat().st_nlink == 2
+    finally:
+        temporary.unlink(missing_ok=True)
+    if is_ours:
+        sync_folder(path.parent)
+    elif not path.exists():
+        raise OSError(f"{path} can neither be made nor is it there; the file system has no hard links")
+    return is_ours
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add a whole line to a file of lines; on the disk when this returns. A torn line before it is closed first."""
+    with path.open("ab") as stream:
+        if ends_inside_a_line(path):
+            line = b"\n" + line
+        stream.write(line)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def ends_inside_a_line(path: Path) -> bool:
+    """Whether the last line was cut before its line break."""
+    if not path.exists() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) != b"\n"
 
 
 def sync_folder(folder: Path) -> None:
@@ -34,3 +81,16 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _write_temporary(path: Path, text: str) -> Path:
+    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}{TEMPORARY}")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary

@@ -6,17 +6,18 @@ run's numbers; paths, devices, micro-batches and log intervals are left out of i
 and how the run happens to be executed.
 """
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from scaling.errors import UserError
-from scaling.records.files import write_text_atomic
+from scaling.records.canonical import canonical_json as canonical_json
+from scaling.records.canonical import content_digest as content_digest
+from scaling.records.reading import RecordError, read_record, write_record
+from scaling.records.run_dir import RunDir
 
-RUN_SCHEMA = 1
+RUN_SCHEMA = 2
 
 
 class Frozen(BaseModel):
@@ -186,6 +187,10 @@ class EnginePlan(Frozen):
     others stand in is fixed, so runs that end are alike whatever was allowed."""
 
 
+EXECUTION_SETTINGS = frozenset({"batch"})
+"""Settings of evaluations that say how they are executed and not what they measure."""
+
+
 class EvalPlan(Frozen):
     kind: str
     """Registered name of the evaluator: `fewshot`, `throughput`."""
@@ -197,7 +202,11 @@ class EvalPlan(Frozen):
     def digest(self) -> str:
         """What decides the evaluation's numbers: its kind, its settings and the content of its data."""
         sources = {role: source.digest for role, source in self.sources.items()}
-        return content_digest({"kind": self.kind, "settings": self.settings, "sources": sources})
+        return content_digest({"kind": self.kind, "settings": self.defining_settings(), "sources": sources})
+
+    def defining_settings(self) -> dict[str, Any]:
+        """Settings without those that only say how the forward passes are cut, which changes numbers by roundings."""
+        return {name: value for name, value in self.settings.items() if name not in EXECUTION_SETTINGS}
 
 
 class HarnessPlan(Frozen):
@@ -227,27 +236,19 @@ class RunPlan(Frozen):
     harness: HarnessPlan
 
     def save(self, run_dir: Path) -> None:
-        write_text_atomic(run_dir / "run.json", self.model_dump_json(indent=2) + "\n")
+        write_record(RunDir(run_dir).plan, self)
 
     @classmethod
     def load(cls, run_dir: Path) -> Self:
-        """Read `run.json`; a missing or foreign file is the user's error."""
-        path = run_dir / "run.json"
-        if not path.exists():
-            raise UserError(f"{run_dir} holds no run.json; give a folder runs/<study>/<run_id> made by scaling.launch")
+        """Read `run.json`. UserError when there is none, RecordError when it is damaged; planning the study again
+        writes it anew."""
+        path = RunDir(run_dir).plan
         try:
-            return cls.model_validate_json(path.read_text())
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise UserError(f"{path}: {where}: {first['msg']}; plan the study again with scaling.launch") from error
-
-
-def canonical_json(value: Any) -> str:
-    """One text for one value: sorted keys, no spaces, NaN refused."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
-def content_digest(value: Any) -> str:
-    """SHA-256, in hex, of the canonical JSON of `value`."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+            plan = read_record(path, cls, schema_key="run_schema", schema=RUN_SCHEMA)
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(
+                f"{run_dir} holds no run.json; give a folder runs/<study>/<run_id> made by scaling.launch"
+            ) from None
+        if plan.identity[:8] != plan.run_id[-8:]:
+            raise RecordError(path, f"run_id {plan.run_id} does not end with its identity {plan.identity[:8]}")
+        return plan

@@ -1,31 +1,57 @@
-"""`state.json` and the run lock: is this run pending, running, pre-empted, failed or done, and who holds it?
+"""`state.json`: the latest word of a run about itself, with a heartbeat while it lives.
 
-The state says what the run last reported; the lock says whether a process is alive behind it. A `running`
-state whose lock is free is a run that was killed. The lock is the kernel's (`flock`), so it cannot outlive
-its process on this machine; where other hosts may write the same folder, the heartbeat tells.
+It is made for people and progress displays and holds nothing that is not also elsewhere: a damaged one is made again
+from the ends of the run's attempts. Where a run stands is told by `standing`, which asks result and lease first.
 """
 
-import fcntl
-import os
+import logging
 import time
+from enum import StrEnum
 from pathlib import Path
-from typing import IO, Literal, Self
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from scaling.records.files import write_text_atomic
+from scaling.records.reading import RecordError, read_object, validate
+from scaling.records.run_dir import RunDir
 
-Status = Literal["pending", "running", "preempted", "failed", "done"]
+logger = logging.getLogger(__name__)
+
+
+class Status(StrEnum):
+    """Where a run can stand; stated once for launcher, status and analysis."""
+
+    PENDING = "pending"
+    """Never started."""
+    QUEUED = "queued"
+    """Handed to a scheduler that has not started it yet."""
+    RUNNING = "running"
+    PREEMPTED = "preempted"
+    """Ended on the way (asked to leave, killed, lost a machine); it continues from its last checkpoint."""
+    CANCELLED = "cancelled"
+    """Stopped by a person."""
+    PRUNED = "pruned"
+    """Stopped by a search."""
+    FAILED = "failed"
+    """Ended with an error, or so often lost that its retries are used up."""
+    DONE = "done"
 
 
 class RunState(BaseModel):
-    """The latest word of a run about itself."""
+    """What a run last said about itself."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    status: Status = "pending"
-    attempt: int = 0
-    step: int = 0
+    status: Status = Status.PENDING
+    attempt: int = Field(0, ge=0)
+    step: int = Field(0, ge=0)
+    resumed_step: int = Field(0, ge=0)
+    """Step from which the attempt continued: `step - resumed_step` were made in it."""
+    train_seconds: float = Field(0.0, ge=0)
+    """Inside training steps, in this attempt."""
+    scoring: str = ""
+    """Name of the evaluation that is being computed."""
     host: str = ""
     pid: int = 0
     job: str = ""
@@ -34,61 +60,35 @@ class RunState(BaseModel):
     error: str = ""
 
     def save(self, run_dir: Path) -> None:
-        write_text_atomic(run_dir / "state.json", self.model_dump_json(indent=2) + "\n")
+        write_text_atomic(RunDir(run_dir).state, self.to_text())
+
+    def to_text(self) -> str:
+        return self.model_dump_json(indent=2) + "\n"
 
     @classmethod
     def load(cls, run_dir: Path) -> Self:
-        """The saved state; `pending` when the run never reported."""
-        path = run_dir / "state.json"
-        return cls.model_validate_json(path.read_text()) if path.exists() else cls()
+        """The saved state; `pending` when the run never reported; made from the attempts' ends, with a warning, when
+        the file is damaged."""
+        path = RunDir(run_dir).state
+        try:
+            return validate(path, cls, read_object(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return cls()
+        except RecordError as error:
+            logger.warning("%s; told from %s instead", error, RunDir(run_dir).ends.name)
+            return cls._from_ends(run_dir)
+
+    @classmethod
+    def _from_ends(cls, run_dir: Path) -> Self:
+        from scaling.records.attempts import latest_number
+        from scaling.records.ends import read_ends
+        from scaling.records.standing import STATUS_AFTER
+
+        end, attempt = read_ends(run_dir).last, latest_number(run_dir)
+        if end is None:
+            return cls(status=Status.PREEMPTED if attempt else Status.PENDING, attempt=attempt)
+        status = STATUS_AFTER[end.cause] if end.attempt in (0, attempt) else Status.PREEMPTED
+        return cls(status=status, attempt=attempt, step=end.step, host=end.host, job=end.job, error=end.message)
 
     def heartbeat_age_seconds(self) -> float:
         return max(0.0, time.time() - self.heartbeat_unix_time)
-
-
-class RunLock:
-    """Exclusive right to write a run directory, held from `acquire` until the process ends."""
-
-    def __init__(self, run_dir: Path) -> None:
-        self._path = run_dir / "lock"
-        self._stream: IO[str] | None = None
-
-    def acquire(self, patience_seconds: float = 1.0) -> bool:
-        """True when the lock is ours; False when a living process holds it.
-
-        A short patience, because a reader that asks `is_held` holds a shared lock for an instant.
-        """
-        stream = self._path.open("a+")
-        deadline = time.monotonic() + patience_seconds
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    stream.close()
-                    return False
-                time.sleep(0.02)
-        stream.truncate(0)
-        stream.write(f"{os.uname().nodename} {os.getpid()}\n")
-        stream.flush()
-        self._stream = stream
-        return True
-
-    def release(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
-
-    @staticmethod
-    def is_held(run_dir: Path) -> bool:
-        """Whether some living process holds the run."""
-        path = run_dir / "lock"
-        if not path.exists():
-            return False
-        with path.open() as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False

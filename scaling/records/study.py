@@ -1,21 +1,23 @@
-"""A study directory read back: which runs were planned, where each stands, what each left.
+"""A study directory read back: which runs were planned, where each stands, what each left."""
 
-runs/<study>/study.yaml   the sweep as planned
-runs/<study>/plan.json    the run ids of the current plan, in plan order
-runs/<study>/<run_id>/    run.json, events.jsonl, state.json, result.json, checkpoints/, log.txt
-"""
-
-import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.errors import UserError
+from scaling.records.evaluation import Evaluation, current_evaluations
 from scaling.records.events import EventLog, read_events
 from scaling.records.files import write_json_atomic
+from scaling.records.lease import LifeWatch
+from scaling.records.reading import RecordError, read_object
 from scaling.records.result import RunResult
+from scaling.records.run_dir import RunDir, StudyDir
 from scaling.records.run_plan import RunPlan
+from scaling.records.standing import Standing, find_standing
 from scaling.records.state import RunState
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,38 +26,90 @@ class RunRecord:
 
     run_dir: Path
     plan: RunPlan
-    state: RunState
-    result: RunResult | None
+    standing: Standing
+    evaluations: dict[str, Evaluation]
+    """Current records of the planned evaluations, by name."""
     in_plan: bool
     """Whether the study's current plan still contains this run."""
 
+    @property
+    def state(self) -> RunState:
+        return self.standing.state
+
+    @property
+    def result(self) -> RunResult | None:
+        return self.standing.result
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What training found and what the current evaluations measured; empty before the run is trained."""
+        return merged_metrics(self.result, self.evaluations)
+
     def events(self) -> EventLog:
-        return read_events(self.run_dir / "events.jsonl")
+        return read_events(RunDir(self.run_dir).events)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRecords:
+    """All runs of a study that can be read, and those that cannot."""
+
+    runs: tuple[RunRecord, ...]
+    """Those of the current plan in plan order, then others by name."""
+    damaged: tuple[RecordError, ...]
+    """One per run whose plan cannot be read; `path` lies in its folder."""
+
+
+def merged_metrics(result: RunResult | None, evaluations: dict[str, Evaluation]) -> dict[str, float]:
+    """Metrics of training and of evaluations under their own names, which never meet: an evaluation's have a prefix."""
+    metrics = dict(result.metrics) if result is not None else {}
+    for record in evaluations.values():
+        metrics |= record.metrics
+    return metrics
+
+
+def load_run(run_dir: Path, *, in_plan: bool = True, watch: LifeWatch | None = None) -> RunRecord:
+    """One run; UserError without a plan, RecordError with a damaged one."""
+    plan = RunPlan.load(run_dir)
+    standing = find_standing(run_dir, plan, watch)
+    evaluations = current_evaluations(run_dir, standing.result, plan.evals) if standing.result else {}
+    return RunRecord(run_dir, plan, standing, evaluations, in_plan)
 
 
 def save_plan_order(study_dir: Path, run_ids: Sequence[str]) -> None:
     """Record which runs the current plan consists of, in the order they were planned."""
-    write_json_atomic(study_dir / "plan.json", {"run_ids": list(run_ids)})
+    write_json_atomic(StudyDir(study_dir).order, {"run_ids": list(run_ids)})
 
 
-def load_study(study_dir: Path) -> list[RunRecord]:
-    """All runs of a study: those of the current plan in plan order, then others by name."""
+def load_plan_order(study_dir: Path) -> list[str] | None:
+    """Run ids of the current plan; None when nobody wrote them down, or, with a warning, when that file is damaged."""
+    path = StudyDir(study_dir).order
+    try:
+        run_ids = read_object(path).get("run_ids")
+        if not isinstance(run_ids, list) or not all(isinstance(run_id, str) for run_id in run_ids):
+            raise RecordError(path, "run_ids is no list of names")
+    except FileNotFoundError:
+        return None
+    except RecordError as error:
+        logger.warning("%s; every run folder counts, until the study is planned again", error)
+        return None
+    return run_ids
+
+
+def load_study(study_dir: Path, watch: LifeWatch | None = None) -> StudyRecords:
+    """All runs of a study. UserError when the folder is none; a run that cannot be read is listed and left out."""
     if not study_dir.is_dir():
         raise UserError(f"study directory {study_dir} does not exist; scaling.launch makes it as RUNS/<study>")
-    plan_path = study_dir / "plan.json"
-    planned: list[str] = json.loads(plan_path.read_text())["run_ids"] if plan_path.exists() else []
-    rank = {run_id: position for position, run_id in enumerate(planned)}
-    folders = [path.parent for path in study_dir.glob("*/run.json")]
+    planned = load_plan_order(study_dir)
+    rank = {run_id: position for position, run_id in enumerate(planned or ())}
+    folders = [run.path for run in StudyDir(study_dir).run_dirs()]
     if not folders:
         raise UserError(f"{study_dir} holds no runs (no */run.json); give the folder RUNS/<study> of a launched study")
     folders.sort(key=lambda folder: (rank.get(folder.name, len(rank)), folder.name))
-    return [
-        RunRecord(
-            run_dir=folder,
-            plan=RunPlan.load(folder),
-            state=RunState.load(folder),
-            result=RunResult.load(folder),
-            in_plan=folder.name in rank or not plan_path.exists(),
-        )
-        for folder in folders
-    ]
+    runs, damaged = [], []
+    for folder in folders:
+        try:
+            runs.append(load_run(folder, in_plan=planned is None or folder.name in rank, watch=watch))
+        except RecordError as error:
+            logger.warning("%s; the run is left out", error)
+            damaged.append(error)
+    return StudyRecords(tuple(runs), tuple(damaged))

@@ -5,7 +5,6 @@ It needs no scheduler and writes nothing, so it may be asked at any time from an
 
 import argparse
 import json
-import platform
 import sys
 import time
 from collections import Counter
@@ -13,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scaling.records.state import RunLock
 from scaling.records.study import RunRecord, load_study
 from scaling.tables import plain_table
 
@@ -24,9 +22,6 @@ examples:
 """
 
 WATCH_SECONDS = 2.0
-
-SILENT_SECONDS = 60.0
-"""A running run that has not reported for so long, and whose lock nobody holds here, was probably killed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,11 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--watch", action="store_true", help="print again every two seconds until all runs ended")
     args = parser.parse_args(argv)
     while True:
-        records = load_study(args.study_dir)
-        rows = [describe(record) for record in records]
+        study = load_study(args.study_dir)
+        rows = [describe(record) for record in study.runs]
         print(json.dumps(rows, indent=2) if args.json else _table(rows))
-        if not args.watch or all(row["status"] in ("done", "failed") for row in rows):
-            return 1 if any(row["status"] == "failed" for row in rows) else 0
+        if not args.watch or all(record.standing.has_ended for record in study.runs):
+            return 1 if study.damaged or any("failed" in row["status"] for row in rows) else 0
         sys.stdout.flush()
         time.sleep(WATCH_SECONDS)
         print()
@@ -54,26 +49,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def describe(record: RunRecord) -> dict[str, Any]:
     """One run as plain values: status, progress, the kept weights' scores."""
-    state = record.state
-    status: str = state.status
-    # The lock tells at once of a process on this machine; another machine's may not be seen here.
-    patience = 0.0 if state.host == platform.node() else SILENT_SECONDS
-    if status == "running" and not RunLock.is_held(record.run_dir) and state.heartbeat_age_seconds() > patience:
-        status = "killed"
+    state, standing = record.state, record.standing
     return {
         "run_id": record.plan.run_id,
         "in_plan": record.in_plan,
-        "status": status,
+        "status": standing.told,
         "attempt": state.attempt,
         "step": state.step,
         "steps": record.plan.schedule.steps,
         "images": record.plan.subset.num_samples,
         "host": state.host,
         "job": state.job,
-        "heartbeat_age_seconds": round(state.heartbeat_age_seconds(), 1) if status == "running" else None,
-        "error": state.error,
+        "heartbeat_age_seconds": round(state.heartbeat_age_seconds(), 1) if standing.is_alive else None,
+        "error": "" if standing.is_alive else standing.reason,
         "stopped_early": record.result is not None and record.result.stopped_early,
-        "metrics": {} if record.result is None else record.result.metrics,
+        "metrics": record.metrics,
     }
 
 

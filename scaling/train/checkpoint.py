@@ -29,11 +29,13 @@ from safetensors.torch import load_file, save_file
 
 from scaling.errors import UserError
 from scaling.records.files import sync_folder
-from scaling.records.result import BEST_WEIGHTS
+from scaling.records.run_dir import RunDir
+from scaling.records.run_plan import RunPlan
 from scaling.train import portable_state
 from scaling.train.engine import Engine
 from scaling.train.failures import CheckpointError
 from scaling.train.process_group import Processes
+from scaling.train.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -67,12 +69,13 @@ class Progress:
 class CheckpointStore:
     """The checkpoints of one run. Every method that writes is called by all ranks together."""
 
-    def __init__(self, run_dir: Path, identity: str, keep: int, processes: Processes) -> None:
-        self._folder = run_dir / "checkpoints"
-        self._best_path = run_dir / BEST_WEIGHTS
-        self._identity = identity
-        self._keep = keep
+    def __init__(self, run_dir: Path, plan: RunPlan, processes: Processes, recorder: Recorder) -> None:
+        self._folder = RunDir(run_dir).checkpoints
+        self._best_path = RunDir(run_dir).best_weights
+        self._identity = plan.identity
+        self._keep = plan.intervals.keep_checkpoints
         self._processes = processes
+        self._recorder = recorder
 
     @property
     def best_path(self) -> Path:

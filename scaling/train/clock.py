@@ -21,7 +21,7 @@ class Clock:
         self._device = device
         self._started = time.perf_counter()
         self._seconds_before = train_seconds + pause_seconds
-        self._train_seconds = train_seconds
+        self._train_seconds = self._train_seconds_before = train_seconds
         self._marks: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
 
     @contextmanager
@@ -49,6 +49,11 @@ class Clock:
     def train_seconds(self) -> float:
         """Of the steps that are known to have ended; of all after `settle`."""
         return self._train_seconds
+
+    @property
+    def attempt_train_seconds(self) -> float:
+        """Those since creation, without earlier attempts."""
+        return self._train_seconds - self._train_seconds_before
 
     @property
     def pause_seconds(self) -> float:

@@ -4,6 +4,7 @@ No PyTorch is imported before the run is known to be ours to train, so that the 
 and a run that is done or busy costs nothing.
 """
 
+import contextlib
 import logging
 import os
 import sys
@@ -11,11 +12,18 @@ import time
 from pathlib import Path
 
 from scaling.errors import UserError
-from scaling.records.exit_codes import BAD_INPUT, BUSY, DONE, FAILED
+from scaling.records.attempts import Attempt, claim_attempt
+from scaling.records.causes import Cause
+from scaling.records.ends import End, append_end, read_ends
+from scaling.records.exit_codes import BAD_INPUT, BUSY, DONE
+from scaling.records.lease import Lease, LeaseLostError
+from scaling.records.rank_failures import RankFailure, forget_words, leave_word, start_token
 from scaling.records.result import RunResult
+from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import RunPlan
-from scaling.records.state import RunLock, RunState
-from scaling.train.failures import describe
+from scaling.records.standing import STATUS_AFTER, find_standing
+from scaling.records.state import RunState
+from scaling.train.failures import CODES, classify, describe
 from scaling.train.preemption import PreemptionFlag
 
 logger = logging.getLogger(__name__)
@@ -31,36 +39,61 @@ def train_run(run_dir: str, *, watch_parent: bool = False, to_terminal: bool = F
     rank = int(os.environ.get("RANK", "0"))
     try:
         plan = RunPlan.load(folder)
+        RunResult.load(folder, plan)
+        if find_standing(folder, plan).is_finished:
+            return DONE
+        lease = Lease(folder) if rank == 0 else None
+        if lease is not None and not lease.acquire():
+            return BUSY
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
-    result = RunResult.load(folder)
-    if result is not None and all(result.evals.get(plan_.name) == plan_.digest() for plan_ in plan.evals):
-        return DONE
-    lock = RunLock(folder)
-    if rank == 0 and not lock.acquire():
-        return BUSY
     if not to_terminal:
-        _redirect_output(folder / "log.txt")
+        _redirect_output(RunDir(folder).log)
     _set_up_logging(rank)
-    started = time.monotonic()
-    logger.info("run %s, attempt %d, process %d", plan.run_id, RunState.load(folder).attempt + 1, os.getpid())
     # Flag first: a signal that arrives while PyTorch is imported must not be lost.
     flag = PreemptionFlag(watch_parent=watch_parent)
+    with lease or contextlib.nullcontext():
+        return _attempt(folder, plan, flag, lease, rank)
+
+
+def _attempt(folder: Path, plan: RunPlan, flag: PreemptionFlag, lease: Lease | None, rank: int) -> int:
+    """One attempt by one process; an error that no record has yet is recorded here."""
+    started = time.monotonic()
+    attempt: Attempt | None = None
     try:
+        if lease is not None:
+            lease.check()
+            attempt = claim_attempt(folder, job_name())
+            forget_words(folder, start_token())
+            logger.info("run %s, attempt %d, process %d", plan.run_id, attempt.attempt, os.getpid())
         import scaling.train.preload  # noqa: F401
         from scaling.train.session import run_session
 
-        code = run_session(folder, plan, flag)
+        code = run_session(folder, plan, flag, lease, attempt)
     except Exception as error:
-        logger.exception("the run failed outside of its records")
-        if rank == 0:
-            _ensure_failed(folder, describe(error))
-        return FAILED
-    finally:
-        lock.release()
+        cause = classify(error)
+        logger.exception("the run ended outside of its records")
+        if attempt is None or lease is None:
+            leave_word(folder, RankFailure(rank, cause, describe(error)))
+        else:
+            _record_end(folder, lease, attempt, cause, describe(error))
+        code = CODES[cause]
     logger.info("ended with code %d after %.1f s", code, time.monotonic() - started)
     return code
+
+
+def job_name() -> str:
+    """The scheduler's name for this process: `ARRAYJOB_TASK/restart`, since SLURM_JOB_ID of one task of an array is the
+    name of the whole array; empty without a scheduler."""
+    variables = os.environ
+    if "SLURM_JOB_ID" not in variables:
+        return ""
+    if "SLURM_ARRAY_JOB_ID" in variables:
+        name = f"{variables['SLURM_ARRAY_JOB_ID']}_{variables.get('SLURM_ARRAY_TASK_ID', '0')}"
+    else:
+        name = variables["SLURM_JOB_ID"]
+    return f"{name}/{variables.get('SLURM_RESTART_COUNT', '0')}"
 
 
 def _redirect_output(path: Path) -> None:
@@ -81,12 +114,31 @@ def _set_up_logging(rank: int) -> None:
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
 
-def _ensure_failed(folder: Path, message: str) -> None:
-    """An error before the records were open, or one that they could not take, should be found in the state too."""
+def _record_end(folder: Path, lease: Lease, attempt: Attempt, cause: Cause, message: str) -> None:
+    """An error before the records were open, or one that they could not take, should be found in end and state too."""
+    if cause is Cause.BUSY:
+        return
+    if any(end.attempt == attempt.attempt for end in read_ends(folder).all):
+        return
     try:
+        lease.check()
         state = RunState.load(folder)
-        if state.status != "failed":
-            failed = {"status": "failed", "attempt": max(1, state.attempt), "error": message}
-            state.model_copy(update=failed).save(folder)
-    except OSError as error:
-        logger.error("the state could not be written either: %s", error)
+        step = state.step if state.attempt == attempt.attempt else 0
+        end = End(
+            attempt=attempt.attempt,
+            cause=cause,
+            code=CODES[cause],
+            step=step,
+            host=attempt.host,
+            job=attempt.job,
+            message=message,
+            seconds=max(0.0, time.time() - attempt.unix_time),
+            unix_time=time.time(),
+        )
+        told = {"status": STATUS_AFTER[cause], "attempt": attempt.attempt, "step": step, "error": message}
+        for write in (lambda: append_end(folder, end), lambda: state.model_copy(update=told).save(folder)):
+            # Each is tried: on a full disk one of them may still find room.
+            with contextlib.suppress(OSError):
+                write()
+    except LeaseLostError as error:
+        logger.error("%s", error)

@@ -1,25 +1,11 @@
-"""What a run was executed on: hardware and package versions, for its result."""
+"""The hardware that a run was executed on, for its result."""
 
-import importlib.metadata
 import os
 import platform
 from pathlib import Path
 from typing import Any
 
 import torch
-
-PACKAGES = ("torch", "deepspeed", "timm", "torchvision", "numpy", "pillow", "webdataset")
-
-
-def describe_packages() -> dict[str, str]:
-    """Versions of Python and of the libraries that can change numbers."""
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def describe_hardware() -> dict[str, Any]:

@@ -144,8 +144,6 @@ class Loop:
         if not is_leaving or is_last:
             return False
         reason = self._flag.reason or "another process was asked to leave"
-        self._recorder.event("preempt", {}, reason)
-        self._recorder.state("preempted")
         logger.info("leaving at step %d: %s", step, reason)
         return True
 

@@ -9,7 +9,7 @@ import signal
 import threading
 from types import FrameType
 
-LEAVE_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+from scaling.records.exit_codes import LEAVE_SIGNALS
 
 
 class PreemptionFlag:

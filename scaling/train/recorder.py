@@ -8,52 +8,100 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from scaling.records.attempts import Attempt, claim_attempt
+from scaling.records.causes import Cause
+from scaling.records.ends import End, append_end
 from scaling.records.events import Event, EventWriter, Kind
+from scaling.records.files import TEMPORARY
+from scaling.records.lease import Lease, LeaseLostError
+from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import RunPlan
+from scaling.records.standing import STATUS_AFTER
 from scaling.records.state import RunState, Status
 from scaling.train.clock import Clock
+from scaling.train.environment import describe_hardware
+from scaling.train.failures import CODES
 from scaling.train.trackers import Trackers
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 1.0
 
+_KIND_AT_END: dict[Cause, Kind] = {
+    Cause.FAILED: "failed",
+    Cause.BAD_INPUT: "failed",
+    Cause.OUT_OF_MEMORY: "failed",
+}
+"""The last row of an attempt that cannot simply be continued; any other ends with `preempt`."""
+
 
 class Recorder:
-    """Writes the records of one attempt; on other ranks than the first it does nothing."""
+    """Writes the records of one attempt; on other ranks than the first it does nothing.
 
-    def __init__(self, run_dir: Path, plan: RunPlan, *, device: torch.device, world: int, is_first: bool) -> None:
-        self._run_dir, self._plan = run_dir, plan
+    Before each write it asks the lease whether the run is still this process's: LeaseLostError otherwise.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        plan: RunPlan,
+        lease: Lease | None = None,
+        attempt: Attempt | None = None,
+        *,
+        device: torch.device,
+        world: int,
+        is_first: bool,
+    ) -> None:
+        self._run_dir, self._plan, self._lease = run_dir, plan, lease
         self.device_name = device_name(device)
         self._world = world
         self._is_first = is_first
-        self.attempt = RunState.load(run_dir).attempt + 1
         self.step = 0
         """Where the run is; the heartbeat tells it."""
+        self._resumed_step = 0
+        self._scoring = ""
         self.clock = Clock(device)
-        self._status: Status = "running"
+        self._status = Status.RUNNING
         self._closed = threading.Event()
         self._lock = threading.Lock()
+        self.attempt = Attempt(attempt=1, host="", pid=0, unix_time=0.0)
         if is_first:
-            self._writer = EventWriter(run_dir / "events.jsonl")
+            self.guard()
+            begun = attempt or claim_attempt(run_dir)
+            self.attempt = begun.model_copy(
+                update={"device": self.device_name, "num_devices": world, "hardware": describe_hardware()}
+            )
+            self.attempt.save(run_dir)
+            self._writer = EventWriter(RunDir(run_dir).events)
             self._trackers = Trackers(run_dir, plan)
-            self.state("running")
+            self._write_state()
             self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
             self._heart.start()
+
+    def guard(self) -> None:
+        """LeaseLostError when this process may not write the run any more."""
+        if self._lease is not None:
+            self._lease.check()
+
+    def resume_at(self, step: int) -> None:
+        """The attempt continues from here."""
+        self.step = self._resumed_step = step
 
     def event(self, kind: Kind, metrics: dict[str, float], message: str = "") -> None:
         """Append one row about the present step; the counters follow from it."""
         if not self._is_first:
             return
+        self.guard()
         self.clock.settle()
         examples = self.step * self._plan.schedule.batch
         event = Event(
             run_id=self._plan.run_id,
-            attempt=self.attempt,
+            attempt=self.attempt.attempt,
             kind=kind,
             step=self.step,
             examples_seen=examples,
@@ -71,12 +119,27 @@ class Recorder:
         self._writer.write(event)
         self._trackers.record(event)
 
-    def state(self, status: Status, error: str = "") -> None:
-        """Replace the state, durably."""
-        if self._is_first:
-            with self._lock:
-                self._status = status
-                self._present(error).save(self._run_dir)
+    def scoring(self, name: str) -> None:
+        """Tell which evaluation is being computed."""
+        self._scoring = name
+        self._write_state()
+
+    def end(self, cause: Cause, message: str = "") -> None:
+        """The attempt's last row, its end and its state; each is tried, also when the disk refuses another."""
+        if not self._is_first:
+            return
+        with self._lock:
+            self._status = Status.DONE if cause is Cause.DONE else STATUS_AFTER[cause]
+        self.guard()
+        kind = _KIND_AT_END.get(cause, "preempt")
+        refusals: list[OSError] = []
+        if cause is not Cause.DONE:
+            _try(lambda: self.event(kind, {}, message), refusals)
+        error = "" if cause in (Cause.DONE, Cause.PREEMPTED) else message
+        _try(lambda: append_end(self._run_dir, self._end(cause, message)), refusals)
+        _try(lambda: self._present(error).save(self._run_dir), refusals)
+        for refusal in refusals:
+            logger.error("the end of the run is not fully recorded: %s", refusal)
 
     def close(self) -> None:
         if self._is_first:
@@ -85,31 +148,67 @@ class Recorder:
             self._trackers.close()
             self._writer.close()
 
+    def _end(self, cause: Cause, message: str) -> End:
+        return End(
+            attempt=self.attempt.attempt,
+            cause=cause,
+            code=CODES[cause],
+            step=self.step,
+            host=self.attempt.host,
+            job=self.attempt.job,
+            message=message,
+            seconds=max(0.0, time.time() - self.attempt.unix_time),
+            train_seconds=self.clock.attempt_train_seconds,
+            unix_time=time.time(),
+        )
+
+    def _write_state(self, error: str = "") -> None:
+        """Replace the state, durably."""
+        if self._is_first:
+            self.guard()
+            with self._lock:
+                self._present(error).save(self._run_dir)
+
     def _present(self, error: str = "") -> RunState:
         return RunState(
             status=self._status,
-            attempt=self.attempt,
+            attempt=self.attempt.attempt,
             step=self.step,
-            host=os.uname().nodename,
+            resumed_step=self._resumed_step,
+            train_seconds=self.clock.attempt_train_seconds,
+            scoring=self._scoring,
+            host=self.attempt.host,
             pid=os.getpid(),
-            job=os.environ.get("SLURM_JOB_ID", ""),
+            job=self.attempt.job,
             heartbeat_unix_time=time.time(),
             error=error,
         )
 
     def _beat(self) -> None:
-        path = self._run_dir / "state.json"
-        temporary = path.with_name(f".{path.name}.beat")
+        path = RunDir(self._run_dir).state
+        temporary = path.with_name(f".{path.name}.beat{TEMPORARY}")
         while not self._closed.wait(HEARTBEAT_SECONDS):
             with self._lock:
-                if self._status != "running":
+                if self._status is not Status.RUNNING:
                     continue
                 try:
-                    temporary.write_text(self._present().model_dump_json(indent=2) + "\n")
+                    self.guard()
+                    temporary.write_text(self._present().to_text())
                     temporary.replace(path)
+                except LeaseLostError as error:
+                    # The training loop meets it at its next write.
+                    logger.warning("%s", error)
+                    return
                 except OSError as error:
                     # A beat that is lost must not end a run; what cannot be written next will say so itself.
                     logger.warning("heartbeat not written: %s", error)
+
+
+def _try(write: Callable[[], None], refusals: list[OSError]) -> None:
+    try:
+        write()
+    except OSError as error:
+        refusals.append(error)
 
 
 def device_name(device: torch.device) -> str:

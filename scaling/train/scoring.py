@@ -1,23 +1,32 @@
-"""The end of a run: score the kept weights by the planned evaluations and write the result.
+"""The end of a run: write what training found, then score the kept weights by the planned evaluations.
 
 Also the way back for a run that is trained already and of which further evaluations are asked. Done by the first
-process alone.
+process alone. The result is written first and never again; each evaluation has a record of its own, written when it is
+done, so that leaving on the way loses none.
 """
 
 import logging
 import math
+import time
 from pathlib import Path
 
 import torch
 
+from scaling.data.format.checksum import file_sha256
+from scaling.errors import UserError
 from scaling.evals.runner import Circumstances, run_evaluation
 from scaling.models.build import build_model
 from scaling.models.vision_model import VisionModel
-from scaling.records.exit_codes import DONE, PREEMPTED
+from scaling.records.causes import Cause
+from scaling.records.evaluation import Evaluation, current_evaluations
+from scaling.records.exit_codes import DONE
 from scaling.records.result import RunResult
-from scaling.records.run_plan import ModelPlan, RunPlan
-from scaling.train.checkpoint import Progress, load_weights
-from scaling.train.environment import describe_hardware, describe_packages
+from scaling.records.run_plan import EvalPlan, ModelPlan, RunPlan
+from scaling.records.stop_request import requested_stop
+from scaling.records.study import merged_metrics
+from scaling.train.checkpoint import BEST, Progress, load_weights
+from scaling.train.clock import Clock
+from scaling.train.failures import CODES
 from scaling.train.loop import early_stop_message
 from scaling.train.preemption import PreemptionFlag
 from scaling.train.process_group import Processes
@@ -42,86 +51,111 @@ class Scoring:
         self._flag, self._processes, self._recorder = flag, processes, recorder
 
     def conclude(self, model: VisionModel, progress: Progress) -> int:
-        """Score, write the first result and declare the run done; returns the exit code."""
+        """Write the result of a training that has ended, then score its weights; returns the exit code."""
         best_step = load_weights(self._best_path, model)
-        scores, digests = self._score(model, done={})
-        if self._left_early(digests):
-            return PREEMPTED
-        metrics = {**(progress.best_metrics or {}), **progress.training, **scores}
-        self._recorder.event("eval", scores)
+        metrics = {**(progress.best_metrics or {}), **progress.training}
         is_early = self._recorder.step < self._plan.schedule.steps
-        self._result(metrics, digests, best_step, is_early).save(self._run_dir)
-        self._recorder.event("done", metrics, early_stop_message(self._plan) if is_early else "")
-        self._recorder.state("done")
-        return DONE
+        result = self._result(metrics, best_step, is_early)
+        self._recorder.guard()
+        result.save(self._run_dir)
+        return self._score(model, result)
 
     def complete(self, result: RunResult) -> int:
-        """Add the planned evaluations that a result lacks; returns the exit code."""
-        self._recorder.step = result.steps
+        """Compute the planned evaluations that a trained run has no current record of; returns the exit code."""
+        self._recorder.resume_at(result.steps)
+        self._recorder.clock = Clock(self._processes.device, result.train_seconds, result.pause_seconds)
         model = build_planned(self._plan.model).to(self._processes.device)
         load_weights(self._best_path, model)
-        scores, digests = self._score(model, done=result.evals)
-        if self._left_early({**result.evals, **digests}):
-            return PREEMPTED
-        self._recorder.event("eval", scores)
-        added = {"metrics": {**result.metrics, **_finite(scores)}, "evals": {**result.evals, **digests}}
-        result.model_copy(update=added).save(self._run_dir)
-        self._recorder.state("done")
+        found = file_sha256(self._best_path)
+        if found != result.weights_sha256:
+            raise UserError(
+                f"{self._best_path} is not the weights that the run kept (sha256 {found[:12]}, by its result "
+                f"{result.weights_sha256[:12]}); every checkpoint of the run holds a copy, {BEST}"
+            )
+        return self._score(model, result)
+
+    def _score(self, model: VisionModel, result: RunResult) -> int:
+        """Each planned evaluation without a current record, recorded as soon as it is done; leaves between two of them
+        when the run is asked to."""
+        plan = self._plan
+        current = current_evaluations(self._run_dir, result, plan.evals)
+        for evaluation in plan.evals:
+            if evaluation.name in current:
+                continue
+            if self._flag.is_up:
+                logger.info("leaving before all evaluations are done: %s", self._flag.reason)
+                cause = requested_stop(self._run_dir) or Cause.PREEMPTED
+                self._recorder.end(cause, self._flag.reason)
+                return CODES[cause]
+            logger.info("scoring %s", evaluation.name)
+            self._recorder.scoring(evaluation.name)
+            current[evaluation.name] = record = self._evaluate(model, evaluation, result)
+            self._recorder.guard()
+            record.save(self._run_dir)
+            self._recorder.event("eval", record.metrics)
+        early = early_stop_message(plan) if result.stopped_early else ""
+        self._recorder.event("done", merged_metrics(result, current), early)
+        self._recorder.scoring("")
+        self._recorder.end(Cause.DONE, early)
         return DONE
 
-    def _score(self, model: VisionModel, done: dict[str, str]) -> tuple[dict[str, float], dict[str, str]]:
-        """Metrics of the planned evaluations that are not `done` (by digest), and the digests of those computed; stops
-        between two of them when the run is asked to leave."""
-        plan = self._plan
+    def _evaluate(self, model: VisionModel, evaluation: EvalPlan, result: RunResult) -> Evaluation:
+        plan, attempt = self._plan, self._recorder.attempt
         where = Circumstances(
             self._processes.device, plan.recipe.precision, plan.model.image_size, plan.engine.loader_threads, plan.input
         )
-        metrics: dict[str, float] = {}
-        digests: dict[str, str] = {}
-        for evaluation in plan.evals:
-            if done.get(evaluation.name) != evaluation.digest() and not self._flag.is_up:
-                logger.info("scoring %s", evaluation.name)
-                metrics |= run_evaluation(model, evaluation, where)
-                digests[evaluation.name] = evaluation.digest()
-        return metrics, digests
+        started = time.perf_counter()
+        metrics = run_evaluation(model, evaluation, where)
+        return Evaluation(
+            run_id=plan.run_id,
+            identity=plan.identity,
+            name=evaluation.name,
+            kind=evaluation.kind,
+            digest=evaluation.digest(),
+            weights_sha256=result.weights_sha256,
+            metrics=_finite(metrics),
+            device=self._recorder.device_name,
+            num_devices=1,
+            precision=where.precision,
+            threads=torch.get_num_threads(),
+            hardware=attempt.hardware,
+            packages=attempt.packages,
+            version=attempt.version,
+            git_commit=attempt.git_commit,
+            git_dirty=attempt.git_dirty,
+            seconds=time.perf_counter() - started,
+        )
 
-    def _left_early(self, digests: dict[str, str]) -> bool:
-        if all(digests.get(evaluation.name) == evaluation.digest() for evaluation in self._plan.evals):
-            return False
-        self._recorder.event("preempt", {}, self._flag.reason)
-        self._recorder.state("preempted")
-        logger.info("leaving before all evaluations are done: %s", self._flag.reason)
-        return True
-
-    def _result(self, metrics: dict[str, float], digests: dict[str, str], best_step: int, is_early: bool) -> RunResult:
+    def _result(self, metrics: dict[str, float], best_step: int, is_early: bool) -> RunResult:
         """What the run found and what it really used, which is less than planned when it stopped early."""
-        plan, clock, world = self._plan, self._recorder.clock, self._processes.world
+        plan, clock, world, attempt = self._plan, self._recorder.clock, self._processes.world, self._recorder.attempt
         clock.settle()
         examples = self._recorder.step * plan.schedule.batch
+        train_seconds, pause_seconds = clock.train_seconds, clock.pause_seconds
         return RunResult(
             run_id=plan.run_id,
             identity=plan.identity,
-            attempts=self._recorder.attempt,
+            attempts=attempt.attempt,
             metrics=_finite(metrics),
-            evals=digests,
+            weights_sha256=file_sha256(self._best_path),
             best_step=best_step,
             steps=self._recorder.step,
             stopped_early=is_early,
             examples_seen=examples,
             unique_examples=min(examples, plan.subset.num_samples),
             flops=examples * plan.model.flops_train_per_image,
-            train_seconds=clock.train_seconds,
-            pause_seconds=clock.pause_seconds,
-            device_hours=(clock.train_seconds + clock.pause_seconds) * world / 3600,
-            images_per_second=examples / clock.train_seconds,
+            train_seconds=train_seconds,
+            pause_seconds=pause_seconds,
+            device_hours=(train_seconds + pause_seconds) * world / 3600,
+            images_per_second=examples / train_seconds,
             device=self._recorder.device_name,
             num_devices=world,
             precision=plan.recipe.precision,
             threads=torch.get_num_threads(),
-            hardware=describe_hardware(),
-            packages=describe_packages(),
-            git_commit=plan.harness.git_commit,
-            git_dirty=plan.harness.git_dirty,
+            hardware=attempt.hardware,
+            packages=attempt.packages,
+            git_commit=attempt.git_commit,
+            git_dirty=attempt.git_dirty,
         )
 
 

@@ -1,27 +1,33 @@
 """One attempt at one run, from its plan to its result; the only module that knows the order of things.
 
     1. meet the other processes, seed, build model and engine, restore the newest checkpoint
-    2. train (`loop`)
-    3. score the kept weights and write the result (`scoring`; first process alone)
+    2. train (`loop`), write the result
+    3. score the kept weights (`scoring`; first process alone)
 
-Whatever ends it early is recorded before the processes part, with the reason of the process that failed first.
+Whatever ends it early is recorded before the processes part, with the reason of every process that failed.
 """
 
 import logging
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 
 from scaling.errors import UserError
-from scaling.records.exit_codes import DONE, FAILED, LOST_PARTNER, PREEMPTED
+from scaling.records.attempts import Attempt
+from scaling.records.causes import Cause
+from scaling.records.exit_codes import DONE
+from scaling.records.lease import Lease, LeaseLostError
+from scaling.records.rank_failures import RankFailure, leave_word, read_words, start_token, together
 from scaling.records.result import RunResult
 from scaling.records.run_plan import RunPlan
+from scaling.records.stop_request import requested_stop
 from scaling.train.batching import plan_batching
 from scaling.train.checkpoint import CheckpointStore
 from scaling.train.clock import Clock
 from scaling.train.engine import build_engine
-from scaling.train.failures import describe, forget_words, leave_word, read_words
+from scaling.train.failures import CODES, LostPartnerError, MachineError, classify, describe
 from scaling.train.loop import Loop
 from scaling.train.micro_batch import find_micro_batch
 from scaling.train.preemption import PreemptionFlag
@@ -35,31 +41,45 @@ WORD_PATIENCE_SECONDS = 2.0
 """How long the first process waits for a failing partner's own account of it."""
 
 
-def run_session(run_dir: Path, plan: RunPlan, flag: PreemptionFlag) -> int:
-    """Train, score and record; returns the exit code."""
+def run_session(
+    run_dir: Path, plan: RunPlan, flag: PreemptionFlag, lease: Lease | None = None, attempt: Attempt | None = None
+) -> int:
+    """Train, score and record; returns the exit code. The first process brings its lease and the attempt it claimed."""
     if plan.engine.threads:
         torch.set_num_threads(plan.engine.threads)
-    with join_processes() as processes:
-        if processes.is_first:
-            forget_words(run_dir)
-        recorder = Recorder(run_dir, plan, device=processes.device, world=processes.world, is_first=processes.is_first)
+    with ExitStack() as stack:
+        processes = _meet(stack)
+        recorder = Recorder(
+            run_dir, plan, lease, attempt, device=processes.device, world=processes.world, is_first=processes.is_first
+        )
+        stack.callback(recorder.close)
         try:
             return _train_and_score(run_dir, plan, flag, processes, recorder)
         except Exception as error:
             return _end_early(run_dir, processes, recorder, error)
-        finally:
-            recorder.close()
+
+
+def _meet(stack: ExitStack) -> Processes:
+    """Join the run's processes; MachineError when they do not find each other or their device is not to be had."""
+    try:
+        return stack.enter_context(join_processes())
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        if classify(error) is Cause.OUT_OF_MEMORY:
+            raise
+        raise MachineError(f"the processes of the run could not be joined: {describe(error)}") from error
 
 
 def _train_and_score(
     run_dir: Path, plan: RunPlan, flag: PreemptionFlag, processes: Processes, recorder: Recorder
 ) -> int:
-    store = CheckpointStore(run_dir, plan.identity, plan.intervals.keep_checkpoints, processes)
+    store = CheckpointStore(run_dir, plan, processes, recorder)
     scoring = Scoring(run_dir, plan, store.best_path, flag, processes, recorder)
     # A result may appear while processes start; all of them go by what the first one finds.
-    result = RunResult.load(run_dir)
-    if processes.any(processes.is_first and result is not None):
-        return scoring.complete(result) if result is not None and processes.is_first else DONE
+    result = RunResult.load(run_dir, plan) if processes.is_first else None
+    if processes.any(result is not None):
+        return scoring.complete(result) if result is not None else DONE
     micro_batch = plan.engine.micro_batch
     if plan.engine.auto_micro_batch:
         micro_batch = find_micro_batch(run_dir.parent, plan, processes)
@@ -69,11 +89,13 @@ def _train_and_score(
     batching = plan_batching(plan.schedule.batch, processes.world, micro_batch, in_pairs=plan.recipe.mixup > 0)
     engine = build_engine(model, plan, batching, processes.device, processes.rank)
     progress = store.restore(engine)
-    recorder.step = progress.step
+    recorder.resume_at(progress.step)
     recorder.clock = Clock(processes.device, progress.train_seconds, progress.pause_seconds)
     loop = Loop(plan, engine, store, progress, flag, processes, recorder)
     if not loop.run():
-        return PREEMPTED
+        cause = requested_stop(run_dir) or Cause.PREEMPTED
+        recorder.end(cause, flag.reason or "another process was asked to leave")
+        return CODES[cause]
     processes.barrier()
     return scoring.conclude(model, loop.progress) if processes.is_first else DONE
 
@@ -84,31 +106,29 @@ def _end_early(run_dir: Path, processes: Processes, recorder: Recorder, error: E
     A partner that died by itself is no failure of the run: it can go on from its last checkpoint. A partner that
     failed has said why, and that is the run's failure.
     """
-    if not is_lost_partner(error):
-        message = describe(error)
-        logger.error("the run failed: %s", message, exc_info=None if isinstance(error, UserError) else error)
-        if processes.is_first:
-            recorder.event("failed", {}, message)
-            recorder.state("failed", message)
-        else:
-            leave_word(run_dir, processes.rank, message)
-        return FAILED
-    logger.error("a partner process is lost: %s", error)
+    if is_lost_partner(error):
+        logger.error("a partner process is lost: %s", error)
+        error = LostPartnerError(f"a process of the run died or stayed silent after step {recorder.step}")
+    own = RankFailure(processes.rank, classify(error), describe(error))
+    if own.cause is not Cause.LOST:
+        known = isinstance(error, UserError | LeaseLostError)
+        logger.error("the run ends: %s", own.message, exc_info=None if known else error)
     if not processes.is_first:
-        return LOST_PARTNER
-    words = "; ".join(_await_words(run_dir, processes.world))
-    if words:
-        recorder.event("failed", {}, words)
-        recorder.state("failed", words)
-        return FAILED
-    message = f"a process of the run died or stayed silent after step {recorder.step}"
-    recorder.event("preempt", {}, message)
-    recorder.state("preempted", message)
-    return LOST_PARTNER
+        if own.cause is not Cause.LOST:
+            leave_word(run_dir, own)
+        return CODES[own.cause]
+    if own.cause is Cause.BUSY:
+        return CODES[own.cause]  # Nothing may be written any more.
+    words = _await_words(run_dir) if processes.world > 1 else []
+    if own.cause is not Cause.LOST or not words:
+        words = [own, *words]
+    cause, message = together(words) if len(words) > 1 or words[0] is not own else (own.cause, own.message)
+    recorder.end(cause, message)
+    return CODES[cause]
 
 
-def _await_words(run_dir: Path, world: int) -> list[str]:
+def _await_words(run_dir: Path) -> list[RankFailure]:
     deadline = time.monotonic() + WORD_PATIENCE_SECONDS
-    while not (words := read_words(run_dir, world)) and time.monotonic() < deadline:
+    while not (words := read_words(run_dir, start_token())) and time.monotonic() < deadline:
         time.sleep(0.05)
     return words

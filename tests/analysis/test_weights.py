@@ -17,7 +17,7 @@ from scaling.errors import UserError
 from scaling.models.build import build_model
 from scaling.models.vision_model import VisionModel
 from scaling.models.weights import save_npz
-from scaling.records.result import BEST_WEIGHTS
+from scaling.records.run_dir import RunDir
 
 RNG = np.random.default_rng(0)
 
@@ -30,10 +30,10 @@ def model(name: str) -> VisionModel:
 def kept(name: str, run_dir: Path, permute: str = "none") -> VisionModel:
     """Weights where training keeps them, described as training describes them."""
     network = model(name)
-    (run_dir / BEST_WEIGHTS).parent.mkdir(parents=True)
+    RunDir(run_dir).best_weights.parent.mkdir(parents=True)
     metadata = {"model": json.dumps({"name": name}), "input": json.dumps({"permute": permute})}
     save_file(
-        {key: value.contiguous() for key, value in network.state_dict().items()}, run_dir / BEST_WEIGHTS, metadata
+        {key: value.contiguous() for key, value in network.state_dict().items()}, RunDir(run_dir).best_weights, metadata
     )
     return network
 

@@ -124,7 +124,7 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """Every sample of a data set exactly once, in canonical order; rank r of R takes every R-th.
+    """Every sample of a data set, or every chosen one, exactly once, in canonical order; rank r of R takes every R-th.
 
     The prepared batches are kept when they fit into `cache_bytes`, so that a validation repeated every few hundred
     steps decodes once. A sample that cannot be used is an error.
@@ -142,8 +142,10 @@ class EvalLoader:
         threads: int = 1,
         cache_bytes: int = 256 * 1024 * 1024,
         permutation: NDArray[np.int64] | None = None,
+        samples: NDArray[np.int64] | None = None,
     ) -> None:
-        """`batch` is this rank's; `permutation` as in training."""
+        """`batch` is this rank's; `permutation` as in training; `samples` are the canonical positions to read, in
+        increasing order (default: all)."""
         self._source = source
         self._batch, self._size, self._transform = batch, image_size, transform
         self._threads = threads
@@ -152,6 +154,8 @@ class EvalLoader:
         starts = np.cumsum(counts) - counts
         self._shards = np.repeat(np.arange(len(counts)), counts)
         self._indices = np.arange(source.manifest.num_samples) - starts[self._shards]
+        if samples is not None:
+            self._shards, self._indices = self._shards[samples], self._indices[samples]
         self._shards, self._indices = self._shards[rank::world], self._indices[rank::world]
         self._keeps = len(self._shards) * image_size * image_size * 3 <= cache_bytes
         self._kept: list[Batch] | None = None
@@ -174,11 +178,12 @@ class EvalLoader:
             self._kept = seen
 
     def _batches(self, pool: ThreadPoolExecutor) -> Iterator["_PendingBatch"]:
+        needed = np.unique(self._shards)
         with FetchAhead(self._source.shards) as fetches:
             for start in range(0, len(self._shards), self._batch):
                 if fetches.is_needed:
-                    first = int(self._shards[start])
-                    fetches.ask(range(first, min(first + NUM_FETCHES, int(self._shards[-1]) + 1)))
+                    first = np.searchsorted(needed, self._shards[start])
+                    fetches.ask(needed[first : first + NUM_FETCHES].tolist())
                 yield self._begin(start, pool)
 
     def _begin(self, start: int, pool: ThreadPoolExecutor) -> "_PendingBatch":

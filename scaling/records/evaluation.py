@@ -1,0 +1,94 @@
+"""`evals/NAME.json`: one evaluation of a run's kept weights, written when it is done and never by a later one.
+
+It says what was measured, on which device and with which code: an evaluation may be asked for long after training, on
+another machine. A record is current as long as its digest is that of the planned evaluation and it is about the weights
+that the run kept; any other is history and is never shown as the present number.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from scaling.records.reading import RecordError, read_record, write_record
+from scaling.records.result import RunResult, check_metrics
+from scaling.records.run_dir import RunDir
+from scaling.records.run_plan import EvalPlan
+
+logger = logging.getLogger(__name__)
+
+EVALUATION_SCHEMA = 1
+
+
+class Evaluation(BaseModel):
+    """The numbers of one evaluation and what made them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    evaluation_schema: int = EVALUATION_SCHEMA
+    run_id: str
+    identity: str
+    name: str
+    kind: str
+    digest: str
+    """`EvalPlan.digest` of what was asked."""
+    weights_sha256: str
+    """Of the weights file that was scored."""
+    metrics: dict[str, float]
+    """Named `<name>/<metric>`; accuracies are fractions in [0, 1]."""
+    device: str
+    num_devices: Annotated[int, Field(ge=1)]
+    precision: str
+    threads: int
+    hardware: dict[str, Any] = {}
+    packages: dict[str, str]
+    version: str
+    git_commit: str
+    git_dirty: bool
+    seconds: Annotated[float, Field(ge=0)]
+    """Wall time that it took."""
+    unix_time: float = Field(default_factory=time.time)
+
+    _ranges = field_validator("metrics")(check_metrics)
+
+    def save(self, run_dir: Path) -> None:
+        path = RunDir(run_dir).evaluation(self.name)
+        path.parent.mkdir(exist_ok=True)
+        write_record(path, self)
+
+    @classmethod
+    def load(cls, run_dir: Path, name: str) -> Self | None:
+        """None when it was never computed; RecordError when it is damaged."""
+        path = RunDir(run_dir).evaluation(name)
+        try:
+            return read_record(path, cls, schema_key="evaluation_schema", schema=EVALUATION_SCHEMA)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+
+def current_evaluations(run_dir: Path, result: RunResult, evals: Sequence[EvalPlan]) -> dict[str, Evaluation]:
+    """The records that answer what is asked, by name, in the order of the plan. A damaged one is left out with a
+    warning and so computed again."""
+    found = {}
+    for plan in evals:
+        try:
+            record = Evaluation.load(run_dir, plan.name)
+        except RecordError as error:
+            logger.warning("%s; it will be computed again", error)
+            continue
+        if record is not None and _is_current(record, result, plan):
+            found[plan.name] = record
+    return found
+
+
+def _is_current(record: Evaluation, result: RunResult, plan: EvalPlan) -> bool:
+    return (
+        record.name == plan.name
+        and record.digest == plan.digest()
+        and record.run_id == result.run_id
+        and record.identity == result.identity
+        and record.weights_sha256 == result.weights_sha256
+    )
