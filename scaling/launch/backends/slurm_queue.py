@@ -18,6 +18,7 @@ QUEUED_STATES = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", 
 RUNNING_STATES = frozenset({"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"})
 
 REASONS = {
+    "None": "was queued a moment ago",
     "Priority": "waits behind jobs of higher priority",
     "Resources": "waits for free nodes",
     "JobArrayTaskLimit": "waits for its turn (launch.slurm.max_parallel)",
