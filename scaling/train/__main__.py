@@ -25,8 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", help="a folder with run.json, made by scaling.launch")
+    parser.add_argument("--log", action="store_true", help="write all output to the run's log.txt, not to the terminal")
     args = parser.parse_args(argv)
-    return train_run(args.run_dir, to_terminal=True)
+    return train_run(args.run_dir, to_terminal=not args.log)
 
 
 if __name__ == "__main__":
