@@ -1,5 +1,6 @@
-"""Inside a job: `python -m scaling.launch.backends.slurm_job task|after|watch BATCH.json`.
+"""Inside a job: `python -m scaling.launch.backends.slurm_job before|task|after|watch BATCH.json`.
 
+    before  notes the end of an attempt whose node was lost, of which Slurm alone knew; runs on the first node
     task    becomes the training process of this task (exec), so that Slurm's signals reach it directly
     after   notes how the attempt ended and queues the job again where that is right; runs on the first node
     watch   ends a run whose heartbeat stands still for `hung_after`; runs on the first node, beside it
@@ -20,9 +21,10 @@ from typing import NoReturn
 from scaling.errors import run_command
 from scaling.launch.backends.slurm_batch import Batch, batch_of
 from scaling.launch.backends.slurm_requeue import Ending, JobView, queues_again, read_view, refine_cause
-from scaling.records.causes import Cause, Decision, cause_of_exit, decide
+from scaling.records.attempts import latest_attempt
+from scaling.records.causes import Cause, Decision, Verdict, cause_of_exit, decide
 from scaling.records.ends import End, read_ends, settle_end
-from scaling.records.exit_codes import BUSY, MACHINE_TROUBLE
+from scaling.records.exit_codes import BUSY, FAILED, LEAVE_SIGNALS, MACHINE_TROUBLE
 from scaling.records.run_dir import RunDir
 from scaling.records.stop_request import request_stop, requested_stop
 
@@ -36,6 +38,7 @@ BUSY_DELAY_SECONDS = 300.0
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scaling.launch.backends.slurm_job", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("before").add_argument("batch", type=Path)
     commands.add_parser("task").add_argument("batch", type=Path)
     commands.add_parser("watch").add_argument("batch", type=Path)
     after = commands.add_parser("after")
@@ -46,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     after.add_argument("--seconds", type=float, default=float("inf"), help="time limit of the job")
     after.add_argument("--save-before", type=float, default=120.0)
     args = parser.parse_args(argv)
+    if args.command == "before":
+        return note_lost_attempt(args.batch)
     if args.command == "task":
         return become_training(args.batch)
     if args.command == "watch":
@@ -67,6 +72,25 @@ def this_job() -> str:
     return os.environ["SLURM_JOB_ID"]
 
 
+def note_lost_attempt(batch_path: Path) -> int:
+    """0 when the run may be started; else the exit code with which this job ends.
+
+    Slurm queues a job again by itself when its node is gone, and then nobody is left to note how the attempt ended.
+    """
+    batch = Batch.load(batch_path)
+    run_dir = _run_dir(batch)
+    restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    attempt = latest_attempt(run_dir)
+    if not restart or attempt is None or not attempt.job.startswith(f"{this_job()}/"):
+        return 0
+    if any(end.attempt == attempt.attempt for end in read_ends(run_dir).all):
+        return 0
+    settle_end(run_dir, None, cause=Cause.NODE_FAILED, job=attempt.job, message="its node was lost")
+    decision = decide(read_ends(run_dir).counted, batch.retries)
+    print(f"before: {decision.reason}", flush=True)
+    return FAILED if decision.verdict is Verdict.GIVE_UP else 0
+
+
 def become_training(batch_path: Path) -> int | NoReturn:
     """Replace this process by training; returns an exit code only where there is nothing to train."""
     batch = Batch.load(batch_path)
@@ -77,6 +101,8 @@ def become_training(batch_path: Path) -> int | NoReturn:
     if batch_of(run_dir) not in (None, (batch.nonce, _index())):
         print(f"{run_dir.name} belongs to a later submission; nothing to do", flush=True)
         return BUSY
+    # A signal that comes before training listens waits until then; training takes the block away.
+    signal.pthread_sigmask(signal.SIG_BLOCK, LEAVE_SIGNALS)
     os.execv(sys.executable, [sys.executable, "-m", "scaling.train", str(run_dir), "--log"])
 
 
@@ -92,7 +118,7 @@ def conclude(
     ending = Ending(code, time.time() - started, seconds, save_before, _look(job))
     name = f"{job}/{os.environ.get('SLURM_RESTART_COUNT', '0')}"
     try:
-        end, decision = _settle(run_dir, ending, retries, name, started)
+        end, decision = _settle(run_dir, ending, retries, name)
         is_ours = owner is None or batch_of(run_dir) in (None, owner)
     except OSError as error:
         print(f"after: node {_node()} cannot write {run_dir} ({error.strerror}); the job ends", flush=True)
@@ -109,11 +135,11 @@ def conclude(
     return 0
 
 
-def _settle(run_dir: Path, ending: Ending, retries: int, job: str, started: float) -> tuple[End, Decision]:
+def _settle(run_dir: Path, ending: Ending, retries: int, job: str) -> tuple[End, Decision]:
     """The attempt's end on the disk, and what follows from it."""
     last = read_ends(run_dir).last
     # What the run said itself in this job is the truth; the exit code may be that of a partner.
-    own = last if last is not None and last.attempt and last.unix_time >= started else None
+    own = last if last is not None and last.attempt and last.job == job else None
     told = own.cause if own is not None else cause_of_exit(ending.code)
     if RunDir(run_dir).result.exists() and told is Cause.LOST:
         told = Cause.DONE

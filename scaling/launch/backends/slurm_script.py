@@ -79,7 +79,7 @@ def make_executor(
         comment=job_comment(batch.study, batch.nonce),
         dependency=f"afterany:{after}" if after else None,
         array_parallelism=min(cap or size, size),
-        setup=_setup(batch, batch_path, profile),
+        setup=_setup(batch, batch_path, shape, profile),
         teardown=_teardown(batch_path),
         srun_args=srun,
     )
@@ -130,11 +130,12 @@ def explain_refusal(text: str) -> str:
     return f"Slurm refused the job: {words}; {hint}"
 
 
-def _setup(batch: Batch, batch_path: Path, profile: Profile) -> list[str]:
+def _setup(batch: Batch, batch_path: Path, shape: Shape, profile: Profile) -> list[str]:
     """Lines before srun, on the first node."""
     python = shlex.quote(sys.executable)
     interfaces = {"NCCL_SOCKET_IFNAME": profile.nccl_interface, "GLOO_SOCKET_IFNAME": profile.gloo_interface}
-    variables = {name: value for name, value in interfaces.items() if value} | profile.environment
+    variables = {"OMP_NUM_THREADS": str(shape.cpus_per_task)}
+    variables |= {name: value for name, value in interfaces.items() if value} | profile.environment
     lines = [
         "trap : TERM USR1  # The shell outlives what asks the processes to save.",
         f"unset {' '.join(FOREIGN_VARIABLES)}",
@@ -144,6 +145,7 @@ def _setup(batch: Batch, batch_path: Path, profile: Profile) -> list[str]:
         *profile.setup,
         f"export MASTER_PORT=$({python} -c {shlex.quote(_PORT)})",
     ]
+    lines.append(f"{_beside(batch_path, 'before')} || exit $?")
     if batch.hung_after is not None:
         lines.append(f"{_beside(batch_path, 'watch')} &")
     return lines

@@ -38,7 +38,7 @@ def make_backend(tmp_path: Path) -> Callable[..., SlurmBackend]:
 
     def make(profile: str = "", retries: int = 2, **section: object) -> SlurmBackend:
         path = tmp_path / "profile.yaml"
-        path.write_text("partition: main\nsave_before: 20s\n" + profile)
+        path.write_text(("" if "save_before" in profile else "save_before: 20s\n") + profile)
         launch = {"retries": retries, "slurm": {"profile": str(path), "time": "10m", **section}}
         return SlurmBackend(LaunchSpec.model_validate(launch), Resources())
 

@@ -10,8 +10,7 @@ from scaling.records.attempts import load_attempt
 from scaling.records.ends import read_ends
 from scaling.records.run_dir import RunDir
 from tests.launch.slurm.conftest import StartLab
-from tests.launch.slurm.lab import assert_same_numbers, needs_slurm
-from tests.support.ranks import codes, start_run
+from tests.launch.slurm.lab import assert_same_numbers, needs_slurm, train_here
 
 pytestmark = needs_slurm
 
@@ -21,7 +20,7 @@ def test_six_runs_two_at_a_time_give_the_numbers_of_this_machine(
 ) -> None:
     options = ("grid.seed=[0, 1, 2]", "grid.fraction=[0.5, 1.0]", "protocol.steps=6", "defaults.validate_every=3")
     runs = [run.run_dir for run in plan_tiny(*options, name="six")]
-    shutil.copytree(tmp_path / "six", tmp_path / "here")
+    planned = shutil.copytree(tmp_path / "six", tmp_path / "planned")
     lab = start_lab("--nodes", "2")
     backend = make_backend()
     handles = backend.submit(runs, 2)
@@ -37,6 +36,4 @@ def test_six_runs_two_at_a_time_give_the_numbers_of_this_machine(
     assert max(sum(start <= moment < end for start, end in spans) for moment, _ in spans) <= 2
 
     for run in runs:
-        here = tmp_path / "here" / run.name
-        assert codes(start_run(here, 1)) == [0]
-        assert_same_numbers(here, run)
+        assert_same_numbers(train_here(planned / run.name, tmp_path / "here" / run.name), run)
