@@ -11,18 +11,27 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
-REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
-"""A file or folder that the system would not give us: the user's to mend, and no defect."""
+REFUSALS = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
+)
+"""A file or folder that the system does not give us: for the user to mend, and no defect."""
 
 
 class UserError(ValueError):
-    """Bad input, told in one sentence."""
+    """Bad input, described in one sentence."""
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """A value as an error can quote it: on one line and at most `limit` characters long."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 20]}… ({len(text):,} characters)"
 
 
 def did_you_mean(name: str, known: Iterable[str], limit: int = 12) -> str:
     """A hint for an unknown `name`: the nearest known one, or the list when it is short enough to read."""
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name[:200], names, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
     if len(names) <= limit:
@@ -31,8 +40,8 @@ def did_you_mean(name: str, known: Iterable[str], limit: int = 12) -> str:
 
 
 def run_command(body: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
-    """Run a command line's `body(argv)` and turn its `UserError`, or the system's refusal of a file, into exit code
-    2, Ctrl-C into 130, and a reader that left, such as `| head`, into 141."""
+    """Run a command line's `body(argv)`; returns its exit code, 2 for a `UserError` and for a file that the system
+    refuses, 130 for Ctrl-C, and 141 when the reader of a pipe left, as `| head` does."""
     try:
         code = body(argv)
         sys.stdout.flush()
@@ -44,7 +53,7 @@ def run_command(body: Callable[[Sequence[str] | None], int], argv: Sequence[str]
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # What is still buffered has nowhere to go; without this the interpreter would complain about it at its end.
+        # What is still buffered has no reader; without this the interpreter would report it as it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:

@@ -1,9 +1,13 @@
 """Every sweep that ships is planned, on data that has its shape, and README's commands are the ones CI runs."""
 
 import json
+import os
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 
 from scaling.data.format.manifest import declare_manifest
@@ -12,7 +16,11 @@ from scaling.jft_like.config import JftLikeConfig
 from scaling.launch.command import main as launch
 from scaling.launch.forecast import train_flops
 from scaling.plan.planner import Planner
-from scaling.spec.study import Study, load_study
+from scaling.spec.document import load_document
+from scaling.spec.schema import SHIPPED, sweep_schema
+from scaling.spec.settings import RunSettings
+from scaling.spec.study import load_study
+from tests.support.tiny_study import TINY_SWEEP
 
 ROOT = Path(__file__).parent.parent
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
@@ -83,7 +91,55 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert commands[1] in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-def test_the_json_schema_describes_sweeps() -> None:
-    schema = Study.model_json_schema()
+def test_the_shipped_schema_is_the_one_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch(["--print-schema"]) == 0
+    printed = capsys.readouterr().out
+    assert SHIPPED.read_text() == printed, f"python -m scaling.launch --print-schema > {SHIPPED.relative_to(ROOT)}"
+    schema = json.loads(printed)
     assert {"study", "data", "protocol"} <= set(schema["required"])
-    assert "grid" in schema["properties"]
+    assert set(RunSettings.model_fields) <= set(schema["$defs"]["RunSetting"]["properties"])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_editors_find_the_schema_of_a_shipped_sweep_and_agree_with_it(path: Path) -> None:
+    first, *_ = path.read_text().splitlines()
+    key, _, schema = first.partition("=")
+    assert key == "# yaml-language-server: $schema" and (path.parent / schema).resolve() == SHIPPED
+    jsonschema.Draft202012Validator(sweep_schema()).validate(load_document(path).data)
+
+
+@pytest.mark.parametrize(
+    "edit", [{"gird": {}}, {"defaults": {"learning_rat": 1}}, {"grid": {"fraction": [2]}}, {"study": "a/b"}]
+)
+def test_editors_see_what_planning_would_refuse(edit: dict[str, Any]) -> None:
+    data = load_document(ROOT / "sweeps" / "quickstart.yaml").data
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(sweep_schema()).validate(data | edit)
+
+
+def test_a_sweep_finds_its_data_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    study, document = load_study(ROOT / "sweeps" / "data_size.yaml")
+    assert study.data.root == document.data["data"]["root"] == str(ROOT / "sweeps" / "jft-300m")
+    assert load_study(ROOT / "sweeps" / "quickstart.yaml")[0].data.root == str(ROOT / "data" / "jft-like")
+    assert load_study(Path(os.path.relpath(ROOT / "sweeps" / "data_size.yaml")))[0].data.root == study.data.root
+
+
+def test_a_root_from_the_command_line_starts_at_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for options in (["data.root=here"], ["data={root: here, train: t, val: v}"]):
+        assert load_study(ROOT / "sweeps" / "data_size.yaml", options)[0].data.root == str(tmp_path / "here")
+    study, _ = load_study(ROOT / "sweeps" / "data_size.yaml", ["data.root=s3://bucket/jft"])
+    assert study.data.root == "s3://bucket/jft"
+
+
+@pytest.mark.parametrize("train", ["train", "train/mainfest.json"])
+def test_a_missing_manifest_is_answered_with_the_one_near_it(train: str, tiny_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    shutil.copy(tiny_data / "train.json", tmp_path / "train" / "manifest.json")
+    (tmp_path / "sweep.yaml").write_text(TINY_SWEEP.format(root='""'))
+    with pytest.raises(UserError, match=r"sweep.yaml:2|--set data.train") as caught:
+        launch([str(tmp_path / "sweep.yaml"), "--dry-run", "--set", f"data.train={train}"])
+    assert str(caught.value).endswith(f"did you mean {tmp_path / 'train' / 'manifest.json'}?")

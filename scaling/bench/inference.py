@@ -100,9 +100,7 @@ def _works(args: argparse.Namespace, folder: Path, device: torch.device) -> dict
 
     manifest = make_pictures(folder, 32)
     settings = model_settings(args)
-    plans = plan_trainers(
-        folder, manifest, args.models, args.batch, log_steps=1, settings=settings, threads=args.threads
-    )
+    plans = plan_trainers(folder, manifest, args.models, args.batch, log_steps=1, settings=settings)
     works: dict[tuple[str, str], Callable[[], object]] = {}
     for plan in plans:
         side = plan.model.image_size

@@ -58,7 +58,6 @@ def plan_trainers(
     *,
     log_steps: int,
     settings: Sequence[str],
-    threads: int,
 ) -> list[RunPlan]:
     """A plan for each model of a run that never ends, with a row in its log every `log_steps`; `settings` are
     `key=value` as in `scaling.launch --set`."""

@@ -86,9 +86,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         processes = stack.enter_context(join_processes(may_use_gpu=args.device != "cpu"))
 
         def planned(batch: int) -> RunPlan:
-            (plan,) = plan_trainers(
-                folder, manifest, [args.model], batch, log_steps=args.steps, settings=settings, threads=args.threads
-            )
+            (plan,) = plan_trainers(folder, manifest, [args.model], batch, log_steps=args.steps, settings=settings)
             return plan
 
         settings = [*model_settings(args), *args.set]

@@ -1,4 +1,4 @@
-"""Which evaluations exist and what each can be told. No torch here, so that planning can check a sweep."""
+"""Which evaluations exist, and the settings of each. No torch here, so that planning can check a sweep."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ from pydantic import Field
 
 from scaling.records.run_plan import Frozen
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=1_000_000)]
 
 
 class FewShotSettings(Frozen):
@@ -15,7 +15,7 @@ class FewShotSettings(Frozen):
     shots: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
         (5,), description="Numbers of support images per class."
     )
-    support_seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = Field(
+    support_seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(min_length=1)] = Field(
         (0, 1, 2), description="Seeds of the support draw; the score is the mean over them."
     )
     l2: Annotated[float, Field(gt=0)] = Field(1024.0, description="Ridge penalty; big_vision's constant is 2^10.")
@@ -38,8 +38,10 @@ class ThroughputSettings(Frozen):
     batch_sizes: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
         (32, 128, 512), description="Batch sizes tried; the fastest counts."
     )
-    repeats: Annotated[int, Field(ge=2)] = Field(5, description="Timings per batch size; their median counts.")
-    seconds: Annotated[float, Field(gt=0)] = Field(0.5, description="Least length of one timing.")
+    repeats: Annotated[int, Field(ge=2, le=10_000)] = Field(
+        5, description="Timings per batch size; their median counts."
+    )
+    seconds: Annotated[float, Field(gt=0, le=3600)] = Field(0.5, description="Least length of one timing.")
 
 
 class EvaluationKind(Frozen):

@@ -1,7 +1,5 @@
 """`python -m scaling.launch SWEEP.yaml`: plan a study, run what is missing, draw the report."""
 
-import argparse
-import json
 import logging
 import signal
 import subprocess
@@ -11,50 +9,56 @@ from pathlib import Path
 from types import FrameType
 
 from scaling.errors import UserError
-from scaling.launch.backends.base import backend_names, make_backend
-from scaling.launch.dry_run import describe_plan, measured_rates, plan_as_json
+from scaling.launch.backends.base import Backend, Resources, make_backend
+from scaling.launch.cancel import cancel_runs
+from scaling.launch.dry_run import describe_plan, plan_as_json
 from scaling.launch.ensure_data import ensure_data
+from scaling.launch.graph import StudyGraph
+from scaling.launch.measured import measured_rates
+from scaling.launch.options import read_options
 from scaling.launch.study_dir import PlannedRun, find_standings, write_study
 from scaling.launch.watch import Watch
 from scaling.plan.planner import Planner
 from scaling.records.ends import forgive
 from scaling.records.exit_codes import LEAVE_SIGNALS
-from scaling.records.state import RunState
+from scaling.records.state import Status
 from scaling.records.stop_request import clear_stop
 from scaling.spec.recipe import recipe_names, recipe_text
+from scaling.spec.schema import schema_text
 from scaling.spec.study import Study, load_study
 
-EPILOG = """\
-example:
-  python -m scaling.launch sweeps/quickstart.yaml
-  python -m scaling.launch sweeps/quickstart.yaml --dry-run
-  python -m scaling.launch sweeps/quickstart.yaml --set grid.seed=[0,1,2] --max-parallel 1
-
-Running the same command again continues the study: finished runs are kept, killed ones go on from their last
-checkpoint, failed ones are tried again with --retry-failed. Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint of every
-running run.
-exit code: 0 all runs done, 1 some runs failed, 2 bad input, 130 stopped.
-"""
+SAID_OF = {
+    "done": "done already",
+    "pending": "to train",
+    "preempted": "to continue",
+    "queued": "queued already",
+    "running": "running already",
+    "done, to be scored": "to score",
+    "done, scoring": "being scored already",
+    "failed": "failed earlier (start them again with --retry-failed)",
+    "done, scoring failed": "failed in scoring (start them again with --retry-failed)",
+    "cancelled": "cancelled (start them again with --retry-failed)",
+    "pruned": "stopped by a search",
+}
+"""What is said of runs that stand so (`Standing.told`) before anything is started."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    args = _parser().parse_args(argv)
+    args = read_options(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if args.print_schema:
-        print(json.dumps(Study.model_json_schema(), indent=2))
+        print(schema_text(), end="")
         return 0
     if args.recipes:
         print("\n\n".join(f"# {name}\n{recipe_text(name).rstrip()}" for name in recipe_names()))
         return 0
     if args.sweep is None:
         raise UserError("name a sweep file, for example: python -m scaling.launch sweeps/quickstart.yaml")
-    options = list(args.set)
-    options += [f"launch.backend={args.backend}"] if args.backend else []
-    options += [f"launch.local.max_parallel={args.max_parallel}"] if args.max_parallel else []
-    study, document = load_study(args.sweep, options)
-    study_dir = args.out / study.study
-    backend = make_backend(study.launch)
+    study, document = load_study(args.sweep, [*args.set, *([f"launch.backend={args.backend}"] if args.backend else [])])
+    study_dir: Path = args.out / study.study
+    if args.cancel:
+        return cancel_runs(study_dir, args.cancel, make_backend(study.launch))
     ensure_data(study)
     planner = Planner(study, document)
     plans = planner.plan()
@@ -62,46 +66,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _show_plan(find_standings(study_dir, plans), args.out, as_json=args.json)
 
     planner.refuse_declared_data()
+    backend = make_backend(study.launch)
+    backend.check(Resources.of(study.launch))
     write_study(study_dir, document, plans)
     runs = find_standings(study_dir, plans)
     if args.retry_failed:
         runs = [_forgive(run) for run in runs]
     _announce(study_dir, runs)
-    todo = [run for run in runs if run.standing not in ("done", "failed")]
     for number in LEAVE_SIGNALS:
         signal.signal(number, _interrupt)
-    if todo:
-        Watch(backend, runs, study.launch.retries).run()
-    ended = find_standings(study_dir, plans)
+    graph = StudyGraph(study_dir, runs)
+    cap = args.max_parallel or _max_parallel(study, study.launch.backend)
+    watch = Watch(backend, graph, study_dir, cap=cap, retries=study.launch.retries)
+    if args.detach:
+        return _detach(backend, watch, study_dir)
+    if any(run.standing.is_alive or not run.standing.has_ended for run in runs):
+        watch.run()
+    ended = find_standings(study_dir, [run.plan for run in graph.runs()])
     if args.json:
-        _print_lines(plan_as_json(ended, measured_rates(args.out)))
+        _print_lines(plan_as_json(ended, measured_rates(args.out, ended)))
     return _report(study_dir, ended, quiet=args.json)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m scaling.launch",
-        description="Plan every run of a study, train what is missing, score it and draw the report.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("sweep", type=Path, nargs="?", metavar="SWEEP.yaml", help="the study")
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="print every planned run and its cost, train nothing (built-in data that is missing is made)",
-    )
-    parser.add_argument("--json", action="store_true", help="print the plan and where each run stands as JSON")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value of the sweep"
-    )
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="RUNS", help="results folder (default: runs)")
-    parser.add_argument("--backend", choices=backend_names(), help="where to run (default: the sweep's launch.backend)")
-    parser.add_argument("--max-parallel", type=int, metavar="N", help="at most this many runs at a time")
-    parser.add_argument("--retry-failed", action="store_true", help="start runs again that ended with an error")
-    parser.add_argument("--recipes", action="store_true", help=f"print the named recipes: {', '.join(recipe_names())}")
-    parser.add_argument("--print-schema", action="store_true", help="print the JSON schema of sweep files and exit")
-    return parser
+def _max_parallel(study: Study, backend: str) -> int | None:
+    """Runs at a time, as the section of the back end says."""
+    section = study.launch.section(backend)
+    found = section.get("max_parallel") if isinstance(section, dict) else getattr(section, "max_parallel", None)
+    return found if found is None else int(found)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -110,7 +101,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _show_plan(runs: Sequence[PlannedRun], out: Path, *, as_json: bool) -> int:
-    rates = measured_rates(out)
+    rates = measured_rates(out, runs)
     _print_lines(plan_as_json(runs, rates) if as_json else [describe_plan(runs, rates)])
     return 0
 
@@ -120,44 +111,49 @@ def _print_lines(lines: Iterable[str]) -> None:
         print(line)
 
 
+def _detach(backend: Backend, watch: Watch, study_dir: Path) -> int:
+    """Submit what is to be done and leave."""
+    count = watch.submit_all()
+    backend.close(detach=True)
+    print(
+        f"{count} runs submitted; follow them with: python -m scaling.status {study_dir} --watch\n"
+        "the same command without --detach waits for them and draws the report; with --cancel RUN it stops one",
+        file=sys.stderr,
+    )
+    return 0
+
+
 def _forgive(run: PlannedRun) -> PlannedRun:
-    """A failed run as one that goes on from its last checkpoint."""
-    if run.standing != "failed":
+    """A run that failed or was cancelled as one that continues from its last checkpoint."""
+    standing = run.standing
+    if standing.is_alive or not standing.has_ended or standing.is_finished or standing.status is Status.PRUNED:
         return run
     clear_stop(run.run_dir)
     forgive(run.run_dir)
-    return PlannedRun(run.run_dir, run.plan, "resume", RunState.load(run.run_dir))
+    return run.look_again()
 
 
 def _announce(study_dir: Path, runs: Sequence[PlannedRun]) -> None:
     """One line on what is there and what will be done."""
-    words = {
-        "done": "done already",
-        "pending": "to train",
-        "resume": "to continue",
-        "evaluate": "to score again",
-        "running": "being trained by another process",
-        "failed": "failed earlier (start them again with --retry-failed)",
-    }
-    counts = {standing: sum(run.standing == standing for run in runs) for standing in words}
-    parts = [f"{count} {words[standing]}" for standing, count in counts.items() if count]
+    told = [run.standing.told for run in runs]
+    parts = [f"{told.count(words)} {said}" for words, said in SAID_OF.items() if words in told]
     print(f"{study_dir}: {len(runs)} runs: {', '.join(parts)}", file=sys.stderr)
-    if counts["done"] == len(runs):
+    if all(run.standing.is_finished for run in runs):
         print("nothing to train: every run of this plan has its result", file=sys.stderr)
 
 
 def _report(study_dir: Path, runs: Sequence[PlannedRun], *, quiet: bool) -> int:
     """Analyse in a process of its own and say what failed; the exit code of the whole launch."""
-    failed = [run for run in runs if run.standing == "failed"]
-    unfinished = [run for run in runs if run.standing not in ("failed", "done")]
-    for run in failed:
-        print(f"failed: {run.plan.run_id}: {run.state.error}  (log: {run.run_dir / 'log.txt'})", file=sys.stderr)
-    for run in unfinished:
-        print(f"not finished: {run.plan.run_id}: {run.standing}", file=sys.stderr)
-    if any(run.standing == "done" for run in runs):
+    open_runs = [run for run in runs if not run.standing.is_finished]
+    for run in open_runs:
+        has_failed = run.standing.status is Status.FAILED or run.standing.evaluation_failed
+        said = "failed" if has_failed else f"not finished, {run.standing.told}"
+        reason = f": {run.standing.reason}" if run.standing.reason else ""
+        print(f"{said}: {run.plan.run_id}{reason}  (log: {run.run_dir / 'log.txt'})", file=sys.stderr)
+    if any(run.standing.is_finished for run in runs):
         sys.stdout.flush()
         target = subprocess.DEVNULL if quiet else None
         analysis = subprocess.run([sys.executable, "-m", "analysis", str(study_dir)], stdout=target, check=False)
         if analysis.returncode != 0:
             return 1
-    return 1 if failed or unfinished else 0
+    return 1 if open_runs else 0

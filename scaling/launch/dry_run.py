@@ -2,43 +2,19 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from scaling.launch.forecast import RateBook, state_bytes, train_flops
+from scaling.launch.forecast import RateBook, Work, state_bytes, train_flops
 from scaling.launch.numbers import short_count, short_flops, short_time
 from scaling.launch.study_dir import PlannedRun
-from scaling.records.result import RunResult
-from scaling.records.run_plan import RunPlan
+from scaling.records.state import Status
 from scaling.tables import plain_table
 
-
-def measured_rates(out: Path) -> RateBook:
-    """Rates of every finished run under the results folder, whatever its study."""
-    rates = RateBook()
-    for path in sorted(out.glob("*/*/result.json")):
-        result = RunResult.load(path.parent)
-        if result is not None and (path.parent / "run.json").exists():
-            rates.add(RunPlan.load(path.parent), result.flops, result.train_seconds + result.pause_seconds)
-    return rates
+HEADERS = ["run", "images", "epochs", "steps", "batch", "train compute", "weights + optimiser", "time left", "state"]
 
 
 def describe_plan(runs: Sequence[PlannedRun], rates: RateBook) -> str:
     """The table of runs and the totals that a person wants before spending."""
-    rows = [_row(run, rates) for run in runs]
-    table = plain_table(
-        ["run", "images", "epochs", "steps", "batch", "train compute", "weights + optimiser", "device time", "state"],
-        rows,
-    )
-    examples = sum(run.plan.schedule.steps * run.plan.schedule.batch for run in runs)
-    flops = sum(train_flops(run.plan) for run in runs)
-    times = [rates.seconds(run.plan) for run in runs]
-    known = [seconds for seconds in times if seconds is not None]
-    total = f"{len(runs)} runs, {short_count(examples)} examples, {short_flops(flops)}"
-    if len(known) == len(times):
-        total += f", about {short_time(sum(known))} of device time at the rates measured so far"
-    else:
-        total += "; device time unknown until a first run here has measured it"
-    return f"{table}\n\n{total}"
+    return "\n\n".join([plain_table(HEADERS, [_row(run, rates) for run in runs]), _scoring(runs), _total(runs, rates)])
 
 
 def plan_as_json(runs: Sequence[PlannedRun], rates: RateBook) -> Iterator[str]:
@@ -47,18 +23,27 @@ def plan_as_json(runs: Sequence[PlannedRun], rates: RateBook) -> Iterator[str]:
     for number, run in enumerate(runs, start=1):
         facts = {
             "run_dir": str(run.run_dir),
-            "standing": run.standing,
+            "standing": run.standing.told,
+            "reason": run.standing.reason,
             "train_flops": train_flops(run.plan),
             "state_bytes": state_bytes(run.plan),
-            "forecast_seconds": rates.seconds(run.plan),
+            "forecast_seconds": rates.seconds(work_left(run)),
         }
         separator = "," if number < len(runs) else ""
         yield f'{json.dumps(facts)[:-1]}, "plan": {run.plan.model_dump_json()}}}{separator}'
     yield "]"
 
 
+def work_left(run: PlannedRun) -> Work:
+    """What is still to be done of a run."""
+    standing = run.standing
+    if standing.status is Status.DONE:
+        return Work(run.plan, 0.0, standing.missing_evals)
+    return Work(run.plan, max(0.0, 1 - standing.state.step / run.plan.schedule.steps))
+
+
 def _row(run: PlannedRun, rates: RateBook) -> list[str]:
-    plan, seconds = run.plan, rates.seconds(run.plan)
+    plan, seconds = run.plan, rates.seconds(work_left(run))
     return [
         plan.run_id,
         f"{plan.subset.num_samples:,}",
@@ -67,6 +52,37 @@ def _row(run: PlannedRun, rates: RateBook) -> list[str]:
         f"{plan.schedule.batch:,}",
         short_flops(train_flops(plan)),
         f"{state_bytes(plan) / 2**30:.3g} GiB",
-        "?" if seconds is None else f"~{short_time(seconds)}",
-        run.standing,
+        "-" if run.standing.is_finished else "?" if seconds is None else f"~{short_time(seconds)}",
+        run.standing.told,
     ]
+
+
+def _scoring(runs: Sequence[PlannedRun]) -> str:
+    """How runs are trained and scored, as far as all of them agree."""
+    plan = runs[0].plan
+    losses = sorted({run.plan.recipe.loss for run in runs})
+    evals = ", ".join(dict.fromkeys(one.name for run in runs for one in run.plan.evals)) or "upstream validation alone"
+    return (
+        f"{plan.train.num_classes:,} {plan.train.label_type}-label classes, {' and '.join(losses)} loss; "
+        f"scored by: {evals}"
+    )
+
+
+def _total(runs: Sequence[PlannedRun], rates: RateBook) -> str:
+    """What all runs cost, and what of it is left."""
+    examples = sum(run.plan.schedule.steps * run.plan.schedule.batch for run in runs)
+    flops = sum(train_flops(run.plan) for run in runs)
+    todo = [run for run in runs if not run.standing.is_finished]
+    total = f"{len(runs)} runs, {short_count(examples)} examples, {short_flops(flops)}"
+    if len(todo) < len(runs):
+        total += f"; {len(runs) - len(todo)} of them done"
+    if not todo:
+        return total
+    times = [rates.seconds(work_left(run)) for run in todo]
+    hours = [s * run.plan.engine.num_devices for s, run in zip(times, todo, strict=True) if s is not None]
+    if len(hours) < len(todo):
+        return total + "; device time unknown until a first run here has measured it"
+    left = "" if len(todo) == len(runs) else " left"
+    return (
+        total + f", about {short_time(sum(hours))} of device time{left} on {rates.device} at the rates measured so far"
+    )

@@ -17,27 +17,54 @@ from rich.table import Table
 from rich.text import Text
 
 from scaling.launch.numbers import short_time
-from scaling.records.result import RunResult
-from scaling.records.state import RunState
+from scaling.launch.study_dir import PlannedRun
+from scaling.records.evaluation import current_evaluations
+from scaling.records.state import RunState, Status
+from scaling.records.study import merged_metrics
+
+MAX_SHOWN = 20
+"""Running runs that are drawn one by one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
+    """A run that a process works on."""
+
     run_dir: Path
+    attempt: int
     step: int
     steps: int
     seconds: float
+    """Since this launcher first saw it running."""
     phase: str
-    """What the run does beyond stepping: empty, or `starting`, `scoring`."""
+    """What the run does beyond stepping: empty, or `starting`, `scoring NAME`."""
+    where: str
+    """Node and job, when the back end names one."""
+
+    @property
+    def share_left(self) -> float:
+        """Of its steps."""
+        return max(0.0, 1 - self.step / self.steps)
+
+    @classmethod
+    def load(cls, run: PlannedRun, seconds: float, where: str) -> Self:
+        """As the run's state tells."""
+        state = RunState.load(run.run_dir)
+        steps = run.plan.schedule.steps
+        is_there = state.status is Status.RUNNING
+        step = state.step if is_there else run.standing.state.step
+        phase = "" if is_there and state.step > state.resumed_step else "starting"
+        if is_there and (state.scoring or run.standing.status is Status.DONE or state.step >= steps):
+            phase = f"scoring {state.scoring}".rstrip()
+        return cls(run.run_dir, state.attempt, step, steps, seconds, phase, where)
 
 
 class ProgressView:
     """Use as a context manager; `update` as often as wanted, `ended` once per run."""
 
-    def __init__(self, num_runs: int, num_done: int) -> None:
+    def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._num_runs = num_runs
-        self._num_ended = num_done
+        self._num_runs = self._num_ended = 0
         self._started = time.monotonic()
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)
         self._eta: float | None = None
@@ -51,43 +78,50 @@ class ProgressView:
         if self._console.is_terminal:
             self._live.stop()
 
-    def ended(self, run_id: str, state: RunState, result: RunResult | None, seconds: float) -> None:
+    def ended(self, run: PlannedRun, seconds: float) -> None:
         """The permanent line of a run that ended, with its scores or its error."""
         self._num_ended += 1
         position = f"[{self._num_ended:>{len(str(self._num_runs))}}/{self._num_runs}]"
-        line = Text(f"{position} {run_id:<42} ")
-        if state.status == "done" and result is not None:
-            line.append("done  ", style="green").append(f"{short_time(seconds):>10}  {_scores(result)}")
+        line = Text(f"{position} {run.plan.run_id:<42} ")
+        if run.standing.is_finished:
+            line.append("done  ", style="green").append(f"{short_time(seconds):>10}  {_scores(run)}")
         else:
-            line.append("failed", style="bold red").append(f"  {state.error or 'its process died without a word'}")
-        if not self._console.is_terminal and self._eta is not None:
+            line.append(run.standing.told, style="bold red").append(f"  {run.standing.reason}")
+        if not self._console.is_terminal and self._eta is not None and self._num_ended < self._num_runs:
             line.append(f"  (about {short_time(self._eta)} left)")
         self._console.print(line, soft_wrap=True)
 
     def note(self, text: str) -> None:
         self._console.print(text, soft_wrap=True)
 
-    def update(self, running: Sequence[Running], eta_seconds: float | None) -> None:
-        self._eta = eta_seconds
+    def update(self, running: Sequence[Running], num_ended: int, num_runs: int, eta_seconds: float | None) -> None:
+        """The running runs, how many of all runs have ended, and the seconds left; None while that is not known."""
+        self._num_ended, self._num_runs, self._eta = num_ended, num_runs, eta_seconds
         if not self._console.is_terminal:
             return
         table = Table.grid(padding=(0, 1))
-        for run in running:
+        for run in running[:MAX_SHOWN]:
             bar = ProgressBar(total=run.steps, completed=run.step, width=24)
             steps = run.phase or f"step {run.step:,}/{run.steps:,}"
-            table.add_row(f"  {run.run_dir.name}", bar, steps, short_time(run.seconds))
+            table.add_row(f"  {run.run_dir.name}", bar, steps, short_time(run.seconds), run.where)
+        if len(running) > MAX_SHOWN:
+            table.add_row(f"  and {len(running) - MAX_SHOWN} more")
         left = "measuring" if eta_seconds is None else f"about {short_time(eta_seconds)} left"
         spent = short_time(time.monotonic() - self._started)
         total = Text(f"{self._num_ended} of {self._num_runs} runs ended, {spent} so far, {left}", style="bold")
         self._live.update(Group(table, total))
 
 
-def _scores(result: RunResult) -> str:
+def _scores(run: PlannedRun) -> str:
     """The two numbers that say how the run went: upstream precision and the first few-shot accuracy."""
+    result = run.standing.result
+    if result is None:
+        return ""
+    metrics = merged_metrics(result, current_evaluations(run.run_dir, result, run.plan.evals))
     parts = []
-    if "upstream/precision_at_1" in result.metrics:
-        parts.append(f"upstream {100 * result.metrics['upstream/precision_at_1']:.1f} %")
-    for name, value in result.metrics.items():
+    if "upstream/precision_at_1" in metrics:
+        parts.append(f"upstream {100 * metrics['upstream/precision_at_1']:.1f} %")
+    for name, value in metrics.items():
         if name.endswith("shot_top1"):
             parts.append(f"{name.removesuffix('_top1').replace('/', ' ')} {100 * value:.1f} %")
             break

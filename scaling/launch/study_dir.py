@@ -2,90 +2,96 @@
 
 Planning again never destroys: a finished run keeps its records, and a run that left the plan keeps its folder.
 What a re-plan may change in an existing run is only what its identity does not cover (paths, devices,
-intervals, evaluations).
+intervals, evaluations); of a run that is trained, only the list of evaluations.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import yaml
 
+from scaling.records.ends import Ends
 from scaling.records.files import write_text_atomic
+from scaling.records.lease import LifeWatch
 from scaling.records.reading import RecordError
+from scaling.records.run_dir import RunDir, StudyDir
 from scaling.records.run_plan import RunPlan
-from scaling.records.standing import find_standing
+from scaling.records.standing import Standing, find_standing
 from scaling.records.state import RunState, Status
 from scaling.records.study import save_plan_order
 from scaling.spec.document import Document
 
-Standing = Literal["pending", "evaluate", "resume", "running", "failed", "done"]
-"""What the launcher finds: never started; trained but new evaluations are asked for; killed or pre-empted on the
-way; alive in another process; ended with an error; nothing to do."""
-
-
-NEVER_STARTED = RunState()
+NEVER_STARTED = Standing(
+    status=Status.PENDING,
+    reason="",
+    is_alive=False,
+    missing_evals=(),
+    evaluation_failed=False,
+    state=RunState(),
+    ends=Ends((), ()),
+    result=None,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
+    """One run of the plan and where it stands."""
+
     run_dir: Path
+    """Absolute."""
     plan: RunPlan
     standing: Standing
-    state: RunState
+
+    def look_again(self, watch: LifeWatch | None = None) -> "PlannedRun":
+        """The same run as its folder tells now."""
+        return PlannedRun(self.run_dir, self.plan, find_standing(self.run_dir, self.plan, watch))
 
 
 def write_study(study_dir: Path, document: Document, plans: Sequence[RunPlan]) -> None:
     """Create or refresh the study directory for these plans."""
     study_dir.mkdir(parents=True, exist_ok=True)
     sweep = yaml.safe_dump(document.data, sort_keys=False, allow_unicode=True, width=116)
-    write_text_atomic(study_dir / "study.yaml", sweep)
+    write_text_atomic(StudyDir(study_dir).sweep, sweep)
     for plan in plans:
-        run_dir = study_dir / plan.run_id
-        run_dir.mkdir(exist_ok=True)
-        if not (run_dir / "run.json").exists() or _may_refresh(run_dir, plan):
-            plan.save(run_dir)
+        write_run(study_dir, plan)
     save_plan_order(study_dir, [plan.run_id for plan in plans])
+
+
+def write_run(study_dir: Path, plan: RunPlan) -> Path:
+    """Create or refresh the folder of one run; a run that a process holds is left as it is."""
+    run = RunDir(study_dir / plan.run_id)
+    run.path.mkdir(exist_ok=True)
+    fresh = plan if not run.plan.exists() else _refreshed(run.path, plan)
+    if fresh is not None:
+        fresh.save(run.path)
+    return run.path
 
 
 def find_standings(study_dir: Path, plans: Sequence[RunPlan]) -> list[PlannedRun]:
     """Where each planned run stands, read from its folder; folders need not exist."""
-    runs = []
     existing = {path.name for path in study_dir.iterdir()} if study_dir.is_dir() else set[str]()
-    for plan in plans:
-        run_dir = study_dir / plan.run_id
-        if plan.run_id not in existing:
-            runs.append(PlannedRun(run_dir, plan, "pending", NEVER_STARTED))
-            continue
-        standing, state = _standing(run_dir, plan)
-        runs.append(PlannedRun(run_dir, plan, standing, state))
-    return runs
+    root = study_dir.resolve()
+    return [
+        PlannedRun(
+            root / plan.run_id,
+            plan,
+            find_standing(root / plan.run_id, plan) if plan.run_id in existing else NEVER_STARTED,
+        )
+        for plan in plans
+    ]
 
 
-def _standing(run_dir: Path, plan: RunPlan) -> tuple[Standing, RunState]:
-    found = find_standing(run_dir, plan)
-    state = found.state.model_copy(update={"error": found.reason})
-    if found.is_alive:
-        return "running", state
-    if found.status is Status.DONE:
-        failed = "failed" if found.evaluation_failed else "evaluate"
-        return "done" if found.is_finished else failed, state
-    if found.status is Status.FAILED:
-        return "failed", state
-    return "pending" if found.status is Status.PENDING else "resume", state
-
-
-def _may_refresh(run_dir: Path, plan: RunPlan) -> bool:
-    """A changed or damaged plan of a run that nobody holds. A finished run keeps the plan it was trained with, unless
-    further evaluations are asked of it."""
-    found = find_standing(run_dir, plan)
-    if found.is_alive:
-        return False
+def _refreshed(run_dir: Path, plan: RunPlan) -> RunPlan | None:
+    """What has to be written over the plan of an existing run; None for nothing."""
+    standing = find_standing(run_dir, plan)
+    if standing.is_alive:
+        return None
     try:
         old = RunPlan.load(run_dir)
     except RecordError:
-        return True
-    if found.status is Status.DONE:
-        return old.evals != plan.evals
-    return old != plan
+        return plan
+    if standing.status is Status.DONE:
+        # What it was trained by stays.
+        plan = old.model_copy(update={"evals": plan.evals})
+    return plan if plan != old else None

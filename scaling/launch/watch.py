@@ -1,108 +1,156 @@
-"""The loop that takes a study from its plan to its results on any backend.
+"""The loop that takes a study from its plan to its results on any back end.
 
-It starts runs while there is room, restarts those whose process died without a word (a run that reported an
-error is not retried: the same inputs would fail again), and reads all it shows from the run directories.
+It submits runs that are ready, shows where they stand and tells the source of runs what has ended, so that others may
+follow. Runs that another process holds are waited for and shown; when their holder is gone, this launcher takes them
+over. Everything shown is read from the run directories; when an attempt is made again is the back end's business.
 """
 
-import logging
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from scaling.launch.backends.base import StartingBackend
-from scaling.launch.forecast import RateBook, remaining_seconds, train_flops
+from scaling.launch.backends.base import Backend, Look
+from scaling.launch.dry_run import work_left
+from scaling.launch.forecast import RateBook, Work, remaining_seconds
+from scaling.launch.graph import RunSource
+from scaling.launch.live_rates import LiveRates
+from scaling.launch.measured import learn, rates_of
+from scaling.launch.policy import next_step
 from scaling.launch.progress import ProgressView, Running
-from scaling.launch.study_dir import PlannedRun
-from scaling.records.ends import settle_end
-from scaling.records.exit_codes import BAD_INPUT, BUSY, DONE, FAILED
-from scaling.records.result import RunResult
-from scaling.records.state import RunState, Status
+from scaling.launch.study_dir import PlannedRun, write_run
+from scaling.records.causes import Verdict
+from scaling.records.lease import LifeWatch
 
-logger = logging.getLogger(__name__)
+LOOK_AGAIN_SECONDS = 1.0
+"""How often a run that another process holds is looked at."""
 
-POLL_SECONDS = 0.2
+ELSEWHERE = Look("running", where="another launcher")
 
-TELLING_SHARE = 0.1
-"""A run tells its model's rate from here on; before, its start weighs too much."""
+
+@dataclass
+class _Open:
+    """A run that has not ended."""
+
+    run: PlannedRun
+    look: Look | None = None
+    """As last seen; None before it was submitted or found."""
+    started: float = field(default_factory=time.monotonic)
+    """When it was first seen running, by this launcher."""
+    look_at: float = 0.0
+    """When to look at it again, while another process holds it."""
 
 
 class Watch:
     """One session of a launcher over one study."""
 
-    def __init__(self, backend: StartingBackend, runs: Sequence[PlannedRun], retries: int) -> None:
-        self._backend = backend
-        self._pending = deque(run for run in runs if run.standing in ("pending", "resume", "evaluate"))
-        self._all = runs
-        self._retries_left = {run.run_dir: retries for run in self._pending}
-        self._running: dict[Path, tuple[PlannedRun, float]] = {}
-        self._rates = RateBook()
-        for run in runs:
-            self._learn_rate(run)
+    def __init__(self, backend: Backend, source: RunSource, study_dir: Path, *, cap: int | None, retries: int) -> None:
+        self._backend, self._source, self._study_dir = backend, source, study_dir.resolve()
+        self._cap, self._retries = cap, retries
+        self._open: dict[Path, _Open] = {}
+        self._life = LifeWatch()
+        self._rates: RateBook = rates_of(source.runs())
+        self._live = LiveRates()
 
     def run(self) -> None:
-        """Until every run ended; Ctrl-C lets runs save a checkpoint first and is passed on."""
-        num_before = sum(run.standing in ("done", "failed", "running") for run in self._all)
-        with ProgressView(len(self._all), num_before) as view:
+        """Until every run ended; Ctrl-C lets runs of this machine save a checkpoint first and is passed on."""
+        with ProgressView() as view:
             try:
-                while self._pending or self._running:
-                    while self._pending and self._backend.has_room():
-                        self._start(self._pending.popleft())
-                    for ended in self._backend.poll():
-                        self._finish(ended.run_dir, ended.exit_code, view)
-                    view.update(*self._look())
-                    time.sleep(POLL_SECONDS)
+                self._backend.adopt(self._study_dir)
+                while self._turn(view):
+                    time.sleep(self._backend.poll_seconds)
             except KeyboardInterrupt as request:
                 view.note(f"stopping ({str(request) or 'Ctrl-C'}): every running run saves a checkpoint first")
-                self._backend.stop()
+                self._backend.close(detach=False)
                 raise
+        self._backend.close(detach=False)
 
-    def _start(self, run: PlannedRun) -> None:
-        self._running[run.run_dir] = (run, time.monotonic())
-        self._backend.start(run.run_dir)
+    def submit_all(self) -> int:
+        """Hand over what is ready and not already under way, for a launcher that leaves; how many runs that is."""
+        self._backend.adopt(self._study_dir)
+        looks = self._backend.poll(self._study_dir)
+        self._open_ready()
+        idle = [one for one in self._open.values() if self._is_idle(one, looks.get(one.run.run_dir))]
+        self._submit(idle)
+        return len(idle)
 
-    def _finish(self, run_dir: Path, exit_code: int, view: ProgressView) -> None:
-        run, started = self._running.pop(run_dir)
-        if exit_code == BUSY:
-            view.note(f"{run_dir.name} is being trained by another process; left to it")
-            return
-        if exit_code not in (DONE, FAILED, BAD_INPUT):
-            settle_end(run_dir, exit_code)
-            if self._retries_left[run_dir] > 0:
-                self._retries_left[run_dir] -= 1
-                view.note(f"{run_dir.name} was lost ({_cause(exit_code)}) and goes on from its last checkpoint")
-                self._pending.appendleft(run)
-                return
-            lost = RunState.load(run_dir).model_copy(
-                update={"status": Status.FAILED, "error": f"its process was lost ({_cause(exit_code)}) at every retry"}
-            )
-            lost.save(run_dir)
-        self._learn_rate(run)
-        view.ended(run_dir.name, RunState.load(run_dir), RunResult.load(run_dir), time.monotonic() - started)
+    def _turn(self, view: ProgressView) -> bool:
+        """One look at everything; False when all runs have ended."""
+        self._open_ready()
+        looks = self._backend.poll(self._study_dir)
+        idle = []
+        for one in list(self._open.values()):
+            if self._is_idle(one, looks.get(one.run.run_dir), view):
+                idle.append(one)
+        self._submit(idle)
+        self._open_ready()
+        view.update(*self._picture())
+        return bool(self._open)
 
-    def _learn_rate(self, run: PlannedRun) -> None:
-        result = RunResult.load(run.run_dir)
-        if result is not None:
-            self._rates.add(run.plan, result.flops, result.train_seconds + result.pause_seconds)
+    def _open_ready(self) -> None:
+        for run in self._source.ready():
+            self._open[run.run_dir] = _Open(run)
 
-    def _look(self) -> tuple[list[Running], float | None]:
-        """The running runs as their folders tell, and the seconds left for the study."""
-        view, lefts = [], []
+    def _submit(self, idle: Iterable[_Open]) -> None:
+        run_dirs = [one.run.run_dir for one in idle]
+        for one in idle:
+            # What was asked for while another process held the run.
+            write_run(self._study_dir, one.run.plan)
+            one.look = Look("queued")
+        if run_dirs:
+            self._backend.submit(run_dirs, self._cap)
+
+    def _is_idle(self, one: _Open, look: Look | None, view: ProgressView | None = None) -> bool:
+        """Take in what the back end says of a run; whether it has to be submitted."""
+        if look is not None and look.phase in ("queued", "running", "unknown"):
+            self._note(one, look, view)
+            return False
+        if one.look_at > time.monotonic():
+            return False
+        one.run = one.run.look_again(self._life)
+        if one.run.standing.is_alive:
+            if one.look is not ELSEWHERE:
+                self._note(one, ELSEWHERE, view)
+            one.look_at = time.monotonic() + LOOK_AGAIN_SECONDS
+            return False
+        if one.run.standing.has_ended or (look is not None and look.phase == "ended"):
+            self._finish(one, view)
+            return False
+        if one.look is not None and next_step(one.run.run_dir, self._retries).verdict is Verdict.GIVE_UP:
+            one.run = one.run.look_again(self._life)
+            self._finish(one, view)
+            return False
+        return True
+
+    def _note(self, one: _Open, look: Look, view: ProgressView | None) -> None:
+        before, one.look = one.look, look
+        if look.phase == "running" and (before is None or before.phase != "running"):
+            one.started = time.monotonic()
+            if look is ELSEWHERE and view is not None:
+                holder = one.run.standing.reason or "by another process"
+                view.note(f"{one.run.plan.run_id} is already running {holder}; waiting for it")
+        was_started = before is not None and before.phase == "running"
+        if look.phase == "queued" and look.reason and was_started and view is not None:
+            view.note(f"{one.run.plan.run_id} {look.reason}")
+
+    def _finish(self, one: _Open, view: ProgressView | None) -> None:
+        del self._open[one.run.run_dir]
+        self._source.ended(one.run)
+        learn(self._rates, one.run)
+        if view is not None:
+            view.ended(one.run, time.monotonic() - one.started)
+
+    def _picture(self) -> "tuple[list[Running], int, int, float | None]":
+        """The running runs as their folders tell, how many have ended, how many there are, and the seconds left."""
+        running, lefts, waiting = [], [], []
         rates = self._rates.copy()
-        for run, started in self._running.values():
-            state = RunState.load(run.run_dir)
-            seconds = time.monotonic() - started
-            steps = run.plan.schedule.steps
-            step = state.step if state.status == "running" else 0
-            phase = "starting" if step == 0 else "scoring" if step >= steps else ""
-            view.append(Running(run.run_dir, step, steps, seconds, phase))
-            lefts.append((run.plan, 1 - step / steps))
-            share_done = (step - run.state.step) / steps
-            if share_done >= TELLING_SHARE and not self._rates.knows(run.plan):
-                rates.add(run.plan, train_flops(run.plan) * share_done, seconds)
-        waiting = [run.plan for run in self._pending if run.standing != "evaluate"]
-        return view, remaining_seconds(rates, waiting, lefts, self._backend.num_slots)
-
-
-def _cause(exit_code: int) -> str:
-    return f"killed by signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+        for one in self._open.values():
+            if one.look is None or one.look.phase != "running":
+                waiting.append(work_left(one.run))
+                continue
+            state = Running.load(one.run, time.monotonic() - one.started, one.look.where)
+            running.append(state)
+            lefts.append(Work(one.run.plan, state.share_left, one.run.standing.missing_evals or None))
+            self._live.look(rates, one.run.plan, state)
+        known = self._source.runs()
+        return running, len(known) - len(self._open), len(known), remaining_seconds(rates, waiting, lefts)

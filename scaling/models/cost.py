@@ -16,7 +16,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from scaling.models.build import build_model
-from scaling.models.registry import find_model, is_timm_name
+from scaling.models.registry import find_model
+from scaling.models.timm_names import is_timm_name
 
 BATCH = 2
 """Batch normalisation of some timm models refuses a batch of one; FLOPs are proportional to the batch."""

@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from scaling.errors import UserError, did_you_mean
+from scaling.errors import UserError, did_you_mean, shown
 
 Init = Literal["reference", "timm"]
 Gelu = Literal["tanh", "exact"]
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class FamilyOptions(BaseModel):
@@ -28,13 +28,13 @@ class FamilyOptions(BaseModel):
         for key in options:
             if key not in cls.model_fields:
                 hint = did_you_mean(key, cls.model_fields) if cls.model_fields else "it has none"
-                raise UserError(f"option {key!r} is not one of model {model!r}; {hint}")
+                raise UserError(f"option {shown(key)} is not one of model {model!r}; {hint}")
         try:
             return cls(**options)
         except ValidationError as error:
             first = error.errors()[0]
             raise UserError(
-                f"option {first['loc'][0]} = {first['input']!r} of model {model!r}: {first['msg']}"
+                f"option {first['loc'][0]} = {shown(first['input'])} of model {model!r}: {first['msg']}"
             ) from None
 
 

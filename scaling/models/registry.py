@@ -1,20 +1,19 @@
 """Which models exist. No torch here, so that planning can check names, sizes and options.
 
-The papers' families are always there; others come from the entry-point group `scaling.models` (an entry point
-names a `Family`) or from `register_family`. Any timm model is reachable as `timm:NAME`; only building it tells
-whether timm knows that name.
+The papers' families are built in; others come from the entry-point group `scaling.models` (an entry point
+names a `Family`) or from `register_family`. Any timm model is reachable as `timm:NAME`.
 """
 
 import functools
 import importlib.metadata
 from collections.abc import Mapping
 
-from scaling.errors import UserError, did_you_mean
+from scaling.errors import UserError, did_you_mean, shown
 from scaling.models.family import Family, ModelSpec
+from scaling.models.timm_names import check_timm_name, is_timm_name
 from scaling.models.zoo import PAPER_FAMILIES
 
 ENTRY_POINT_GROUP = "scaling.models"
-TIMM_PREFIX = "timm:"
 
 
 @functools.cache
@@ -57,10 +56,6 @@ def list_models() -> tuple[str, ...]:
     return tuple(spec.name for family in _families().values() for spec in family.models)
 
 
-def is_timm_name(name: str) -> bool:
-    return name.startswith(TIMM_PREFIX) and len(name) > len(TIMM_PREFIX)
-
-
 def find_model(name: str) -> tuple[Family, ModelSpec]:
     """The family and the specification behind `name`; `UserError` with the nearest name if there is none."""
     for family in _families().values():
@@ -68,12 +63,14 @@ def find_model(name: str) -> tuple[Family, ModelSpec]:
             if spec.name == name:
                 return family, spec
     hint = did_you_mean(name.lower(), list_models())
-    raise UserError(f"model {name!r} is not known; {hint} (`timm:NAME` takes any model of timm)")
+    raise UserError(f"model {shown(name)} is not known; {hint} (`timm:NAME` takes any model of timm)")
 
 
 def check_name(name: str) -> None:
-    """Refuse an unknown `name` with `UserError`; `timm:NAME` always passes."""
-    if not is_timm_name(name):
+    """Refuse an unknown `name` with `UserError`."""
+    if is_timm_name(name):
+        check_timm_name(name)
+    else:
         find_model(name)
 
 

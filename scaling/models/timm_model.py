@@ -7,17 +7,15 @@ from typing import Any, cast
 
 import timm
 
-from scaling.errors import UserError, did_you_mean
-from scaling.models.registry import TIMM_PREFIX
+from scaling.errors import UserError
+from scaling.models.timm_names import TIMM_PREFIX, check_timm_name
 from scaling.models.vision_model import BuildArguments, VisionModel
 
 
 def build_timm(arguments: BuildArguments) -> VisionModel:
     """`arguments.name` is `timm:NAME`. Raises `UserError` if timm does not know the name or refuses an option."""
     name = arguments.name.removeprefix(TIMM_PREFIX)
-    if not timm.is_model(name):
-        hint = did_you_mean(name, timm.list_models())
-        raise UserError(f"model {arguments.name!r}: timm {timm.__version__} has no {name!r}; {hint}")
+    check_timm_name(arguments.name)
     keywords: dict[str, Any] = dict(arguments.options)
     if arguments.drop_path:
         keywords["drop_path_rate"] = arguments.drop_path
@@ -26,6 +24,8 @@ def build_timm(arguments: BuildArguments) -> VisionModel:
         keywords["img_size"] = arguments.image_size
     try:
         body = timm.create_model(name, num_classes=0, **keywords)
-    except (TypeError, AssertionError, RuntimeError) as error:
-        raise UserError(f"timm cannot build {name!r} with {keywords}: {error}") from error
+    except Exception as error:
+        # Options reach timm as they are written, and it answers impossible ones with errors of any type.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"timm cannot build {name!r} with {keywords}: {reason[:300]}") from error
     return VisionModel(arguments, family="timm", body=body, num_features=cast(int, body.head_hidden_size))

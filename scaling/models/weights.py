@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from scaling.errors import UserError
 from scaling.models.npz_layouts import Entry, canonical_name, layout_of
-from scaling.models.registry import TIMM_PREFIX, is_timm_name
+from scaling.models.timm_names import TIMM_PREFIX, is_timm_name
 from scaling.models.vision_model import VisionModel
 
 logger = logging.getLogger(__name__)

@@ -11,6 +11,9 @@ from scaling.spec.settings import RunSettings
 from scaling.spec.study import ConstantEpochs, ConstantSteps
 from scaling.spec.sweep import RunSpec
 
+MAX_EXAMPLES = 10**18
+"""Positions in the data order are 64-bit numbers."""
+
 
 def plan_schedule(spec: RunSpec, num_samples: int, flops_train_per_image: float, document: Document) -> SchedulePlan:
     """The schedule of one run on `num_samples` distinct images."""
@@ -26,6 +29,11 @@ def plan_schedule(spec: RunSpec, num_samples: int, flops_train_per_image: float,
         steps = Duration(protocol.epochs, "epochs").to_steps(batch=batch, num_samples=num_samples)
     else:
         steps = max(1, int(protocol.train_flops / (batch * flops_train_per_image)))
+    if steps * batch > MAX_EXAMPLES:
+        raise document.error(
+            ("protocol",),
+            f"{steps:.3g} steps of batch {batch:,} are more than 10^18 examples; make the run shorter",
+        )
     warmup = settings.warmup.to_steps(batch=batch, num_samples=num_samples, total_steps=steps)
     if warmup >= steps:
         raise document.error(

@@ -4,47 +4,27 @@ Promises: two runs never share an identity; every message about a bad value name
 file is written and no model is built in this process.
 """
 
+import functools
+import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from scaling.data.format.manifest import Manifest, find_manifest, load_manifest
-from scaling.data.select.exclusion import NOTHING, load_exclusion
 from scaling.data.select.order import ORDER_VERSION
-from scaling.data.select.subset import select_subset
-from scaling.errors import UserError, did_you_mean
-from scaling.evals.settings import EVALUATIONS, EvaluationKind
-from scaling.models.registry import (
-    check_name,
-    check_options,
-    default_image_size,
-    family_of,
-    is_timm_name,
-)
+from scaling.errors import UserError
+from scaling.models.registry import check_name, check_options, default_image_size, family_of, is_timm_name
 from scaling.plan.count_models import count_models
 from scaling.plan.harness import describe_harness
 from scaling.plan.identity import run_identity, run_name
+from scaling.plan.plan_data import StudyData
 from scaling.plan.plan_input import plan_input
 from scaling.plan.plan_recipe import initial_head_bias, plan_recipe
 from scaling.plan.plan_schedule import plan_schedule
 from scaling.plan.zoo_counts import ModelFacts, ModelQuery
-from scaling.records.run_plan import (
-    AccessPlan,
-    EnginePlan,
-    EvalPlan,
-    IntervalPlan,
-    ModelPlan,
-    RunPlan,
-    SourcePlan,
-    SubsetPlan,
-    canonical_json,
-)
+from scaling.records.run_plan import EnginePlan, HarnessPlan, IntervalPlan, ModelPlan, RunPlan, canonical_json
 from scaling.spec.document import Document, Place
 from scaling.spec.duration import Duration
 from scaling.spec.settings import RunSettings
-from scaling.spec.study import EvalSpec, Study, explain
+from scaling.spec.study import Study
 from scaling.spec.sweep import RunSpec, expand
 
 READABLE_AXES = ("model", "fraction", "seed")
@@ -52,67 +32,42 @@ READABLE_AXES = ("model", "fraction", "seed")
 
 
 class Planner:
-    """Plans one study. Manifests and subsets are read and drawn once and shared by all runs."""
+    """Plans the runs of one study."""
 
     def __init__(self, study: Study, document: Document) -> None:
-        self._study = study
-        self._document = document
-        self._exclusion = NOTHING
-        self._exclusion_place = ""
-        self._manifests: dict[Path | str, Manifest] = {}
-        self._subsets: dict[tuple[float, int], SubsetPlan] = {}
-        self._train_place = find_manifest(study.data.root, study.data.train)
-        data = study.data
-        cache = str(Path(data.cache).resolve()) if data.cache else ""
-        self._access = AccessPlan(storage=data.storage, cache=cache, cache_gb=data.cache_gb)
+        self._study, self._document = study, document
+        self._data = StudyData(study, document)
 
     def plan(self) -> list[RunPlan]:
         """All runs in the study's order."""
         specs = expand(self._study, self._document)
         for spec in specs:
             self._check_model(spec)
-        data = self._study.data
-        train = self._source(("data", "train"), data.train)
-        self._read_exclusion()
-        val = self._source(("data", "val"), data.val)
-        if val.num_classes != train.num_classes or val.label_type != train.label_type:
-            raise self._document.error(
-                ("data", "val"),
-                f"{data.val}: {val.num_classes} {val.label_type}-label classes, but {data.train} has "
-                f"{train.num_classes} {train.label_type}-label classes; the held-out split must share the labels",
-            )
-        evals = tuple(self._evaluation(position, spec) for position, spec in enumerate(self._study.evals))
-        self._check_eval_names(evals)
-        facts = count_models(self._query(spec, train.num_classes) for spec in specs)
-        harness = describe_harness()
-        plans = [
-            self._plan_run(spec, train, val, evals, facts[self._query(spec, train.num_classes)], harness)
-            for spec in specs
-        ]
+        num_classes = self._data.train.num_classes
+        facts = count_models(self._query(spec, num_classes) for spec in specs)
+        plans = [self._plan_run(spec, facts[self._query(spec, num_classes)]) for spec in specs]
         self._refuse_duplicates(specs, plans)
         return plans
 
-    def refuse_declared_data(self) -> None:
-        """UserError when something to be trained or scored on is known by count only; call after `plan`."""
-        for path, manifest in self._manifests.items():
-            if manifest.is_declared:
-                raise UserError(
-                    f"{path} declares {manifest.num_samples:,} samples without any shards, which is enough for "
-                    "--dry-run only; index your own shards with 'python -m scaling.data index' and name their "
-                    "manifests in data and evals, for example with --set data.train=MANIFEST"
-                )
+    def plan_one(self, spec: RunSpec) -> RunPlan:
+        """One run, also one that the study does not list: what follows from other runs is planned by this."""
+        self._check_model(spec)
+        query = self._query(spec, self._data.train.num_classes)
+        return self._plan_run(spec, count_models([query])[query])
 
-    def _plan_run(
-        self,
-        spec: RunSpec,
-        train: SourcePlan,
-        val: SourcePlan,
-        evals: tuple[EvalPlan, ...],
-        facts: ModelFacts,
-        harness: Any,
-    ) -> RunPlan:
+    def refuse_declared_data(self) -> None:
+        """UserError when something to be trained or scored on is known by count only; call after planning."""
+        self._data.refuse_declared()
+
+    @functools.cached_property
+    def _harness(self) -> HarnessPlan:
+        return describe_harness()
+
+    def _plan_run(self, spec: RunSpec, facts: ModelFacts) -> RunPlan:
         settings = spec.settings
-        subset = self._subset(spec)
+        data, train, val = self._data, self._data.train, self._data.val
+        seed = settings.seed if settings.subset_seed is None else settings.subset_seed
+        subset = data.subset(settings.fraction, seed)
         schedule = plan_schedule(spec, subset.num_samples, facts.flops_train_per_image, self._document)
         recipe = plan_recipe(settings, train.label_type, self._document)
         model = ModelPlan(
@@ -166,59 +121,15 @@ class Planner:
             recipe=recipe,
             intervals=intervals,
             engine=self._engine(spec, schedule.batch),
-            evals=evals,
-            harness=harness,
+            evals=data.evals,
+            harness=self._harness,
         )
-
-    def _source(self, place: Place, name: str) -> SourcePlan:
-        path = find_manifest(self._study.data.root, name)
-        if path not in self._manifests:
-            try:
-                self._manifests[path] = load_manifest(path, self._access)
-            except UserError as error:
-                raise self._document.error(place, str(error)) from error
-        manifest = self._manifests[path]
-        return SourcePlan(
-            manifest=str(path),
-            access=self._access,
-            digest=manifest.digest,
-            label_type=manifest.label_type,
-            num_classes=len(manifest.classes),
-            num_samples=manifest.num_samples,
-        )
-
-    def _subset(self, spec: RunSpec) -> SubsetPlan:
-        settings = spec.settings
-        seed = settings.seed if settings.subset_seed is None else settings.subset_seed
-        if (settings.fraction, seed) not in self._subsets:
-            manifest = self._manifests[self._train_place]
-            subset = select_subset(manifest, settings.fraction, seed, self._exclusion)
-            self._subsets[settings.fraction, seed] = SubsetPlan(
-                fraction=settings.fraction,
-                seed=seed,
-                num_samples=subset.num_samples,
-                digest=subset.digest,
-                exclude=self._exclusion_place,
-                exclusion_digest=self._exclusion.digest,
-            )
-        return self._subsets[settings.fraction, seed]
-
-    def _read_exclusion(self) -> None:
-        """The list of images that no run may see, which is one for the whole study."""
-        data = self._study.data
-        if data.exclude is None:
-            return
-        self._exclusion_place = str(find_manifest(data.root, data.exclude))
-        try:
-            self._exclusion = load_exclusion(self._exclusion_place, self._manifests[self._train_place])
-        except UserError as error:
-            raise self._document.error(("data", "exclude"), str(error)) from error
 
     def _engine(self, spec: RunSpec, batch: int) -> EnginePlan:
         launch = self._study.launch
         devices = launch.devices
         if batch % devices:
-            workable = [n for n in range(1, batch + 1) if batch % n == 0 and n <= 4 * devices]
+            workable = [number for number in divisors(batch) if number <= 4 * devices]
             raise self._document.error(
                 ("protocol", "batch"),
                 f"{batch} does not divide over launch.devices_per_run = {devices} devices; devices that work: "
@@ -234,11 +145,10 @@ class Planner:
         wanted = spec.settings.micro_batch
         micro_batch = share if wanted in (None, "auto") else min(int(wanted), share)
         if share % micro_batch:
-            workable = [n for n in range(1, share + 1) if share % n == 0]
             raise self._document.error(
                 ("defaults", "micro_batch"),
                 f"{micro_batch} does not divide a device's share of {share} examples; sizes that work: "
-                + ", ".join(map(str, workable)),
+                + ", ".join(map(str, divisors(share))),
             )
         return EnginePlan(
             num_devices=devices,
@@ -248,45 +158,10 @@ class Planner:
             activation_checkpointing=spec.settings.activation_checkpointing,
             channels_last=spec.settings.channels_last,
             compile=spec.settings.compile,
-            threads=0,
-            loader_threads=1,
             trackers=launch.trackers,
             non_finite=spec.settings.non_finite,
             max_corrupt=self._study.data.max_corrupt,
         )
-
-    def _evaluation(self, position: int, spec: EvalSpec) -> EvalPlan:
-        place: Place = ("evals", position)
-        kind = EVALUATIONS.get(spec.kind)
-        if kind is None:
-            hint = did_you_mean(spec.kind, EVALUATIONS)
-            raise self._document.error((*place, "kind"), f"{spec.kind!r} is no evaluation; {hint}")
-        given = dict(spec.model_extra or {})
-        sources = {role: self._eval_source(place, kind, role, given) for role in kind.sources}
-        try:
-            settings = kind.settings.model_validate(given)
-        except ValidationError as error:
-            raise explain(error, self._document, kind.settings, place, ("kind", "name", *kind.sources)) from error
-        return EvalPlan(
-            kind=spec.kind,
-            name=spec.name or spec.kind,
-            sources=sources,
-            settings=settings.model_dump(mode="json"),
-        )
-
-    def _eval_source(self, place: Place, kind: EvaluationKind, role: str, given: dict[str, Any]) -> SourcePlan:
-        if role not in given:
-            raise self._document.error(place, f"the key {role!r} is missing; add '{role}: MANIFEST'")
-        return self._source((*place, role), str(given.pop(role)))
-
-    def _check_eval_names(self, evals: Sequence[EvalPlan]) -> None:
-        names = ["upstream"]
-        for position, plan in enumerate(evals):
-            if plan.name in names:
-                raise self._document.error(
-                    ("evals", position), f"the name {plan.name!r} is taken; give this evaluation a 'name:' of its own"
-                )
-            names.append(plan.name)
 
     def _check_model(self, spec: RunSpec) -> None:
         """The model's name and options are known to its family."""
@@ -321,6 +196,12 @@ class Planner:
                     f"{specs[first].axes} and {specs[position].axes} are the same run ({plan.run_id}); remove one of "
                     "them or let them differ in a setting",
                 )
+
+
+def divisors(number: int) -> list[int]:
+    """In increasing order, found up to the square root."""
+    small = [factor for factor in range(1, math.isqrt(number) + 1) if number % factor == 0]
+    return sorted({*small, *(number // factor for factor in small)})
 
 
 def _model_options(settings: RunSettings) -> dict[str, Any]:

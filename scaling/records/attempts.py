@@ -40,6 +40,8 @@ class Attempt(BaseModel):
     device: str = ""
     """As its driver reports it; empty until the processes have met."""
     num_devices: int = 0
+    threads: int = 0
+    """Of the CPU arithmetic of one process; they change the order of sums and so the last digits."""
     hardware: dict[str, Any] = {}
 
     def save(self, run_dir: Path) -> None:

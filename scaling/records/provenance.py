@@ -9,7 +9,7 @@ from pathlib import Path
 
 import scaling
 
-PACKAGES = ("torch", "deepspeed", "timm", "torchvision", "numpy", "pillow", "webdataset", "simplejpeg")
+PACKAGES = ("torch", "deepspeed", "timm", "torchvision", "numpy", "pillow", "simplejpeg")
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,9 +174,6 @@ class EnginePlan(Frozen):
     """Memory layout of images and so of feature maps; the loader delivers channels last."""
     compile: bool = False
     """Compile the model with `torch.compile`. Like the device, it changes numbers by roundings only."""
-    threads: int
-    """Threads of the CPU arithmetic of one process; 0 leaves the library's choice."""
-    loader_threads: int
     trackers: tuple[str, ...] = ()
     """Dashboards that follow the run."""
     non_finite: Literal["stop", "skip"] = "stop"

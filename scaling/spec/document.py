@@ -1,7 +1,7 @@
-"""A YAML file that remembers where each value stands, so that an error can name file and line.
+"""A sweep file that remembers where each value stands, so that an error can name file and line.
 
-Only plain data is read (`yaml.SafeLoader`); a key written twice in one mapping is refused, because YAML would
-silently keep the last. `--set key=value` edits the data before anybody interprets it, and the place of such
+Only bounded, plain data is read (`scaling.spec.plain_yaml`); a key written twice in one mapping is refused, because
+YAML would silently keep the last. `--set key=value` edits the data before anybody interprets it, and the place of such
 a value is the option itself.
 """
 
@@ -10,12 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from scaling.errors import UserError, shown
+from scaling.spec.plain_yaml import MAX_DEPTH, Place, YamlProblem, YamlSyntax, read_yaml
 
-from scaling.errors import UserError
+__all__ = ["Document", "Place", "dotted", "load_document"]
 
-Place = tuple[str | int, ...]
-"""Path of a value in the document: mapping keys and list positions."""
+MAX_BYTES = 1_000_000
+"""Of a sweep file: ten thousand runs written one by one."""
+
+_WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
+"""How files in UTF-16 and UTF-32 begin."""
 
 
 @dataclass
@@ -37,6 +41,10 @@ class Document:
                 return f"{self.path}:{self._lines[prefix]}"
         return str(self.path)
 
+    def is_from_option(self, place: Sequence[str | int]) -> bool:
+        """Whether a `--set` option gave the value at `place`, or one around it."""
+        return any(tuple(place[:length]) in self._options for length in range(1, len(place) + 1))
+
     def error(self, place: Sequence[str | int], message: str) -> UserError:
         """A UserError that begins with the place: `file:line: field: message`."""
         name = dotted(place)
@@ -45,33 +53,43 @@ class Document:
     def apply_option(self, option: str) -> None:
         """Apply one `--set key=value`; the key is dotted, list positions are numbers, the value is YAML."""
         key, separator, text = option.partition("=")
+        label = f"--set {_cut(option)}"
         if not separator or not key:
-            raise UserError(f"--set {option}: write key=value, for example --set protocol.steps=100")
-        place = self._resolve(key, option)
+            raise UserError(f"{label}: write key=value, for example --set protocol.steps=100")
+        place = self._resolve(key, label)
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {option}: the value is not YAML; quote it, for example --set 'x=[1, 2]'") from error
+            value, _ = read_yaml(text)
+        except YamlSyntax as problem:
+            raise UserError(
+                f"{label}: the value is not YAML ({problem}); quote the option, for example --set 'x=[1, 2]'"
+            ) from problem
+        except YamlProblem as problem:
+            raise UserError(f"{label}: {dotted((*place, *problem.place))}: {problem}") from problem
         target: Any = self.data
         for part in place[:-1]:
-            target = target.setdefault(part, {}) if isinstance(target, dict) else target[part]
+            if isinstance(target, dict) and target.get(str(part)) is None:
+                target[str(part)] = {}
+            target = target[part]
         target[place[-1]] = value
         # What stood below this place in the file is gone, and so are its lines.
         self._lines = {known: line for known, line in self._lines.items() if known[: len(place)] != place}
-        self._options[place] = f"--set {option}"
+        self._options = {known: text for known, text in self._options.items() if known[: len(place)] != place}
+        self._options[place] = label
 
-    def _resolve(self, key: str, option: str) -> Place:
+    def _resolve(self, key: str, label: str) -> Place:
         """Turn a dotted key into a place; the longest existing key wins, so that `defaults.a.b` and names with
         dots both work."""
         place: list[str | int] = []
         target: Any = self.data
         parts = key.split(".")
+        if len(parts) > MAX_DEPTH:
+            raise UserError(f"{label}: a key of {len(parts)} parts; a sweep is at most {MAX_DEPTH} deep")
         while parts:
             if isinstance(target, list):
                 head = parts.pop(0)
-                if not head.isdigit() or int(head) >= len(target):
+                if not (head.isascii() and head.isdecimal() and len(head) < 10) or int(head) >= len(target):
                     raise UserError(
-                        f"--set {option}: {dotted(place)} is a list of {len(target)}; name a position from 0 to "
+                        f"{label}: {dotted(place)} is a list of {len(target)}; name a position from 0 to "
                         f"{len(target) - 1}"
                     )
                 place.append(int(head))
@@ -81,11 +99,11 @@ class Document:
                 head = joined if joined in target else parts[0]
                 parts = [] if joined in target else parts[1:]
                 place.append(head)
-                target = target.get(head, {})
+                target = target.get(head)
             elif target is None:
                 place.append(parts.pop(0))
             else:
-                raise UserError(f"--set {option}: {dotted(place)} is the value {target!r} and has no fields")
+                raise UserError(f"{label}: {dotted(place)} is the value {shown(target)} and has no fields")
         return tuple(place)
 
 
@@ -93,49 +111,53 @@ def dotted(place: Iterable[str | int]) -> str:
     """`grid.fraction[2]` for ("grid", "fraction", 2)."""
     text = ""
     for part in place:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        name = _cut(part) if isinstance(part, str) else ""
+        text += f"[{part}]" if isinstance(part, int) else f".{name}" if text else name
     return text
 
 
 def load_document(path: Path, options: Iterable[str] = ()) -> Document:
     """Read a YAML mapping and apply `--set` options in order."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); name an existing sweep file") from error
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise UserError(f"{path}{line}: not valid YAML ({problem}); check indentation and quotes there") from error
+        data, lines = read_yaml(_read_text(path))
+    except YamlProblem as problem:
+        line = "" if problem.line is None else f":{problem.line}"
+        if isinstance(problem, YamlSyntax):
+            raise UserError(
+                f"{path}{line}: not valid YAML ({problem}); check indentation and quotes there"
+            ) from problem
+        name = dotted(problem.place)
+        raise UserError(f"{path}{line}: {name + ': ' if name else ''}{problem}") from problem
     if not isinstance(data, dict):
         raise UserError(f"{path}: a sweep is a mapping that begins with 'study: NAME'; see sweeps/quickstart.yaml")
-    document = Document(path, data)
-    _collect_lines(document, root, ())
+    document = Document(path, data, lines)
     for option in options:
         document.apply_option(option)
     return document
 
 
-def _collect_lines(document: Document, node: yaml.Node | None, place: Place) -> None:
-    if node is None:
-        return
-    document._lines.setdefault(place, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key_node, value_node in node.value:
-            key = str(key_node.value)
-            if key in seen:
-                raise UserError(
-                    f"{document.path}:{key_node.start_mark.line + 1}: {dotted((*place, key))}: written twice in one "
-                    "mapping; remove one of the two"
-                )
-            seen.add(key)
-            document._lines[(*place, key)] = key_node.start_mark.line + 1
-            _collect_lines(document, value_node, (*place, key))
-    elif isinstance(node, yaml.SequenceNode):
-        for position, item in enumerate(node.value):
-            _collect_lines(document, item, (*place, position))
+def _read_text(path: Path) -> str:
+    """A file in UTF-8, with or without a byte order mark."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); name an existing sweep file") from error
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{path}: more than {MAX_BYTES:,} bytes; a sweep is shorter, with its runs written as a grid")
+    if content.startswith(_WIDE_MARKS) or b"\0" in content:
+        raise UserError(f"{path}: it is in UTF-16 or no text at all; save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path}:{line}: the byte 0x{content[error.start]:02x} is not UTF-8, so the file is in another encoding "
+            "such as Latin-1; save it as UTF-8"
+        ) from error
+
+
+def _cut(text: str) -> str:
+    """A name or an option as a message can hold it: on one line, and short."""
+    one_line = text if text.isprintable() else repr(text)[1:-1]
+    return one_line if len(one_line) <= 100 else one_line[:80] + "…"

@@ -27,6 +27,9 @@ _UNITS: dict[str, Unit] = {
     "percent": "percent",
 }
 _SCALE = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9}
+MAX_AMOUNT = 1e12
+"""In any unit; a run of more steps or examples does not end in a lifetime."""
+
 _FORM = re.compile(r"^\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:e[0-9]+)?)\s*([kKMB]?)\s*([A-Za-z%]*)\s*$")
 
 
@@ -45,11 +48,13 @@ class Duration:
         rule = 'a duration is a number of steps or a text such as "10_000 steps", "2 epochs", "1M examples" or "5%"'
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError(rule)
-        match = _FORM.match(str(value))
+        match = _FORM.match(str(value)) if isinstance(value, int | float) or len(value) <= 100 else None
         if match is None or match[3].lower() not in _UNITS:
             raise ValueError(rule)
         unit = _UNITS[match[3].lower()]
         amount = float(match[1].replace("_", "")) * _SCALE[match[2]]
+        if amount > MAX_AMOUNT:
+            raise ValueError(f"it is more than {MAX_AMOUNT:.0e}; {rule}")
         if unit == "steps" and amount != int(amount):
             raise ValueError(f"{value} is not a whole number of steps; {rule}")
         if unit == "percent" and amount > 100:

@@ -1,4 +1,4 @@
-"""What one run can be told: the fields that `defaults`, `grid`, `zip`, `include` and `overrides` may set.
+"""The settings of one run: the fields that `defaults`, `grid`, `zip`, `include` and `overrides` may set.
 
 Each field is one word of the papers' vocabulary with its default. Nothing here is derived: planning turns
 durations into steps, `auto` into a value and a fraction into a count.
@@ -11,6 +11,9 @@ from pydantic import Field
 from scaling.records.run_plan import Frozen, Permutation
 from scaling.spec.duration import Duration
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Count = Annotated[int, Field(gt=0, le=10**9)]
+
 
 class RunSettings(Frozen):
     """One run as the user describes it."""
@@ -22,12 +25,14 @@ class RunSettings(Frozen):
     fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="Share of the training images that the run may see, above 0 and at most 1."
     )
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of initialisation, data order and augmentation.")
-    subset_seed: Annotated[int, Field(ge=0)] | None = Field(
+    seed: Seed = Field(0, description="Seed of initialisation, data order and augmentation.")
+    subset_seed: Seed | None = Field(
         None,
         description="Seed of the subset draw; by default `seed`, so that the spread over seeds contains the draw.",
     )
-    image_size: Annotated[int, Field(gt=0)] | None = Field(None, description="Pixels a side; default: the model's own.")
+    image_size: Annotated[int, Field(gt=0, le=8192)] | None = Field(
+        None, description="Pixels a side; default: the model's own."
+    )
     model_options: dict[str, Any] = Field({}, description="Options of the model family (python -m scaling.models).")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="Dropout rate, where the model's paper puts it; Mixer and ViT have places for it."
@@ -88,7 +93,7 @@ class RunSettings(Frozen):
         description="One fixed permutation of every image's pixels, drawn by the seed, in training and evaluation: "
         "patches_and_pixels (patches, and pixels inside each patch alike) or global (Mixer, Section 3.4).",
     )
-    permute_patch_size: Annotated[int, Field(gt=0)] | None = Field(
+    permute_patch_size: Count | None = Field(
         None, description="Patch that patches_and_pixels permutes, pixels a side; default: the model's own patch."
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of the model; part of a run's identity.")
@@ -102,12 +107,12 @@ class RunSettings(Frozen):
         True, description="Memory layout of images and feature maps; true is what convolutions want."
     )
     compile: bool = Field(False, description="torch.compile the model; minutes at the start of every attempt.")
-    micro_batch: Annotated[int, Field(gt=0)] | Literal["auto"] | None = Field(
+    micro_batch: Count | Literal["auto"] | None = Field(
         None,
         description="Examples a device takes at once; default: all of its share of the global batch; auto: as many of "
         "them as fit into memory, found at the first start and remembered by the study.",
     )
-    patience: Annotated[int, Field(gt=0)] | None = Field(
+    patience: Count | None = Field(
         None, description="Stop after so many upstream validations in a row without improvement; default: never."
     )
     non_finite: Literal["stop", "skip"] = Field(
@@ -116,4 +121,4 @@ class RunSettings(Frozen):
     validate_every: Duration = Field(Duration(10.0, "percent"), description="Interval of upstream validation.")
     checkpoint_every: Duration = Field(Duration(10.0, "percent"), description="Interval of checkpoints.")
     log_every: Duration = Field(Duration(2.0, "percent"), description="Interval of training rows in events.jsonl.")
-    keep_checkpoints: Annotated[int, Field(gt=0)] = Field(2, description="How many of the newest are kept.")
+    keep_checkpoints: Count = Field(2, description="How many of the newest are kept.")

@@ -5,8 +5,7 @@ The models are frozen: a study that validated cannot change under the planner's 
 """
 
 import functools
-import json
-import math
+import os
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,21 +13,29 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from scaling.errors import UserError, did_you_mean
+from scaling.errors import UserError, did_you_mean, shown
 from scaling.records.run_plan import Frozen
 from scaling.spec.document import Document, Place, load_document
 from scaling.spec.duration import Duration
 from scaling.spec.launch_spec import LaunchSpec, check_sections
 from scaling.spec.settings import RunSettings
 
-Batch = Annotated[int, Field(gt=0, description="Global batch: examples per optimiser step over all devices.")]
+MAX_BATCH = 10_000_000
+
+Batch = Annotated[
+    int, Field(gt=0, le=MAX_BATCH, description="Global batch: examples per optimiser step over all devices.")
+]
 
 
 class DataSpec(Frozen):
     """Where the images are: paths, or urls of s3, gs, http(s) or hf. Relative ones start at `root`, and `root` at the
-    current folder."""
+    folder of the sweep file (at the current folder when `--set` gives it)."""
 
-    root: str = Field("", description="Folder or url that the other paths of the study are relative to.")
+    root: str = Field(
+        "",
+        description="Folder or url that the other paths of the study are relative to; itself relative to the folder of "
+        "the sweep file. Default: that folder.",
+    )
     train: str = Field(description="Manifest of the pre-training shards.")
     val: str = Field(description="Manifest of the held-out upstream split; picks the weights that are kept.")
     exclude: str | None = Field(
@@ -38,14 +45,14 @@ class DataSpec(Frozen):
         None,
         description="Settings of `scaling.data make`: the shards are made in `root` when they are missing.",
     )
-    max_corrupt: Annotated[int, Field(ge=0)] = Field(
+    max_corrupt: Annotated[int, Field(ge=0, le=10**12)] = Field(
         0, description="Training samples that may turn out unusable; others stand in for them, and they are counted."
     )
-    storage: dict[str, dict[str, Any]] = Field(
+    storage: dict[Literal["s3", "gs", "http", "https", "hf"], dict[str, Any]] = Field(
         {}, description="Options of fsspec's file systems by protocol, for example {s3: {endpoint_url: ...}}."
     )
     cache: str = Field("", description="Folder that keeps copies of remote shards; default: a temporary one.")
-    cache_gb: Annotated[float, Field(gt=0)] = Field(50.0, description="Bound on the cache, 10^9 bytes.")
+    cache_gb: Annotated[float, Field(gt=0, le=1e9)] = Field(50.0, description="Bound on the cache, 10^9 bytes.")
 
 
 class ConstantSteps(Frozen):
@@ -60,7 +67,7 @@ class ConstantEpochs(Frozen):
     """Every subset is passed over the same number of times."""
 
     kind: Literal["constant_epochs"]
-    epochs: Annotated[float, Field(gt=0, description="Passes over the subset, a plain number such as 7.")]
+    epochs: Annotated[float, Field(gt=0, le=1e9, description="Passes over the subset, a plain number such as 7.")]
     batch: Batch
 
 
@@ -69,7 +76,7 @@ class MatchedCompute(Frozen):
 
     kind: Literal["matched_compute"]
     train_flops: Annotated[
-        float, Field(gt=0, description="Training FLOPs of every run, a plain number such as 1.0e+18.")
+        float, Field(gt=0, le=1e30, description="Training FLOPs of every run, a plain number such as 1.0e+18.")
     ]
     batch: Batch
 
@@ -89,8 +96,13 @@ class EvalSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    kind: str
-    name: str | None = Field(None, description="Prefix of its metrics; default: the kind.")
+    kind: str = Field(description="Which evaluation, for example fewshot or throughput.")
+    name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=64,
+        description="Prefix of its metrics, of letters, digits and . _ -; default: the kind.",
+    )
 
 
 class Study(Frozen):
@@ -100,7 +112,8 @@ class Study(Frozen):
         str,
         Field(
             pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-            description="Name of the study and its folder: letters, digits and . _ -",
+            max_length=100,
+            description="Name of the study and its folder: at most 100 letters, digits and . _ -",
         ),
     ]
     question: str = Field("", description="What the study wants to know; printed in the report.")
@@ -117,14 +130,45 @@ class Study(Frozen):
 
 
 def load_study(path: Path, options: Sequence[str] = ()) -> tuple[Study, Document]:
-    """Read and validate a sweep file with `--set` options applied; UserError names the first problem."""
+    """Read and validate a sweep file with `--set` options applied; UserError names the first problem.
+
+    A relative `data.root` is made absolute, in the document too: a frozen sweep names the same data from any folder.
+    """
     document = load_document(path, options)
+    refuse_switches(Study, document, document.data, ())
     try:
         study = Study.model_validate(document.data)
     except ValidationError as error:
         raise explain(error, document, Study) from error
     check_sections(study.launch, document)
-    return study, document
+    root = study.data.root
+    if "://" not in root:
+        folder = Path.cwd() if document.is_from_option(("data", "root")) else path.absolute().parent
+        root = os.path.normpath(folder / root)
+    document.data["data"]["root"] = root
+    return study.model_copy(update={"data": study.data.model_copy(update={"root": root})}), document
+
+
+def refuse_switches(model: Any, document: Document, data: Any, place: Place) -> None:
+    """UserError for true or false where the models want something else; pydantic would take true for 1."""
+    if not isinstance(data, Mapping) or not hasattr(model, "model_fields"):
+        return
+    for name, field in model.model_fields.items():
+        value, at = data.get(name), (*place, name)
+        items = value if isinstance(value, list) else [value]
+        if any(isinstance(item, bool) for item in items) and not _takes_switch(field.annotation):
+            description = f"; {name}: {field.description}" if field.description else ""
+            raise document.error(at, f"{shown(value)}: it is not a switch{description}")
+        if isinstance(value, list):
+            for position, item in enumerate(value):
+                refuse_switches(_model_of(field.annotation, item), document, item, (*at, position))
+        else:
+            refuse_switches(_model_of(field.annotation, value), document, value, at)
+
+
+def _takes_switch(annotation: Any) -> bool:
+    """Whether true and false are among the values of a field with this annotation."""
+    return annotation in (bool, Any) or any(_takes_switch(part) for part in get_args(annotation))
 
 
 def explain(
@@ -152,39 +196,37 @@ def explain(
         kinds = "constant_steps, constant_epochs or matched_compute"
         return document.error(location, f"kind must be {kinds}; write for example {{kind: constant_steps, …}}")
     message = first["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(first["input"], Mapping) else f"{first['input']!r}: "
+    value = "" if isinstance(first["input"], Mapping) else f"{shown(first['input'])}: "
     hint = _description(model, _at(document.data, place), location[len(place) :])
-    return document.error(location, f"{shown}{message[:1].lower()}{message[1:]}{'; ' + hint if hint else ''}")
+    return document.error(location, f"{value}{message[:1].lower()}{message[1:]}{'; ' + hint if hint else ''}")
 
 
 def check_setting(document: Document, place: Place, name: str, value: Any) -> Any:
     """Validate one run setting where it was written; returns it parsed."""
     if name not in RunSettings.model_fields:
-        raise document.error(place, f"unknown setting {name!r}; {did_you_mean(name, RunSettings.model_fields, 30)}")
+        hint = did_you_mean(name, RunSettings.model_fields, 30)
+        raise document.error(place, f"unknown setting {shown(name)}; {hint}")
     field = RunSettings.model_fields[name]
-    adapter, takes_switch = _adapter(name)
-    # Pydantic would take infinity, and true for 1.
+    hint = f"; {name}: {field.description}" if field.description else ""
+    # Pydantic would take true for 1.
     items = value if isinstance(value, list) else [value]
-    if any(isinstance(item, float) and not math.isfinite(item) for item in items):
-        raise document.error(place, f"{value!r}: it must be finite; {name}: {field.description}")
-    if isinstance(value, bool) and not takes_switch:
-        raise document.error(place, f"{value!r}: it is not a switch; {name}: {field.description}")
+    if any(isinstance(item, bool) for item in items) and not _takes_switch(field.annotation):
+        raise document.error(place, f"{shown(value)}: it is not a switch{hint}")
     try:
-        return adapter.validate_python(value)
+        return _setting_adapter(name).validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         message = first["msg"].removeprefix("Value error, ")
-        hint = f"; {name}: {field.description}" if field.description else ""
-        raise document.error(place, f"{value!r}: {message[:1].lower()}{message[1:]}{hint}") from error
+        raise document.error(place, f"{shown(value)}: {message[:1].lower()}{message[1:]}{hint}") from error
 
 
 @functools.cache
-def _adapter(name: str) -> tuple[TypeAdapter[Any], bool]:
-    """What validates a run setting, and whether it may be true or false; made once for all runs of a study."""
+def _setting_adapter(name: str) -> TypeAdapter[Any]:
     field = RunSettings.model_fields[name]
     annotated: Any = Annotated[(field.annotation, *field.metadata, field)]
-    adapter: TypeAdapter[Any] = TypeAdapter(annotated)
-    return adapter, "boolean" in json.dumps(adapter.json_schema())
+    # Pydantic takes no config for a dataclass; a duration checks its own bounds.
+    config = None if field.annotation is Duration else ConfigDict(allow_inf_nan=False)
+    return TypeAdapter(annotated, config=config)
 
 
 def _at(data: Any, place: Place) -> Any:
@@ -238,13 +280,17 @@ def _model_of(annotation: Any, data: Any) -> Any:
     if origin is list:
         return _model_of(get_args(annotation)[0], data)
     if origin in (Union, types.UnionType):
-        for option in get_args(annotation):
-            if "kind" not in getattr(option, "model_fields", {}):
-                continue
-            kinds = get_args(option.model_fields["kind"].annotation)
+        models = [option for option in map(_inner, get_args(annotation)) if hasattr(option, "model_fields")]
+        for option in models:
+            kinds = get_args(option.model_fields["kind"].annotation) if "kind" in option.model_fields else ()
             if isinstance(data, Mapping) and data.get("kind") in kinds:
                 return option
+        return models[0] if len(models) == 1 else annotation
     return annotation
+
+
+def _inner(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _description(model: type[BaseModel], data: Any, location: Place) -> str:

@@ -13,18 +13,21 @@ run may vary too.
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from scaling.errors import UserError, did_you_mean
+from scaling.errors import UserError, did_you_mean, shown
 from scaling.spec.document import Document, Place
 from scaling.spec.matching import matches
 from scaling.spec.recipe import recipe_values
 from scaling.spec.settings import RunSettings
 from scaling.spec.study import Protocol, Study, check_setting
+
+MAX_RUNS = 100_000
 
 _PROTOCOL: TypeAdapter[Any] = TypeAdapter(Protocol)
 
@@ -45,6 +48,7 @@ class RunSpec:
 def expand(study: Study, document: Document) -> list[RunSpec]:
     """All runs of a study; UserError when an axis is empty, a name unknown or nothing is left."""
     _check_names(study, document)
+    _check_size(study, document)
     defaults = {
         name: check_setting(document, ("defaults", name), name, value) for name, value in study.defaults.items()
     }
@@ -67,6 +71,19 @@ def expand(study: Study, document: Document) -> list[RunSpec]:
         for i, rule in enumerate(study.overrides)
     ]
     return [_resolve(study, document, defaults, overrides, point, place) for point, place in points]
+
+
+def _check_size(study: Study, document: Document) -> None:
+    """The grid's size is known before any of it is built."""
+    zipped = [max(map(len, study.zip.values()))] if study.zip else []
+    lengths = [*map(len, study.grid.values()), *zipped]
+    num_runs = math.prod(lengths) + len(study.include)
+    if num_runs > MAX_RUNS:
+        product = " x ".join(f"{length:,}" for length in lengths)
+        raise document.error(
+            ("grid",),
+            f"{shown(product)[1:-1]} values make {num_runs:.3g} runs; a study has at most {MAX_RUNS:,}, so split it",
+        )
 
 
 def _grid_points(study: Study, document: Document) -> list[dict[str, Any]]:
@@ -147,7 +164,7 @@ def _check(study: Study, document: Document, place: Place, name: str, value: Any
         checked = _PROTOCOL.validate_python(study.protocol.model_dump() | {field: value})
     except ValidationError as error:
         message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-        raise document.error(place, f"{value!r}: {message[:1].lower()}{message[1:]}") from error
+        raise document.error(place, f"{shown(value)}: {message[:1].lower()}{message[1:]}") from error
     return getattr(checked, field)
 
 

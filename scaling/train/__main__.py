@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from scaling.errors import run_command
+from scaling.records.execution import Execution
 from scaling.train.entry import train_run
 
 EPILOG = """\
@@ -25,9 +26,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", help="a folder with run.json, made by scaling.launch")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads of this process (default: the library's choice)"
+    )
+    parser.add_argument("--loader-threads", type=int, default=1, metavar="N", help="threads that decode (default: 1)")
     parser.add_argument("--log", action="store_true", help="write all output to the run's log.txt, not to the terminal")
     args = parser.parse_args(argv)
-    return train_run(args.run_dir, to_terminal=not args.log)
+    execution = Execution(threads=args.threads, loader_threads=args.loader_threads)
+    return train_run(args.run_dir, to_terminal=not args.log, execution=execution)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from scaling.errors import UserError
 from scaling.records.attempts import Attempt, claim_attempt
 from scaling.records.causes import Cause
 from scaling.records.ends import End, append_end, read_ends
+from scaling.records.execution import AS_IT_COMES, Execution
 from scaling.records.exit_codes import BAD_INPUT, BUSY, DONE
 from scaling.records.lease import Lease, LeaseLostError
 from scaling.records.rank_failures import RankFailure, forget_words, leave_word, start_token
@@ -29,11 +30,17 @@ from scaling.train.preemption import PreemptionFlag
 logger = logging.getLogger(__name__)
 
 
-def train_run(run_dir: str, *, watch_parent: bool = False, to_terminal: bool = False) -> int:
+def train_run(
+    run_dir: str,
+    *,
+    watch_parent: bool = False,
+    to_terminal: bool = False,
+    execution: Execution = AS_IT_COMES,
+) -> int:
     """Train and score one run from its run.json; returns one of `exit_codes`.
 
     All output goes to the run's log.txt, or stays on the terminal. With `watch_parent` the run saves and leaves when
-    the process that started it disappears.
+    the process that started it disappears. `execution` is what this process has of its machine.
     """
     folder = Path(run_dir)
     rank = int(os.environ.get("RANK", "0"))
@@ -54,10 +61,12 @@ def train_run(run_dir: str, *, watch_parent: bool = False, to_terminal: bool = F
     # Flag first: a signal that arrives while PyTorch is imported must not be lost.
     flag = PreemptionFlag(watch_parent=watch_parent)
     with lease or contextlib.nullcontext():
-        return _attempt(folder, plan, flag, lease, rank)
+        return _attempt(folder, plan, flag, lease, rank, execution)
 
 
-def _attempt(folder: Path, plan: RunPlan, flag: PreemptionFlag, lease: Lease | None, rank: int) -> int:
+def _attempt(
+    folder: Path, plan: RunPlan, flag: PreemptionFlag, lease: Lease | None, rank: int, execution: Execution
+) -> int:
     """One attempt by one process; an error that no record has yet is recorded here."""
     started = time.monotonic()
     attempt: Attempt | None = None
@@ -70,7 +79,7 @@ def _attempt(folder: Path, plan: RunPlan, flag: PreemptionFlag, lease: Lease | N
         import scaling.train.preload  # noqa: F401
         from scaling.train.session import run_session
 
-        code = run_session(folder, plan, flag, lease, attempt)
+        code = run_session(folder, plan, flag, execution, lease, attempt)
     except Exception as error:
         cause = classify(error)
         logger.exception("the run ended outside of its records")

@@ -70,7 +70,7 @@ class Loop:
             transform="upstream",
             rank=processes.rank,
             world=processes.world,
-            threads=plan.engine.loader_threads,
+            threads=processes.loader_threads,
             permutation=planned_permutation(plan.input, plan.model.image_size),
         )
 
@@ -110,7 +110,7 @@ class Loop:
             ),
             rank=self._processes.rank,
             world=self._processes.world,
-            threads=plan.engine.loader_threads,
+            threads=self._processes.loader_threads,
             start_position=step * plan.schedule.batch,
             max_corrupt=plan.engine.max_corrupt,
             known_corrupt=self._corrupt.places,

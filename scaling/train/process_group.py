@@ -30,6 +30,8 @@ class Processes:
     device: torch.device
     host_group: Any = None
     """torch.distributed group in which agreements are made; None for the default one."""
+    loader_threads: int = 1
+    """Threads that read and decode images for each process."""
 
     @property
     def is_first(self) -> bool:
@@ -63,7 +65,7 @@ class Processes:
 
 
 @contextmanager
-def join_processes(*, may_use_gpu: bool = True) -> Iterator[Processes]:
+def join_processes(*, may_use_gpu: bool = True, loader_threads: int = 1) -> Iterator[Processes]:
     """Meet the run's other processes and leave them in order."""
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it, also for a single process.
@@ -89,7 +91,7 @@ def join_processes(*, may_use_gpu: bool = True) -> Iterator[Processes]:
             host_group = None
             if device.type == "cuda" and world > 1:
                 host_group = torch.distributed.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
-            yield Processes(rank, world, device, host_group)
+            yield Processes(rank, world, device, host_group, loader_threads)
         finally:
             deepspeed.comm.destroy_process_group()
 

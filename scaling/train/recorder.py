@@ -74,7 +74,12 @@ class Recorder:
             self.guard()
             begun = attempt or claim_attempt(run_dir)
             self.attempt = begun.model_copy(
-                update={"device": self.device_name, "num_devices": world, "hardware": describe_hardware()}
+                update={
+                    "device": self.device_name,
+                    "num_devices": world,
+                    "threads": torch.get_num_threads(),
+                    "hardware": describe_hardware(),
+                }
             )
             self.attempt.save(run_dir)
             self._writer = EventWriter(RunDir(run_dir).events)

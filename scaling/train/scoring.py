@@ -102,7 +102,11 @@ class Scoring:
     def _evaluate(self, model: VisionModel, evaluation: EvalPlan, result: RunResult) -> Evaluation:
         plan, attempt = self._plan, self._recorder.attempt
         where = Circumstances(
-            self._processes.device, plan.recipe.precision, plan.model.image_size, plan.engine.loader_threads, plan.input
+            self._processes.device,
+            plan.recipe.precision,
+            plan.model.image_size,
+            self._processes.loader_threads,
+            plan.input,
         )
         started = time.perf_counter()
         metrics = run_evaluation(model, evaluation, where)

@@ -17,6 +17,7 @@ import torch
 from scaling.errors import UserError
 from scaling.records.attempts import Attempt
 from scaling.records.causes import Cause
+from scaling.records.execution import Execution
 from scaling.records.exit_codes import DONE
 from scaling.records.lease import Lease, LeaseLostError
 from scaling.records.rank_failures import RankFailure, leave_word, read_words, start_token, together
@@ -42,13 +43,18 @@ WORD_PATIENCE_SECONDS = 2.0
 
 
 def run_session(
-    run_dir: Path, plan: RunPlan, flag: PreemptionFlag, lease: Lease | None = None, attempt: Attempt | None = None
+    run_dir: Path,
+    plan: RunPlan,
+    flag: PreemptionFlag,
+    execution: Execution,
+    lease: Lease | None = None,
+    attempt: Attempt | None = None,
 ) -> int:
     """Train, score and record; returns the exit code. The first process brings its lease and the attempt it claimed."""
-    if plan.engine.threads:
-        torch.set_num_threads(plan.engine.threads)
+    if execution.threads:
+        torch.set_num_threads(execution.threads)
     with ExitStack() as stack:
-        processes = _meet(stack)
+        processes = _meet(stack, execution)
         recorder = Recorder(
             run_dir, plan, lease, attempt, device=processes.device, world=processes.world, is_first=processes.is_first
         )
@@ -59,10 +65,10 @@ def run_session(
             return _end_early(run_dir, processes, recorder, error)
 
 
-def _meet(stack: ExitStack) -> Processes:
+def _meet(stack: ExitStack, execution: Execution) -> Processes:
     """Join the run's processes; MachineError when they do not find each other or their device is not to be had."""
     try:
-        return stack.enter_context(join_processes())
+        return stack.enter_context(join_processes(loader_threads=execution.loader_threads))
     except (UserError, MemoryError):
         raise
     except Exception as error:

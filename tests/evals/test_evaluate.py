@@ -12,17 +12,11 @@ import webdataset
 from scaling.data.format.index import expand_urls, index_shards
 from scaling.errors import UserError
 from scaling.evals.command import main
-from scaling.launch.backends.local import LocalBackend
 from scaling.launch.study_dir import PlannedRun
-from scaling.launch.watch import Watch
 from scaling.records.result import RunResult
 from scaling.records.run_plan import InputPlan
-from scaling.spec.study import LaunchSpec
+from tests.support.local_runs import train_all
 from tests.support.tiny_study import encode
-
-
-def train(runs: list[PlannedRun]) -> None:
-    Watch(LocalBackend(LaunchSpec(threads=1)), runs, retries=0).run()
 
 
 def fewshot(capsys: pytest.CaptureFixture[str], *words: str) -> float:
@@ -51,7 +45,7 @@ def test_kept_weights_score_what_the_record_says_whatever_their_input(
     """A weights file knows the permutation that its model was trained under: forgetting it changes the accuracy."""
     evaluation = f"evals=[{{kind: fewshot, support: {stripes}, test: {stripes}, shots: [2]}}]"
     runs = plan_tiny("grid.permute=[none, patches_and_pixels, global]", "protocol.steps=12", evaluation)
-    train(runs)
+    train_all(runs)
     told = ["--eval", "fewshot", "--set", f"support={stripes}", "--set", f"test={stripes}", "--set", "shots=[2]"]
     for run in runs:
         result = RunResult.load(run.run_dir)

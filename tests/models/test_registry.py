@@ -22,6 +22,7 @@ from scaling.models.registry import (
     list_models,
     register_family,
 )
+from scaling.models.timm_names import timm_models
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -31,6 +32,7 @@ def test_names_and_options_are_checked_without_torch() -> None:
 import sys
 sys.path.insert(0, {str(REPOSITORY)!r})
 from scaling.models.registry import check_name, check_options, default_image_size, family_of, list_models
+check_name("timm:resnet18")
 for name in list_models():
     check_name(name), check_options(name, {{}}), default_image_size(name), family_of(name)
 print(sorted({{"torch", "timm", "numpy"}} & set(sys.modules)))
@@ -65,6 +67,21 @@ def test_a_bare_timm_prefix_is_no_name() -> None:
         check_name("timm:")
 
 
+def test_timm_names_are_timms_own_and_known_without_it() -> None:
+    import timm
+
+    assert timm_models() == set(timm.list_models())
+    for name in ("timm:resnet18", "timm:resnet50.a1_in1k", "timm:gluon_resnet101_v1d"):
+        assert timm.is_model(name.removeprefix("timm:"))
+        check_name(name)
+
+
+@pytest.mark.parametrize(("name", "near"), [("timm:resnet1888", "resnet18"), ("timm:" + "x" * 300, "list_models")])
+def test_an_unknown_timm_name_is_refused_with_near_ones(name: str, near: str) -> None:
+    with pytest.raises(UserError, match=rf"model 'timm:.*timm has no such model; .*{near}"):
+        check_name(name)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -91,6 +108,9 @@ def test_impossible_options_are_refused(options: dict[str, object], message: str
         ["timm:resnet18"],
         ["timm:resnet181", "--image-size", "224"],
         ["timm:resnet18", "--image-size", "224", "--options", '{"no_such_option": 1}'],
+        ["timm:resnet18", "--image-size", "224", "--options", '{"block_args": 1e400}'],
+        ["timm:resnet18", "--image-size", "224", "--options", '{"in_chans": 0, "layers": {"a": []}}'],
+        ["mixer-b/32", "--options", '{"token_mlp_dim": 1000000000000}'],
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:

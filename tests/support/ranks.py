@@ -9,6 +9,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from scaling.records.execution import Execution
 from scaling.train.entry import train_run
 
 Prepare = Callable[[int], None]
@@ -68,4 +69,4 @@ def _run(target: Callable[..., None], args: tuple[Any, ...], rank: int, world: i
 def _train(run_dir: Path, prepare: Prepare | None) -> None:
     if prepare is not None:
         prepare(int(os.environ["RANK"]))
-    raise SystemExit(train_run(str(run_dir)))
+    raise SystemExit(train_run(str(run_dir), execution=Execution(threads=1)))

@@ -91,7 +91,7 @@ def run_plan(
         schedule=schedule,
         recipe=recipe,
         intervals=IntervalPlan(log_steps=2, validate_steps=10, checkpoint_steps=10, keep_checkpoints=2),
-        engine=EnginePlan(num_devices=num_devices, micro_batch=32, zero_stage=0, threads=1, loader_threads=1),
+        engine=EnginePlan(num_devices=num_devices, micro_batch=32, zero_stage=0),
         evals=(),
         harness=HarnessPlan(version="0", git_commit="", git_dirty=False),
     )

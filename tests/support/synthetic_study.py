@@ -163,7 +163,7 @@ def make_plan(
             precision="fp32",
         ),
         intervals=IntervalPlan(log_steps=10, validate_steps=50, checkpoint_steps=50, keep_checkpoints=2),
-        engine=EnginePlan(num_devices=1, micro_batch=batch, zero_stage=0, threads=1, loader_threads=1),
+        engine=EnginePlan(num_devices=1, micro_batch=batch, zero_stage=0),
         evals=(EvalPlan(kind="fewshot", name="unseen"), EvalPlan(kind="throughput", name="throughput")),
         harness=HarnessPlan(version="0.1.0", git_commit="0" * 40, git_dirty=False),
     )

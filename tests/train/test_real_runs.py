@@ -17,17 +17,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from scaling.launch.backends.local import LocalBackend
 from scaling.launch.study_dir import PlannedRun, find_standings
 from scaling.records.events import read_events
 from scaling.records.exit_codes import BUSY, DONE, FAILED, PREEMPTED
 from scaling.records.result import RunResult
 from scaling.records.state import RunState
 from scaling.records.study import load_study
-from scaling.spec.study import LaunchSpec
+from scaling.spec.launch_spec import LaunchSpec
 from scaling.status.command import describe
 from scaling.train.entry import train_run
 from scaling.train.schedule import learning_rate_at
+from tests.support.local_runs import LocalRuns as LocalBackend
 from tests.support.ranks import codes, start_run
 
 TIMES = {"images_per_second", "data_wait_seconds", "memory_bytes"}
@@ -303,7 +303,7 @@ def test_patience_ends_a_run_and_a_restart_keeps_the_count(backend: LocalBackend
     assert result.flops == 20 * 16 * unbroken.plan.model.flops_train_per_image
     last = read_events(unbroken.run_dir / "events.jsonl").events[-1]
     assert (last.kind, last.step, last.flops) == ("done", 20, result.flops) and "patience" in last.message
-    assert find_standings(unbroken.run_dir.parent, [unbroken.plan])[0].standing == "done"
+    assert find_standings(unbroken.run_dir.parent, [unbroken.plan])[0].standing.is_finished
     assert describe(load_study(unbroken.run_dir.parent)[0])["stopped_early"]
     train(backend, broken)
     for name in ("result.json", "checkpoints/step_00000020"):
@@ -352,7 +352,7 @@ def test_a_new_evaluation_scores_the_kept_weights_without_training(backend: Loca
     (run,) = plan_tiny("protocol.steps=10")
     first = train(backend, run)
     (again,) = plan_tiny("protocol.steps=10", "evals.0.shots=[1, 2]")
-    assert again.standing == "evaluate"
+    assert again.standing.told == "done, to be scored"
     assert again.run_dir == run.run_dir
     second = train(backend, again)
     assert second.metrics["fewshot/2shot_top1"] == first.metrics["fewshot/2shot_top1"]

@@ -168,11 +168,21 @@ def _read_json(place: Path | str, access: AccessPlan) -> Any:
             place.read_bytes() if isinstance(place, Path) else RemoteFiles(access.storage).read_text(place)
         )
     except OSError as error:
-        raise UserError(f"manifest {place} cannot be read ({error.strerror}); {REMAKE}") from error
+        raise UserError(f"manifest {place} cannot be read ({error.strerror}); {_near(place) or REMAKE}") from error
     except UserError as error:
         raise UserError(f"manifest {error}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"manifest {place} is not JSON ({error}); {REMAKE}") from error
+
+
+def _near(place: Path | str) -> str:
+    """A manifest that the writer of `place` may have meant: the one inside a folder, or beside a missing file."""
+    if not isinstance(place, Path) or not place.name:
+        return ""
+    beside = (place.parent / "manifest.json", place.parent / place.stem / "manifest.json")
+    candidates = (place / "manifest.json", place.with_suffix(".json"), *beside)
+    found = next((path for path in candidates if path != place and path.is_file()), None)
+    return f"did you mean {found}?" if found else ""
 
 
 def find_manifest(root: str, name: str) -> Path | str:

@@ -11,8 +11,8 @@ A back end keeps three promises:
                             nothing that nobody knows of
     unknown is not gone     a query that failed says `unknown`; only a scheduler that answered and has no such job
                             says `gone`, and then the run directory alone is the truth
-    cancel stays cancelled  the marker `run_dir/cancel` is written before a job is asked to leave, and a run with a
-                            marker is never requeued; `submit` removes it
+    cancel stays cancelled  a request to stop (`records.stop_request`) is written before a job is asked to leave, and a
+                            run with one is never requeued; `submit` removes it
 
 Back ends never import each other. Those of this package stand in `BACKENDS`; an installed package adds its own by an
 entry point of the group `scaling.backends`:
@@ -28,7 +28,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
+
+from pydantic import BaseModel, ValidationError
 
 from scaling.errors import UserError, did_you_mean
 from scaling.spec.launch_spec import ENTRY_POINTS, LaunchSpec
@@ -62,6 +64,17 @@ class Resources:
     def devices(self) -> int:
         """Processes that train one run together."""
         return self.nodes * self.devices_per_node
+
+    @classmethod
+    def of(cls, launch: LaunchSpec) -> Self:
+        """What the section `launch` of a sweep asks for."""
+        return cls(
+            nodes=launch.nodes,
+            devices_per_node=launch.devices // launch.nodes,
+            cpus=launch.cpus,
+            memory_gb=launch.memory,
+            seconds=launch.time,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,41 +164,15 @@ def find_backend(name: str) -> BackendClass:
     raise UserError(f"launch.backend: {name!r} is no back end; {did_you_mean(name, backend_names())}")
 
 
-# The launcher's loop and the local back end still speak this smaller form.
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A run whose process is gone."""
-
-    run_dir: Path
-    exit_code: int
-
-
-class StartingBackend(Protocol):
-    """A place that starts runs one by one."""
-
-    threads_per_process: int
-    """CPU threads that planning writes into each run."""
-
-    def has_room(self) -> bool:
-        """Whether another run can be started now."""
-
-    def start(self, run_dir: Path) -> None:
-        """Start one run from its run.json; returns at once."""
-
-    def poll(self) -> list[Ended]:
-        """Runs that ended since the last call; never blocks."""
-
-    def stop(self) -> None:
-        """Ask every run to save a checkpoint and leave, and wait until they have."""
-
-    @property
-    def num_slots(self) -> int:
-        """How many runs proceed at a time: what the remaining time is divided by."""
-
-
-def make_backend(launch: LaunchSpec) -> StartingBackend:
-    """The backend a sweep names."""
-    made: Any = find_backend(launch.backend)
-    return made(launch)
+def make_backend(launch: LaunchSpec) -> Backend:
+    """The back end that a sweep names, ready to be asked; UserError when its settings do not fit."""
+    found = find_backend(launch.backend)
+    section = launch.section(launch.backend)
+    if not isinstance(section, BaseModel):
+        try:
+            found.settings.model_validate(section)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in ("launch", launch.backend, *first["loc"]))
+            raise UserError(f"{where}: {first['input']!r}: {first['msg']}") from error
+    return found(launch, Resources.of(launch))

@@ -1,141 +1,212 @@
-"""The local backend: runs on this machine, each in processes of its own, forked from one warm server.
+"""The local back end: runs on this machine, as many at a time as it has room for.
 
-Importing PyTorch, timm and DeepSpeed takes seconds, more than a small run's first epoch. A `forkserver`
-process (Python's own `multiprocessing`) imports them once; every run is a fork of it, so it starts at once, and
-a crash or `kill -9` takes nothing else with it. When the launcher dies its runs notice, save a checkpoint and
-leave.
+What is submitted waits in this launcher's queue until cores or GPUs are free; `poll` starts runs, notices ended ones
+and starts them again as the policy of `scaling.records` says. Cores and GPUs are taken by locks of the whole machine,
+so that launchers share it. A launcher that leaves detached hands its queue to a keeper, a process that does the same
+without a terminal (`scaling.launch.keeper`).
 """
 
-import multiprocessing
 import os
 import signal
-import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
-from scaling.launch.backends.base import Ended
+from scaling.errors import UserError
+from scaling.launch.backends.base import Handle, Look, Resources
+from scaling.launch.backends.local_run import LocalRun, WarmServer
+from scaling.launch.backends.machine_locks import DeviceLocks
 from scaling.launch.backends.resources import Slot, cut_slots, this_machine
-from scaling.spec.launch_spec import LaunchSpec
-from scaling.train.entry import train_run
+from scaling.launch.keeper import start_keeper
+from scaling.launch.policy import AGAIN, next_step
+from scaling.records.causes import Cause, Decision
+from scaling.records.ends import settle_end
+from scaling.records.exit_codes import BUSY
+from scaling.records.lease import LifeWatch, look
+from scaling.records.rank_failures import read_words, together
+from scaling.records.run_dir import StudyDir
+from scaling.records.stop_request import clear_stop, request_stop, requested_stop
+from scaling.spec.launch_spec import LaunchSpec, LocalSection
 
 STOP_GRACE_SECONDS = 120.0
 """How long a run may take to finish its step and save before it is killed."""
 
 
 @dataclass
-class _Run:
+class _Waiting:
     run_dir: Path
-    slot: Slot
-    processes: list[ForkServerProcess]
+    not_before: float = 0.0
+    """`time.monotonic` from which on it may be started."""
+    reason: str = ""
 
 
 class LocalBackend:
-    """As many runs at a time as the machine has slots; implements `Backend`."""
+    """Runs on this machine; implements `Backend`."""
 
-    def __init__(self, launch: LaunchSpec) -> None:
-        self._free = cut_slots(
-            this_machine(),
-            devices_per_run=launch.devices,
-            max_parallel=launch.local.max_parallel,
-            threads=launch.local.threads,
-        )
-        self.num_slots = len(self._free)
-        self.threads_per_process = self._free[0].threads
-        self._runs: list[_Run] = []
-        self._server: ForkServerContext | None = None
+    settings = LocalSection
+    poll_seconds = 0.2
 
-    def has_room(self) -> bool:
-        return bool(self._free)
+    def __init__(self, launch: LaunchSpec, need: Resources) -> None:
+        self._launch, self._need = launch, need
+        self._cap: int | None = None
+        self._slots: list[Slot] = []
+        self._queue: list[_Waiting] = []
+        self._running: dict[Path, LocalRun] = {}
+        self._ended: dict[Path, Look] = {}
+        self._adopted: set[Path] = set()
+        self._locks, self._server, self._life = DeviceLocks(), WarmServer(), LifeWatch()
 
-    def start(self, run_dir: Path) -> None:
-        slot = self._free.pop(0)
-        processes = [
-            self._context().Process(
-                target=_train,
-                args=(str(run_dir), slot.cores[rank], self._environment(slot, rank, port)),
-                name=f"{run_dir.name}:{rank}",
+    def check(self, need: Resources) -> None:
+        if need.nodes > 1:
+            raise UserError(
+                f"launch.nodes: {need.nodes} nodes, but the back end 'local' is one machine; choose a cluster "
+                "(launch.backend) or set launch.nodes to 1"
             )
-            for port in [_free_port() if len(slot.cores) > 1 else 0]
-            for rank in range(len(slot.cores))
-        ]
-        for process in processes:
-            process.start()
-        self._runs.append(_Run(run_dir, slot, processes))
+        self._cut_slots(need, None)
+        memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+        if need.memory_gb is not None and need.memory_gb > memory_gb:
+            raise UserError(
+                f"launch.memory: {need.memory_gb:g} GB, but this machine has {memory_gb:.0f} GB; lower it or choose a "
+                "cluster (launch.backend)"
+            )
 
-    def poll(self) -> list[Ended]:
-        ended = []
-        for run in list(self._runs):
-            codes = [process.exitcode for process in run.processes]
-            if any(code not in (None, 0) for code in codes):
-                # One rank is lost, so its partners wait in a collective that can never complete.
-                self._end_partners(run)
-                codes = [process.exitcode for process in run.processes]
-            if None in codes:
-                continue
-            self._runs.remove(run)
-            self._free.append(run.slot)
-            ended.append(Ended(run.run_dir, next((code for code in codes if code), 0)))
-        return ended
+    def submit(self, run_dirs: Sequence[Path], cap: int | None) -> list[Handle]:
+        if not self._slots or cap != self._cap:
+            self._cap, self._slots = cap, self._cut_slots(self._need, cap)
+        known = {*self._running, *(waiting.run_dir for waiting in self._queue)}
+        for run_dir in run_dirs:
+            clear_stop(run_dir)
+            self._ended.pop(run_dir, None)
+            self._adopted.discard(run_dir)
+            if run_dir not in known:
+                self._queue.append(_Waiting(run_dir))
+        return [Handle(run_dir, "local", "", index, None) for index, run_dir in enumerate(run_dirs)]
 
-    def stop(self) -> None:
-        for run in self._runs:
-            for process in run.processes:
-                if process.is_alive():
-                    process.terminate()
+    def adopt(self, study_dir: Path) -> list[Handle]:
+        """Runs that processes of this machine hold: those of a launcher that died finish their step, save and leave."""
+        handles: list[Handle] = []
+        for run in StudyDir(study_dir).run_dirs():
+            holder = look(run.path)
+            if holder and holder.holder.host == os.uname().nodename and self._life.is_alive(run.path):
+                self._adopted.add(run.path)
+                handles.append(Handle(run.path, "local", "", len(handles), str(holder.holder.pid)))
+        return handles
+
+    def poll(self, study_dir: Path) -> dict[Path, Look]:
+        for run_dir, run in list(self._running.items()):
+            code = run.poll()
+            if code is not None:
+                del self._running[run_dir]
+                self._end(run_dir, code)
+        self._start_waiting()
+        looks = dict(self._ended)
+        looks |= {one.run_dir: Look("queued", reason=one.reason) for one in self._queue}
+        looks |= {run_dir: Look("running", where=f"process {run.pid}") for run_dir, run in self._running.items()}
+        for run_dir in list(self._adopted):
+            if self._life.is_alive(run_dir):
+                looks[run_dir] = Look("running", where="started by another launcher")
+            else:
+                self._adopted.discard(run_dir)
+                looks[run_dir] = Look("gone", reason="its launcher is gone")
+        return looks
+
+    def cancel(self, run_dirs: Sequence[Path]) -> None:
+        for run_dir in run_dirs:
+            request_stop(run_dir, Cause.CANCELLED)
+        for run_dir in run_dirs:
+            run = self._running.get(run_dir)
+            if run is not None:
+                run.ask_to_leave()
+            elif any(waiting.run_dir == run_dir for waiting in self._queue):
+                self._queue = [waiting for waiting in self._queue if waiting.run_dir != run_dir]
+                self._ended[run_dir] = Look("ended", cause=Cause.CANCELLED)
+            else:
+                self._ask_holder(run_dir)
+
+    def close(self, *, detach: bool) -> None:
+        """Runs save a checkpoint, leave and are waited for; detached, a keeper continues with them and the queue."""
+        wanted = [*self._running, *(waiting.run_dir for waiting in self._queue)]
+        for run in self._running.values():
+            run.ask_to_leave()
         deadline = time.monotonic() + STOP_GRACE_SECONDS
-        for run in self._runs:
-            for process in run.processes:
-                process.join(max(0.0, deadline - time.monotonic()))
-                if process.is_alive():
-                    process.kill()
-                    process.join()
-            self._free.append(run.slot)
-        self._runs.clear()
+        for run_dir, run in self._running.items():
+            code = run.wait(deadline)
+            if code != BUSY:
+                settle_end(run_dir, code, message=_told(run_dir))
+        self._running.clear()
+        self._queue.clear()
+        if detach and wanted:
+            start_keeper(wanted, self._cap, self._launch)
 
-    def _context(self) -> ForkServerContext:
-        """The warm server, started at the first run with the environment that the libraries read at import."""
-        if self._server is None:
-            os.environ["OMP_NUM_THREADS"] = str(self.threads_per_process)
-            self._server = multiprocessing.get_context("forkserver")
-            self._server.set_forkserver_preload(["scaling.train.preload"])
-        return self._server
+    def _cut_slots(self, need: Resources, cap: int | None) -> list[Slot]:
+        threads = self._launch.local.threads or need.cpus
+        return cut_slots(this_machine(), devices_per_run=need.devices, max_parallel=cap, threads=threads)
 
-    @staticmethod
-    def _environment(slot: Slot, rank: int, port: int) -> dict[str, str]:
-        """What torch.distributed and CUDA read; empty for a single process on the CPU."""
-        environment = {}
-        if slot.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = str(slot.gpus[rank])
-        if len(slot.cores) > 1:
-            # LOCAL_RANK is 0 because each process sees one GPU only.
-            environment |= {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": str(len(slot.cores))}
-            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        return environment
+    def _start_waiting(self) -> None:
+        """Start what may start now, in order, where the machine has room."""
+        now = time.monotonic()
+        for waiting in list(self._queue):
+            if self._cap is not None and len(self._running) >= self._cap:
+                return
+            if waiting.not_before > now:
+                continue
+            if requested_stop(waiting.run_dir):
+                self._queue.remove(waiting)
+                self._ended[waiting.run_dir] = Look("ended", cause=Cause.CANCELLED)
+                continue
+            taken = self._take_slot()
+            if taken is None:
+                if not self._running:
+                    waiting.reason = "cores or GPUs of this machine are taken by another launcher"
+                return
+            slot, locks = taken
+            self._queue.remove(waiting)
+            self._running[waiting.run_dir] = LocalRun(
+                waiting.run_dir, slot, locks, self._launch.loader_threads, self._server
+            )
 
-    @staticmethod
-    def _end_partners(run: _Run, grace_seconds: float = 10.0) -> None:
-        """Let the other ranks leave by themselves for a moment (a pre-emption ends all of them), then kill."""
-        deadline = time.monotonic() + grace_seconds
-        for process in run.processes:
-            process.join(max(0.0, deadline - time.monotonic()))
-            if process.is_alive():
-                process.kill()
-                process.join()
+    def _take_slot(self) -> tuple[Slot, int] | None:
+        """The first slot whose cores and GPUs nobody on this machine has, and what holds them."""
+        own = [run.slot for run in self._running.values()]
+        for slot in self._slots:
+            if slot not in own:
+                locks = self._locks.take(slot.own_cores, [gpu.uuid for gpu in slot.gpus])
+                if locks is not None:
+                    return slot, locks
+        return None
+
+    def _end(self, run_dir: Path, code: int) -> None:
+        """Record how an attempt ended and do what the policy says."""
+        if code == BUSY:
+            self._adopted.add(run_dir)
+            return
+        end = settle_end(run_dir, code, message=_told(run_dir))
+        if end.cause is Cause.DONE:
+            self._ended[run_dir] = Look("ended", cause=end.cause)
+            return
+        decision = next_step(run_dir, self._launch.retries)
+        if decision.verdict in AGAIN:
+            self._queue.insert(0, _Waiting(run_dir, time.monotonic() + decision.delay_seconds, _again(decision)))
+            return
+        self._ended[run_dir] = Look("ended", cause=end.cause, reason=decision.reason)
+
+    def _ask_holder(self, run_dir: Path) -> None:
+        """Ask a process of this machine that another launcher started; one elsewhere finds the marker itself."""
+        sighting = look(run_dir)
+        if sighting and sighting.holder.host == os.uname().nodename and self._life.is_alive(run_dir):
+            try:
+                os.kill(sighting.holder.pid, signal.SIGTERM)
+            except (ProcessLookupError, PermissionError):
+                return
 
 
-def _train(run_dir: str, cores: tuple[int, ...], environment: Mapping[str, str]) -> None:
-    """The forked process: take the slot's cores, then train; ends with `train_run`'s exit code."""
-    # Ctrl-C reaches the whole foreground group; the launcher alone answers it, by asking runs to save and leave.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.sched_setaffinity(0, cores)
-    os.environ.update(environment)
-    raise SystemExit(train_run(run_dir, watch_parent=True))
+def _told(run_dir: Path) -> str:
+    """What processes other than the first said before they ended."""
+    words = read_words(run_dir)
+    return together(words)[1] if words else ""
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _again(decision: Decision) -> str:
+    wait = f", starts again in {decision.delay_seconds:.0f} s" if decision.delay_seconds else ", starts again"
+    return f"{decision.reason}{wait}"

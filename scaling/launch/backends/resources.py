@@ -5,19 +5,18 @@ a throughput measured next to a rival on the same device means nothing.
 """
 
 import os
-import shutil
-import subprocess
 from dataclasses import dataclass
 
 from scaling.errors import UserError
+from scaling.launch.backends.gpus import Gpu, visible_gpus
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """CPU cores that this process may use and GPUs, by number."""
+    """CPU cores, by number, and GPUs that this process may use."""
 
     cores: tuple[int, ...]
-    gpus: tuple[int, ...]
+    gpus: tuple[Gpu, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,35 +24,41 @@ class Slot:
     """Room for one run: one entry per process of the run."""
 
     cores: tuple[tuple[int, ...], ...]
-    gpus: tuple[int, ...]
+    gpus: tuple[Gpu, ...]
     """One GPU per process, or none at all."""
 
     @property
     def threads(self) -> int:
+        """CPU threads of one process."""
         return len(self.cores[0])
+
+    @property
+    def own_cores(self) -> list[int]:
+        """Cores that the run has for itself: with GPUs none, since runs on GPUs may share cores."""
+        return [] if self.gpus else [core for process in self.cores for core in process]
 
 
 def this_machine() -> Machine:
-    return Machine(tuple(sorted(os.sched_getaffinity(0))), _gpus())
+    return Machine(tuple(sorted(os.sched_getaffinity(0))), visible_gpus())
 
 
 def cut_slots(machine: Machine, *, devices_per_run: int, max_parallel: int | None, threads: int | None) -> list[Slot]:
-    """Equal slots for as many runs at a time as the machine, or `max_parallel`, allows.
+    """All equal slots that the machine has room for; threads are chosen so that `max_parallel` of them fill it.
 
-    Without GPUs a device is a CPU core (or `threads` of them).
+    Without GPUs a device is a CPU core (or `threads` of them). There may be more slots than `max_parallel`, so that
+    launchers that share a machine find room beside each other. UserError when one run does not fit.
     """
     room = len(machine.gpus) if machine.gpus else len(machine.cores) // (threads or 1)
     kind = "GPUs" if machine.gpus else "CPU cores"
     if room < devices_per_run:
         raise UserError(
             f"launch: a run wants {devices_per_run} devices with {threads or 1} threads, but this machine has "
-            f"{len(machine.gpus) or len(machine.cores)} {kind}; lower launch.devices_per_run or launch.threads"
+            f"{len(machine.gpus) or len(machine.cores)} {kind}; lower launch.devices_per_run or launch.local.threads, "
+            "or run it on a cluster (launch.backend)"
         )
-    num_slots = room // devices_per_run
-    if max_parallel is not None:
-        num_slots = min(num_slots, max_parallel)
-    num_processes = num_slots * devices_per_run
-    per_process = threads or max(1, len(machine.cores) // num_processes)
+    at_a_time = min(room // devices_per_run, max_parallel or room)
+    per_process = threads or max(1, len(machine.cores) // (at_a_time * devices_per_run))
+    num_slots = (len(machine.gpus) if machine.gpus else len(machine.cores) // per_process) // devices_per_run
     slots = []
     for slot in range(num_slots):
         processes = range(slot * devices_per_run, (slot + 1) * devices_per_run)
@@ -64,16 +69,3 @@ def cut_slots(machine: Machine, *, devices_per_run: int, max_parallel: int | Non
         )
         slots.append(Slot(cores, tuple(machine.gpus[p] for p in processes) if machine.gpus else ()))
     return slots
-
-
-def _gpus() -> tuple[int, ...]:
-    """Numbers of the NVIDIA GPUs, asked of the driver's own tool: the launcher never imports PyTorch."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return ()
-    answer = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False)
-    found = sum(line.startswith("GPU ") for line in answer.stdout.splitlines()) if answer.returncode == 0 else 0
-    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if allowed is not None:
-        return tuple(int(number) for number in allowed.split(",") if number.strip().isdigit() and int(number) < found)
-    return tuple(range(found))

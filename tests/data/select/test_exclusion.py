@@ -16,11 +16,9 @@ from scaling.data.select.exclusion import NOTHING, Exclusion, load_exclusion, ma
 from scaling.data.select.order import SampleOrder
 from scaling.data.select.subset import select_subset
 from scaling.errors import UserError
-from scaling.launch.backends.local import LocalBackend
 from scaling.launch.study_dir import PlannedRun
-from scaling.launch.watch import Watch
 from scaling.records.result import RunResult
-from scaling.spec.study import LaunchSpec
+from tests.support.local_runs import train_all
 
 RNG = np.random.default_rng(0)
 FRACTIONS = (0.03, 0.1, 0.3, 1.0)
@@ -175,7 +173,7 @@ def test_a_study_trains_without_the_excluded(
     assert plain.plan.subset.num_samples == 100
     assert run.plan.subset.num_samples == round(0.5 * 195)
     assert run.plan.identity != plain.plan.identity
-    Watch(LocalBackend(LaunchSpec(threads=1)), [run], retries=0).run()
+    train_all([run])
     assert RunResult.load(run.run_dir) is not None
     save_exclusion(make_exclusion(manifest, [(0, 1)]), manifest, path, {})
     (changed,) = plan_tiny(*options, f"data.exclude={path}", name="again")

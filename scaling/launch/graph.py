@@ -1,0 +1,105 @@
+"""A study as a graph of runs: which may start now, and which follow from what has ended.
+
+The watching loop asks a source what is `ready` and tells it what has `ended`. Most studies are a list of runs that wait
+for nothing. A `FollowUp` is "when these runs have ended, these follow": it waits for runs by id and derives plans from
+their records by a pure function, so that a launcher that starts again finds the same plans and trains nothing twice. A
+search per cell, fine-tuning with a chosen rate and evaluation jobs are follow-ups; what they plan are ordinary runs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from scaling.errors import UserError
+from scaling.launch.study_dir import PlannedRun, find_standings, write_run
+from scaling.records.run_plan import RunPlan
+from scaling.records.study import RunRecord, load_run, save_plan_order
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """What follows from ended runs."""
+
+    plans: tuple[RunPlan, ...] = ()
+    follow_ups: "tuple[FollowUp, ...]" = ()
+    """What follows from those in turn; may wait for the runs of `plans`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """When these runs have ended, these follow."""
+
+    name: str
+    """For people: `fine-tuning of mixer-b/32 at 10 %`."""
+    after: tuple[str, ...]
+    """Run ids; all have ended, well or not, before `derive` is asked."""
+    derive: Callable[[Mapping[str, RunRecord]], Derived]
+    """A pure function of the records of those runs, by id; which of them failed is for it to judge."""
+
+
+class RunSource(Protocol):
+    """What the watching loop takes its runs from."""
+
+    def ready(self) -> list[PlannedRun]:
+        """Runs that may be submitted now, their folders written; each is given once."""
+
+    def ended(self, run: PlannedRun) -> None:
+        """A run that was given has ended, well or not."""
+
+    def runs(self) -> list[PlannedRun]:
+        """All runs known so far, finished ones too, as they stood when last heard of."""
+
+
+class StudyGraph:
+    """The runs of a study and what follows from them; implements `RunSource`."""
+
+    def __init__(self, study_dir: Path, runs: Sequence[PlannedRun], follow_ups: Sequence[FollowUp] = ()) -> None:
+        """`runs` as they stand, their folders written."""
+        self._study_dir = study_dir
+        self._runs = {run.plan.run_id: run for run in runs}
+        self._given: set[str] = set()
+        self._waiting = list(follow_ups)
+        self._derive()
+
+    def ready(self) -> list[PlannedRun]:
+        found = [
+            run
+            for run_id, run in self._runs.items()
+            if run_id not in self._given and (run.standing.is_alive or not run.standing.has_ended)
+        ]
+        self._given |= {run.plan.run_id for run in found}
+        return found
+
+    def ended(self, run: PlannedRun) -> None:
+        self._runs[run.plan.run_id] = run
+        self._derive()
+
+    def runs(self) -> list[PlannedRun]:
+        return list(self._runs.values())
+
+    def _derive(self) -> None:
+        """Plan whatever follows from runs that have all ended, until nothing more does."""
+        while True:
+            due = [one for one in self._waiting if all(self._has_ended(run_id, one) for run_id in one.after)]
+            if not due:
+                return
+            self._waiting = [one for one in self._waiting if one not in due]
+            for one in due:
+                self._add(one)
+
+    def _has_ended(self, run_id: str, follow_up: FollowUp) -> bool:
+        if run_id not in self._runs:
+            raise UserError(f"{follow_up.name} waits for {run_id}, which is no run of the study; plan that run as well")
+        return self._runs[run_id].standing.has_ended
+
+    def _add(self, follow_up: FollowUp) -> None:
+        derived = follow_up.derive({run_id: load_run(self._runs[run_id].run_dir) for run_id in follow_up.after})
+        new = [plan for plan in derived.plans if plan.run_id not in self._runs]
+        for plan in new:
+            write_run(self._study_dir, plan)
+        for run in find_standings(self._study_dir, new):
+            self._runs[run.plan.run_id] = run
+        self._waiting += derived.follow_ups
+        if new:
+            save_plan_order(self._study_dir, list(self._runs))

@@ -1,0 +1,96 @@
+"""`python -m scaling.launch.keeper JOB.json`: runs what a detached launcher left in its queue, on this machine.
+
+The job file is written before the keeper is started and holds the run directories and the section `launch`; what the
+keeper has to say goes to `launch.log` of the study. It leaves as a launcher does: SIGTERM saves a checkpoint of every
+running run.
+"""
+
+import contextlib
+import logging
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from scaling.records.exit_codes import LEAVE_SIGNALS
+from scaling.records.files import write_json_atomic
+from scaling.records.reading import read_object
+from scaling.records.run_dir import StudyDir
+from scaling.spec.launch_spec import LaunchSpec
+
+logger = logging.getLogger(__name__)
+
+LOG = "launch.log"
+
+
+def start_keeper(run_dirs: Sequence[Path], cap: int | None, launch: LaunchSpec) -> int:
+    """Start a keeper of these runs of one study in a session of its own; its process id."""
+    study = StudyDir(run_dirs[0].parent)
+    nonce = f"local-{uuid.uuid4().hex[:8]}"
+    study.jobs.mkdir(exist_ok=True)
+    body = {
+        "nonce": nonce,
+        "backend": "local",
+        "runs": [str(run_dir.resolve()) for run_dir in run_dirs],
+        "cap": cap,
+        "launch": launch.model_dump(mode="json"),
+        "job_id": None,
+        "submitted": time.time(),
+    }
+    write_json_atomic(study.job(nonce), body)
+    with (study.path / LOG).open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "scaling.launch.keeper", str(study.job(nonce).resolve())],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    write_json_atomic(study.job(nonce), body | {"job_id": str(process.pid)})
+    return process.pid
+
+
+def main(argv: Sequence[str]) -> int:
+    """Keep the runs of a job file until all of them ended; returns the exit code."""
+    from scaling.launch.backends.base import Resources
+    from scaling.launch.backends.local import LocalBackend
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    job = read_object(Path(argv[0]))
+    launch = LaunchSpec.model_validate(job["launch"])
+    run_dirs = [Path(run) for run in job["runs"]]
+    backend = LocalBackend(launch, Resources.of(launch))
+    for number in LEAVE_SIGNALS:
+        signal.signal(number, _leave)
+    logger.info("keeping %d runs", len(run_dirs))
+    backend.submit(run_dirs, job["cap"])
+    phases: dict[Path, str] = {}
+    try:
+        while True:
+            looks = backend.poll(run_dirs[0].parent)
+            for run_dir, look in looks.items():
+                if phases.get(run_dir) != look.phase:
+                    logger.info("%s %s %s", run_dir.name, look.phase, look.reason or look.cause)
+                phases[run_dir] = look.phase
+            if not any(look.phase in ("queued", "running") for look in looks.values()):
+                return 0
+            time.sleep(backend.poll_seconds)
+    except KeyboardInterrupt as request:
+        logger.info("stopping (%s)", request)
+        backend.close(detach=False)
+        return 130
+    finally:
+        with contextlib.suppress(OSError):
+            Path(argv[0]).unlink()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

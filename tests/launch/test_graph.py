@@ -1,0 +1,82 @@
+"""Follow-ups: runs that are planned from what others found, found again by a launcher that starts anew."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from scaling.errors import UserError
+from scaling.launch.graph import Derived, FollowUp, StudyGraph
+from scaling.launch.study_dir import find_standings, write_study
+from scaling.launch.watch import Watch
+from scaling.records.exit_codes import DONE, FAILED
+from scaling.records.run_plan import RunPlan
+from scaling.records.study import RunRecord, load_study
+from scaling.spec.document import Document
+from tests.support.run_plans import run_plan
+from tests.support.scripted_backend import ScriptedBackend
+
+SEARCHED = [run_plan(learning_rate=rate) for rate in (1e-4, 1e-3, 1e-2)]
+FINAL = [run_plan(learning_rate=rate, seed=7) for rate in (1e-4, 1e-3, 1e-2)]
+LAST = run_plan(seed=9)
+
+
+def follow_with_best(records: Mapping[str, RunRecord]) -> Derived:
+    """The final run at the highest rate that did not fail, and one more run after it."""
+    good = [record.plan.recipe.learning_rate for record in records.values() if record.result is not None]
+    if not good:
+        return Derived()
+    (final,) = [plan for plan in FINAL if plan.recipe.learning_rate == max(good)]
+    then = FollowUp("the last run", (final.run_id,), lambda records: Derived((LAST,)))
+    return Derived((final,), (then,))
+
+
+SEARCH = FollowUp("the final run", tuple(plan.run_id for plan in SEARCHED), follow_with_best)
+
+
+def launch(study_dir: Path, script: dict[str, list[int]]) -> ScriptedBackend:
+    write_study(study_dir, Document(study_dir / "sweep.yaml", {"study": "test"}), SEARCHED)
+    graph = StudyGraph(study_dir, find_standings(study_dir, SEARCHED), [SEARCH])
+    backend = ScriptedBackend(script, retries=0)
+    Watch(backend, graph, study_dir, cap=None, retries=0).run()
+    return backend
+
+
+def test_a_search_is_followed_by_the_run_it_found_and_that_by_another(tmp_path: Path) -> None:
+    script = {plan.run_id: [DONE] for plan in (*SEARCHED, *FINAL, LAST)} | {SEARCHED[2].run_id: [FAILED]}
+    backend = launch(tmp_path, script)
+    assert backend.started == [*(plan.run_id for plan in SEARCHED), FINAL[1].run_id, LAST.run_id]
+    assert [record.plan.run_id for record in load_study(tmp_path).runs if record.in_plan] == backend.started
+    assert launch(tmp_path, {}).started == []
+
+
+def test_a_launcher_that_starts_again_finds_the_same_runs(tmp_path: Path) -> None:
+    script = {plan.run_id: [DONE] for plan in (*SEARCHED, *FINAL)}
+    with pytest.raises(KeyError):  # The script ends before the last run: the launcher is gone.
+        launch(tmp_path, script)
+    assert launch(tmp_path, {LAST.run_id: [DONE]}).started == [LAST.run_id]
+
+
+def test_nothing_follows_where_all_failed(tmp_path: Path) -> None:
+    assert len(launch(tmp_path, {plan.run_id: [FAILED] for plan in SEARCHED}).started) == 3
+
+
+def test_waiting_for_a_run_that_nobody_planned_is_told(tmp_path: Path) -> None:
+    stray = FollowUp("fine-tuning", ("no-such-run",), lambda records: Derived())
+    with pytest.raises(UserError, match="fine-tuning waits for no-such-run"):
+        StudyGraph(tmp_path, [], [stray])
+
+
+def test_the_plan_of_one_run_is_that_of_the_study(plan_tiny) -> None:
+    """`Planner.plan_one` derives what planning the whole study derives."""
+    from scaling.plan.planner import Planner
+    from scaling.spec.study import load_study as load_sweep
+    from scaling.spec.sweep import expand
+
+    runs = plan_tiny("grid.seed=[0, 1]")
+    sweep = runs[0].run_dir.parent.parent / "tiny.yaml"
+    study, document = load_sweep(sweep, ["grid.seed=[0, 1]"])
+    planner = Planner(study, document)
+    specs = expand(study, document)
+    plans: list[RunPlan] = [planner.plan_one(spec) for spec in specs]
+    assert plans == [run.plan for run in runs]

@@ -1,0 +1,45 @@
+"""`python -m scaling` and the console scripts: every command is listed, installed and explains itself."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import scaling.__main__ as commands
+from scaling.errors import run_command
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_list_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.main([]) == 0
+    listed = capsys.readouterr().out
+    for name, (module, _, purpose) in commands.COMMANDS.items():
+        assert f"python -m {module} " in listed and f"scaling-{name} " in listed and purpose in listed
+
+
+def test_the_console_scripts_are_those_of_the_list() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {f"scaling-{name}": f"scaling.__main__:{name}" for name in commands.COMMANDS}
+    assert all(callable(getattr(commands, name)) for name in commands.COMMANDS)
+
+
+def test_every_module_that_runs_is_in_the_list() -> None:
+    packages = {str(path.parent.relative_to(ROOT)).replace("/", ".") for path in ROOT.glob("*/*/__main__.py")}
+    listed = {module for module, _, _ in commands.COMMANDS.values()}
+    assert {name for name in packages if name.startswith(("scaling.", "analysis."))} <= listed
+
+
+@pytest.mark.parametrize("name", commands.COMMANDS)
+def test_a_command_explains_itself_without_pytorch(name: str) -> None:
+    code = f"import sys, scaling.__main__ as m; m.main([{name!r}, '--help'])"
+    check = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); "
+    answer = subprocess.run([sys.executable, "-c", check + code], capture_output=True, text=True, check=True)
+    assert answer.stdout.startswith("usage:") and answer.stdout.endswith("False\n")
+
+
+def test_an_unknown_command_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(commands.main, ["lunch"]) == 2
+    assert capsys.readouterr().err == "error: 'lunch' is no command; did you mean 'launch'?\n"
