@@ -87,12 +87,12 @@ class SlurmBackend:
         try:
             tasks = query_study(study_dir.name)
         except QueueUnknownError as error:
-            unknown = Look("unknown", reason=f"Slurm does not answer ({error})")
+            unknown = Look("unknown", reason=f"Slurm does not answer ({error}); asked again", is_stuck=True)
             return dict.fromkeys(newest_batches(batches), unknown)
         batches = [_with_number(batch, study_dir, tasks) for batch in batches]
-        alive = {nonce for (nonce, _), task in tasks.items() if task.phase != "ended"}
+        known = {nonce for nonce, _ in tasks}
         return {
-            run_dir: self._looker.look(run_dir, batch, find_task(tasks, batch, index), batch.nonce in alive)
+            run_dir: self._looker.look(run_dir, batch, find_task(tasks, batch, index), batch.nonce in known)
             for run_dir, (batch, index) in newest_batches(batches).items()
         }
 
@@ -106,8 +106,8 @@ class SlurmBackend:
             found = [looks[run_dir] for run_dir in run_dirs if run_dir in looks]
             if any(look.phase == "unknown" for look in found):
                 raise UserError(
-                    f"{study_dir.name}: {found[0].reason}, so its jobs could not be told; the runs are marked and will not "
-                    "be queued again, cancel once more when Slurm answers"
+                    f"{study_dir.name}: {found[0].reason}, so its jobs could not be told; the runs are marked and will "
+                    "not be queued again, cancel once more when Slurm answers"
                 )
             # Never `scancel --state=PENDING 17_3`: of an array that waits it takes out all tasks (Slurm 22.05).
             for phase, options in (("queued", []), ("running", ["--signal=USR1"])):
@@ -128,6 +128,7 @@ class SlurmBackend:
                 study=study_dir.name,
                 runs=tuple(str(run_dir.absolute()) for run_dir in run_dirs[start : start + size]),
                 retries=self._launch.retries,
+                loader_threads=self._launch.loader_threads,
                 seconds=60.0 * shape.minutes,
                 save_before=self._profile.save_before,
                 hung_after=self._section.hung_after,
@@ -182,8 +183,8 @@ def _one_at_a_time(study_dir: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise UserError(
-                        f"{jobs}: another launcher has been submitting runs of this study for {SUBMIT_SECONDS:g} s; wait "
-                        "for it, or end it"
+                        f"{jobs}: another launcher has been submitting runs of this study for {SUBMIT_SECONDS:g} s; "
+                        "wait for it, or end it"
                     ) from None
                 time.sleep(0.1)
         yield

@@ -1,9 +1,9 @@
 """`study/jobs/NONCE.json`: what was submitted as one job array, on disk before it was.
 
-The file is the batch's order to itself: each task reads its run directory from it, and the end of each job its budget. A
-launcher that died between the file and the answer of `sbatch` leaves a batch without a job number; the number is found
-again by the nonce in the job's comment. `run_dir/job.json` names the batch that a run was submitted in last, so that a
-task of an older one leaves the run alone.
+Each task of the array reads its run directory from the file, and the end of each job its budget. A launcher that died
+between the file and the answer of `sbatch` leaves a batch without a job number; the number is found again by the nonce
+in the job's comment. `run_dir/job.json` names the batch that a run was submitted in last, so that a task of an older
+one leaves the run alone.
 """
 
 import json
@@ -35,6 +35,8 @@ class Batch(BaseModel):
     """Absolute run directories, by the index of their task."""
     retries: int
     """How often a lost process or node is made good for a run; pre-emption and time limits are free."""
+    loader_threads: int = 1
+    """Threads that decode images for one process."""
     seconds: float
     """Time limit of one job."""
     save_before: float
@@ -78,8 +80,8 @@ def load_batches(study_dir: Path) -> list[Batch]:
 def mark_runs(batch: Batch) -> None:
     """Let every run of the batch name it as the one that it belongs to now.
 
-    Renamed into place but not flushed to the disk, which would take seconds for a thousand runs: after a power cut a run
-    without the file belongs to whoever starts it.
+    Renamed into place but not flushed to the disk, which would take seconds for a thousand runs: after a power cut a
+    run without the file belongs to whoever starts it.
     """
     for index, run_dir in enumerate(batch.runs):
         path = RunDir(Path(run_dir)).job

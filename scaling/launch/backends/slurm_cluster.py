@@ -42,4 +42,4 @@ def test_shape(shape: Shape, profile: Profile) -> None:
     # The script names a folder of logs that does not exist, which matters only to a job that runs.
     answer = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True, check=False)
     if answer.returncode != 0:
-        raise UserError(explain_refusal(answer.stderr))
+        raise UserError(explain_refusal(answer.stderr, shape, profile))

@@ -16,11 +16,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from scaling.errors import run_command
 from scaling.launch.backends.slurm_batch import Batch, batch_of
 from scaling.launch.backends.slurm_requeue import Ending, JobView, queues_again, read_view, refine_cause
+from scaling.launch.policy import next_step
 from scaling.records.attempts import latest_attempt
 from scaling.records.causes import Cause, Decision, Verdict, cause_of_exit, decide
 from scaling.records.ends import End, read_ends, settle_end
@@ -86,24 +86,27 @@ def note_lost_attempt(batch_path: Path) -> int:
     if any(end.attempt == attempt.attempt for end in read_ends(run_dir).all):
         return 0
     settle_end(run_dir, None, cause=Cause.NODE_FAILED, job=attempt.job, message="its node was lost")
-    decision = decide(read_ends(run_dir).counted, batch.retries)
+    decision = next_step(run_dir, batch.retries)
     print(f"before: {decision.reason}", flush=True)
     return FAILED if decision.verdict is Verdict.GIVE_UP else 0
 
 
-def become_training(batch_path: Path) -> int | NoReturn:
+def become_training(batch_path: Path) -> int:
     """Replace this process by training; returns an exit code only where there is nothing to train."""
     batch = Batch.load(batch_path)
     run_dir = _run_dir(batch)
     if not RunDir(run_dir).plan.exists():
-        print(f"error: node {_node()} does not see {run_dir}; put the study on storage that all nodes share", flush=True)
+        print(
+            f"error: node {_node()} does not see {run_dir}; put the study on storage that all nodes share", flush=True
+        )
         return MACHINE_TROUBLE
     if batch_of(run_dir) not in (None, (batch.nonce, _index())):
         print(f"{run_dir.name} belongs to a later submission; nothing to do", flush=True)
         return BUSY
+    threads = ["--loader-threads", str(batch.loader_threads)]
     # A signal that comes before training listens waits until then; training takes the block away.
     signal.pthread_sigmask(signal.SIG_BLOCK, LEAVE_SIGNALS)
-    os.execv(sys.executable, [sys.executable, "-m", "scaling.train", str(run_dir), "--log"])
+    return os.execv(sys.executable, [sys.executable, "-m", "scaling.train", str(run_dir), "--log", *threads])
 
 
 def conclude(
@@ -152,8 +155,8 @@ def _settle(run_dir: Path, ending: Ending, retries: int, job: str) -> tuple[End,
         end = settle_end(run_dir, ending.code, job=job)
     else:
         end = settle_end(run_dir, ending.code, cause=cause, job=job)
-    counted = read_ends(run_dir).counted
-    return end, decide([*counted, end] if end.cause is Cause.BUSY else counted, retries)
+    # Nothing is written about a process that was BUSY.
+    return end, decide([end], retries) if end.cause is Cause.BUSY else next_step(run_dir, retries)
 
 
 def _look(job: str) -> JobView:

@@ -6,8 +6,9 @@ from scaling.launch.backends.base import Look
 from scaling.launch.backends.slurm_batch import Batch
 from scaling.launch.backends.slurm_hung import Heartbeat
 from scaling.launch.backends.slurm_queue import QueuedTask
+from scaling.launch.policy import AGAIN
 from scaling.records.attempts import latest_number
-from scaling.records.causes import Cause
+from scaling.records.causes import Cause, decide
 from scaling.records.ends import read_ends, settle_end
 from scaling.records.run_dir import RunDir
 from scaling.records.stop_request import request_stop, requested_stop
@@ -27,6 +28,9 @@ CAUSES = {
 """Slurm's final state -> why an attempt ended that could not say so itself; any other state is a lost process."""
 
 
+FINAL = (Cause.DONE, Cause.CANCELLED, Cause.PRUNED)
+
+
 class Looker:
     """Remembers heartbeats from one query to the next; all else is read anew."""
 
@@ -35,18 +39,22 @@ class Looker:
         self._heartbeats: dict[Path, Heartbeat] = {}
 
     def look(self, run_dir: Path, batch: Batch, task: QueuedTask | None, siblings: bool) -> Look:
-        """`task` is what Slurm knows of the run, None when it answered and knows nothing; `siblings` tells whether other
-        tasks of the batch have yet to end."""
+        """`task` is what Slurm knows of the run, None when it answered and knows nothing; `siblings` tells whether
+        it knows other tasks of the batch."""
         if task is None:
             self._heartbeats.pop(run_dir, None)
             return _missing(run_dir, batch, siblings)
         where = f"{task.nodes} {task.job}".strip()
         if task.phase == "running":
-            return Look("running", reason=self._hung(run_dir), where=where)
+            hung = self._hung(run_dir)
+            return Look("running", reason=hung, where=where, is_stuck=bool(hung))
         self._heartbeats.pop(run_dir, None)
         if task.phase == "queued":
-            return Look("queued", reason=task.explain(), where=where)
-        return Look("ended", cause=_ended(run_dir, task), reason=task.state, where=where)
+            return Look("queued", reason=task.explain(), where=where, is_stuck=task.is_stuck)
+        cause = _ended(run_dir, task)
+        # A job that Slurm ended before it could queue itself again: whoever launches the study submits it anew.
+        is_over = decide(read_ends(run_dir).counted, batch.retries).verdict not in AGAIN or cause in FINAL
+        return Look("ended" if is_over else "gone", cause=cause, reason=task.state, where=where)
 
     def _hung(self, run_dir: Path) -> str:
         heartbeat = self._heartbeats.setdefault(run_dir, Heartbeat(run_dir))
@@ -82,7 +90,8 @@ def _ended(run_dir: Path, task: QueuedTask) -> Cause:
         return Cause.DONE
     last = read_ends(run_dir).last
     if last is not None and last.job.partition("/")[0] == task.job:
-        return last.cause
+        if task.state != "CANCELLED" or last.cause in (Cause.CANCELLED, Cause.PRUNED, Cause.FAILED, Cause.BAD_INPUT):
+            return last.cause
     cause = CAUSES.get(task.state, Cause.LOST)
     if cause is Cause.CANCELLED:
         _mark_cancelled(run_dir)

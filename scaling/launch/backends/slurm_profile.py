@@ -1,8 +1,8 @@
 """A profile: what a cluster calls its partitions and devices, and what has to happen on a node before training.
 
-One YAML file for each kind of node of a cluster (`slurm/profiles/`), written once by whoever knows the cluster and named
-by every study: `launch: {slurm: {profile: slurm/profiles/h100.yaml}}`. It says what a node offers and how jobs are
-asked for; how much of it a run takes is the study's. A mistake is told with file and line, before anything is planned.
+One YAML file for each kind of node of a cluster (`slurm/profiles/`), written once by whoever knows the cluster and
+named by every study: `launch: {slurm: {profile: slurm/profiles/h100.yaml}}`. It says what a node offers and how jobs
+are asked for; how much of it a run takes is the study's. A mistake is told with file and line, before anything starts.
 """
 
 import re
@@ -20,8 +20,32 @@ from scaling.spec.study import explain
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 _OUR_OPTIONS = frozenset(
-    "array nodes ntasks ntasks-per-node time signal requeue no-requeue output error open-mode job-name comment parsable "
-    "chdir partition account qos constraint reservation exclude gres cpus-per-task mem".split()
+    [
+        "array",
+        "nodes",
+        "ntasks",
+        "ntasks-per-node",
+        "time",
+        "signal",
+        "requeue",
+        "no-requeue",
+        "output",
+        "error",
+        "open-mode",
+        "job-name",
+        "comment",
+        "parsable",
+        "chdir",
+        "partition",
+        "account",
+        "qos",
+        "constraint",
+        "reservation",
+        "exclude",
+        "gres",
+        "cpus-per-task",
+        "mem",
+    ]
 )
 
 
@@ -41,14 +65,12 @@ class Profile(Frozen):
     cpus_per_task: Annotated[int, Field(gt=0)] = Field(1, description="CPU cores of one process.")
     memory_per_task: str = Field("", description="Memory of one process, as in 100G or 64000M.")
     time: Seconds = Field(3600.0, description="Time limit of one job, as in 8h; a run may take several jobs.")
-    save_before: Seconds = Field(
-        120.0, description="How long before its time limit a run is asked to save, as in 2m."
-    )
+    save_before: Seconds = Field(120.0, description="How long before its time limit a run is asked to save, as in 2m.")
     modules: tuple[str, ...] = Field((), description="Environment modules to load, as in [cuda/12.4].")
     container: str = Field(
         "",
-        description="Line that a process is started in, as in 'apptainer exec --nv /shared/scaling.sif'; one that begins "
-        "with --container is given to srun (Pyxis).",
+        description="Line that a process is started in, as in 'apptainer exec --nv /shared/scaling.sif'; one that "
+        "begins with --container is given to srun (Pyxis).",
     )
     python: str = Field("", description="Python of the nodes or the container; default: the launcher's own.")
     environment: dict[Name, str] = Field({}, description="Environment variables of every process.")

@@ -40,6 +40,9 @@ REASONS = {
 }
 """Slurm's words for why a job waits, for a person; `{job}` is its number."""
 
+STUCK = ("held", "can never start", "waits for a limit")
+"""How the words begin for what only a person can change."""
+
 REASON_STARTS = {
     "QOS": "waits for a limit of the quality of service",
     "Assoc": "waits for a limit of the account",
@@ -79,16 +82,24 @@ class QueuedTask:
             return "queued"
         return "running" if self.state in RUNNING_STATES else "ended"
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it waits for a person."""
+        return self.phase == "queued" and self._words().startswith(STUCK)
+
     def explain(self) -> str:
         """Why it waits, in a sentence with Slurm's own word; with the expected start where Slurm has one."""
         if self.phase != "queued":
             return ""
         reason = self.reason.strip("()")
-        words = REASONS.get(reason) or next(
-            (text for start, text in REASON_STARTS.items() if reason.startswith(start)), "waits"
-        )
         expected = f", expected to start at {self.start}" if self.start not in ("N/A", "") else ""
-        return f"{words.format(job=self.job)} ({reason}){expected}"
+        # The number of the whole array, so that tasks that wait alike say the same.
+        return f"{self._words().format(job=self.job.partition('_')[0])} ({reason}){expected}"
+
+    def _words(self) -> str:
+        reason = self.reason.strip("()")
+        starts = (text for start, text in REASON_STARTS.items() if reason.startswith(start))
+        return REASONS.get(reason) or next(starts, "waits")
 
 
 def job_name(study: str) -> str:

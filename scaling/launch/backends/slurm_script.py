@@ -1,15 +1,17 @@
 """The batch script of a job array and its submission, by submitit's executor: its parameters, its script, its sbatch.
 
-submitit's own tasks unpickle a function and run it inside a process that handles signals itself. Ours replace themselves
-by training (`slurm_job task`), so that Slurm's signals reach it directly, and the decision to queue a job again is
-taken beside it, after `srun` (`slurm_job after`). Hence one private method of submitit, `_submit_command`, and one internal
-key, `map_count`, which a test pins.
+submitit's own tasks unpickle a function and run it inside a process that handles signals itself. Ours replace
+themselves by training (`slurm_job task`), so that Slurm's signals reach it directly, and the decision to queue a job
+again is taken beside it, after `srun` (`slurm_job after`). Hence one private method of submitit, `_submit_command`, and
+one internal key, `map_count`, which a test pins.
 
     setup       modules, environment, the profile's lines, a free port for the processes to meet at
     srun        one task a device, each of which becomes `python -m scaling.train`
     teardown    how the attempt ended, and whether the job is queued again
 """
 
+import contextlib
+import io
 import re
 import shlex
 import sys
@@ -34,21 +36,21 @@ FOREIGN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_
 
 _PORT = "import socket; s = socket.socket(); s.bind(('', 0)); print(s.getsockname()[1])"
 
-_FIELDS = {
+_SIGNS = {
     "partition": ("invalid partition", "partition name"),
     "account": ("account",),
     "qos": ("qos",),
     "constraint": ("feature", "constraint"),
     "gpus": ("gres", "generic resource"),
     "reservation": ("reservation",),
-    "exclude": ("invalid node name", "node name"),
+    "exclude": ("node name",),
     "time": ("time limit", "time specification"),
-    "memory_per_task": ("memory",),
     "sbatch": ("unrecognized option", "license"),
-    "nodes, devices_per_node, cpus_per_task or gpus": ("node configuration", "node count", "more processors", "cpu count"),
-    "the number of jobs that Slurm takes": ("job violates", "limit on", "maximum number of jobs", "temporarily unavailable"),
 }
-"""Field of the profile or study -> what sbatch says when it refuses because of it."""
+"""Field of a profile -> what sbatch says when it refuses because of it."""
+
+_SIZE_SIGNS = ("node configuration", "node count", "more processors", "cpu count", "memory")
+_QUOTA_SIGNS = ("job violates", "limit on", "maximum number of jobs", "temporarily unavailable")
 
 
 def submit_array(batch: Batch, batch_path: Path, shape: Shape, profile: Profile, cap: int | None, after: str) -> str:
@@ -60,9 +62,10 @@ def submit_array(batch: Batch, batch_path: Path, shape: Shape, profile: Profile,
     logs.mkdir(parents=True, exist_ok=True)  # Slurm fails in silence when it cannot write a log.
     executor = make_executor(batch, batch_path, shape, profile, cap, after)
     try:
-        return str(executor._submit_command(task_command(batch_path, profile)).job_id)
+        with contextlib.redirect_stderr(io.StringIO()):  # submitit repeats there what its error says.
+            return str(executor._submit_command(task_command(batch_path, profile)).job_id)
     except (FailedJobError, FailedSubmissionError) as error:
-        raise UserError(explain_refusal(str(error))) from error
+        raise UserError(explain_refusal(str(error), shape, profile)) from error
 
 
 def make_executor(
@@ -117,17 +120,22 @@ def task_command(batch_path: Path, profile: Profile) -> str:
     return shlex.join([*shlex.split(container), python, "-m", JOB_MODULE, "task", str(batch_path)])
 
 
-def explain_refusal(text: str) -> str:
-    """sbatch's own words, with the field of the profile that they are about where one can be told."""
-    errors = [line.partition("error: ")[2] for line in text.splitlines() if "error: " in line]
-    words = "; ".join(dict.fromkeys(re.sub(r"^Batch job submission failed: ", "", line).strip() for line in errors))
-    words = words or " ".join(text.split())
+def explain_refusal(text: str, shape: Shape, profile: Profile) -> str:
+    """sbatch's own words, with the field that they are about, and its value, where one can be told."""
+    errors = [line.partition("error: ")[2] or line for line in text.splitlines() if line.strip()]
+    errors = [re.sub(r"^(Batch job submission failed|allocation failure): ", "", line).strip() for line in errors]
+    words = "; ".join(dict.fromkeys(line for line in errors if not line.startswith("Try ")))
     lowered = words.lower()
-    field = next((name for name, signs in _FIELDS.items() if any(sign in lowered for sign in signs)), "")
-    hint = f"look at {field} of the profile or of launch.slurm" if field else "look at the profile"
-    if field.startswith("the number"):
-        hint = "wait until jobs have ended, or submit fewer at a time with launch.slurm.max_parallel or --only"
-    return f"Slurm refused the job: {words}; {hint}"
+    field = next((name for name, signs in _SIGNS.items() if any(sign in lowered for sign in signs)), "")
+    if any(sign in lowered for sign in _QUOTA_SIGNS):
+        hint = "wait until jobs have ended, or submit fewer runs at a time"
+    elif field:
+        hint = f"{field} of the profile is {getattr(profile, field)!r}; see what sinfo and sacctmgr offer"
+    elif any(sign in lowered for sign in _SIZE_SIGNS):
+        hint = f"a run asks for {shape.describe()}; ask for less in launch.slurm, or take another profile"
+    else:
+        hint = "look at the profile"
+    return f"Slurm refuses the job: {words}; {hint}"
 
 
 def _setup(batch: Batch, batch_path: Path, shape: Shape, profile: Profile) -> list[str]:

@@ -1,7 +1,7 @@
 """What one run takes of a cluster: nodes, processes, cores, memory, time. Runs of one shape share a job array.
 
-The most special word wins: an override of `launch.slurm.overrides` that fits the run, then `launch.slurm`, then `launch`,
-then the profile.
+The most special word wins: an override of `launch.slurm.overrides` that fits the run, then `launch.slurm`, then
+`launch`, then the profile.
 """
 
 import math
@@ -78,9 +78,7 @@ def shape_of(plan: RunPlan, launch: LaunchSpec, profile: Profile) -> Shape:
     return _check(shape, profile)
 
 
-def group_by_shape(
-    run_dirs: Sequence[Path], launch: LaunchSpec, profile: Profile
-) -> dict[Shape, list[Path]]:
+def group_by_shape(run_dirs: Sequence[Path], launch: LaunchSpec, profile: Profile) -> dict[Shape, list[Path]]:
     """Run directories by what their runs take, in the order given."""
     groups: dict[Shape, list[Path]] = {}
     plain = None if launch.slurm.overrides else base_shape(launch, profile)

@@ -39,7 +39,7 @@ def test_two_signals_and_a_time_limit_change_no_number(
     for step in (3, 10):
         with held_at(run, handle.job, step) as [pid]:
             lab.run("scancel", "--signal=USR1", handle.job, check=False)
-            wait_until(lambda: is_pending(pid, signal.SIGUSR1))  # noqa: B023
+            wait_until(lambda: is_pending(pid, signal.SIGUSR1))
         wait_until(lambda: read_ends(run).all[-1:] and read_ends(run).all[-1].step >= step)  # noqa: B023
     with held_at(run, handle.job, 17) as [pid]:
         hold_until(lambda: is_pending(pid, signal.SIGUSR1), run, pid, 70, "the warning before the time limit")
