@@ -61,6 +61,11 @@ class Drawing:
         return paths
 
 
+def present(*drawings: Drawing | None) -> tuple[Drawing, ...]:
+    """Those that were drawn."""
+    return tuple(drawing for drawing in drawings if drawing is not None)
+
+
 def inline_svg(drawing: Drawing, themed: dict[str, str]) -> str:
     """SVG to put inside a page: ids unique to the figure, each marker with its text in `data-tip`, and the colours
     of `themed` replaced by what the page's theme says (a CSS variable, say)."""

@@ -6,7 +6,6 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.runs.load import Records
-from analysis.runs.metrics import display_scale
 from analysis.runs.number_text import count_text, percent_text, spread_text
 
 _LATEX = str.maketrans(
@@ -19,8 +18,7 @@ _LATEX = str.maketrans(
 
 def size_table(records: Records, table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Model × subset size with `mean ± sd (n)` in each cell; `-` where no run is finished."""
-    scale = display_scale(metric)
-    digits = 1 if scale != 1 else 3
+    measure = records.metric(metric)
     sizes = sorted(set(table["num_images"]))
     headings = {size: _heading(table, size) for size in sizes}
     rows = []
@@ -30,7 +28,7 @@ def size_table(records: Records, table: pd.DataFrame, metric: str) -> pd.DataFra
         for size in sizes:
             if size in by_size.index:
                 cell = by_size.loc[size]
-                text = spread_text(scale * cell["mean"], scale * cell["sd"], digits)
+                text = spread_text(measure.scale * cell["mean"], measure.scale * cell["sd"], measure.digits)
                 row[headings[size]] = f"{text} ({cell['num_runs']})"
             else:
                 row[headings[size]] = "-"

@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.runs.conditions import BUDGETS, SERIES_SETTINGS
 from analysis.runs.load import EXCLUDED_COLUMNS, Records, assemble
-from analysis.runs.metrics import is_accuracy
+from analysis.runs.metrics import known_metric
 from analysis.runs.naming import parse_model_name
 from scaling.errors import UserError, did_you_mean
 
@@ -65,7 +65,7 @@ def _read(path: Path, metric: str | None) -> pd.DataFrame:
         table[name] = numbers
     for name in [name for name in table if "/" in str(name) or name == metric]:
         table[name] = pd.to_numeric(table[name], errors="coerce")
-        if is_accuracy(str(name)):
+        if known_metric(str(name)).is_percent:
             _check(path, table, str(name), ~(table[name] > 1), "give accuracies as fractions, from 0 to 1")
     _check_protocol(path, table)
     given = set(table.columns)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.runs.conditions import name_series
+from analysis.runs.metrics import Metric, known_metric
 from analysis.runs.naming import ModelName, parse_model_name
 from scaling.errors import UserError
 from scaling.records.canonical import canonical_json
@@ -59,6 +60,12 @@ class Records:
     """Folders of the finished runs by run_id."""
     suffix: str = ""
     """Added to file names when the records of several conditions are drawn apart."""
+    declared: dict[str, Metric] = field(default_factory=dict)
+    """Metrics that the user described, by name; the names of others say what they are."""
+
+    def metric(self, name: str) -> Metric:
+        """Direction, bounds and print of a metric."""
+        return self.declared.get(name) or known_metric(name)
 
     @property
     def eval_order(self) -> list[str]:
