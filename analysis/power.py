@@ -22,7 +22,8 @@ from analysis.laws.study_laws import study_laws
 from analysis.laws.uncertainty import curve_log_sd
 from analysis.report.tables import plain_text
 from analysis.runs.load import Records, load_records
-from analysis.runs.metrics import headline_for
+from analysis.runs.metrics import check_direction, headline_for
+from analysis.runs.summary import without_impossible
 from scaling.errors import UserError, run_command
 
 POWER = 0.8
@@ -53,6 +54,8 @@ def _run(argv: Sequence[str] | None) -> int:
         raise UserError(f"--difference {min(options.difference):g}: give differences above 0, in points")
     records = load_records(options.study_dirs)
     metric = headline_for(records.runs, records.eval_order, options.metric)
+    check_direction(records.metric(metric))
+    records, _ = without_impossible(records, metric)
     print(power_text(records, metric, options.difference))
     return 0
 

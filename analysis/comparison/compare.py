@@ -45,6 +45,10 @@ class Difference:
     p_positive: float
     num_pairs: int
     """0 for unpaired runs."""
+    standard_error: float = math.nan
+    """Of `mean`; NaN when the spread is unknown."""
+    freedom: float = 0.0
+    """Degrees of freedom of the standard error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +143,10 @@ def difference_from(mean: float, standard_error: float, freedom: float, num_pair
     if not freedom or not math.isfinite(standard_error):
         return Difference(mean, math.nan, math.nan, math.nan, num_pairs)
     if standard_error == 0:
-        return Difference(mean, mean, mean, float(mean > 0) + 0.5 * float(mean == 0), num_pairs)
+        return Difference(mean, mean, mean, float(mean > 0) + 0.5 * float(mean == 0), num_pairs, 0.0, freedom)
     reach = float(stdtrit(freedom, 0.5 + LEVEL / 2)) * standard_error
-    return Difference(mean, mean - reach, mean + reach, float(stdtr(freedom, mean / standard_error)), num_pairs)
+    p_positive = float(stdtr(freedom, mean / standard_error))
+    return Difference(mean, mean - reach, mean + reach, p_positive, num_pairs, standard_error, freedom)
 
 
 def _unpaired(a: Array, b: Array) -> Difference:

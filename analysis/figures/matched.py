@@ -11,7 +11,7 @@ from analysis.figures.drawing import Drawing
 from analysis.figures.style import INK, MUTED, looks, new_figure
 from analysis.runs.load import Records
 from analysis.runs.naming import FAMILY_TITLES, parse_model_name
-from analysis.runs.number_text import cost_text
+from analysis.runs.number_text import chance_text, cost_text
 
 MAX_PAIRS = 28
 
@@ -65,7 +65,7 @@ def differences_figure(records: Records, table: pd.DataFrame, metric: str, match
         look = look_of[str(row.better)]
         ax.plot([scale * row.low, scale * row.high], [place, place], color=look.colour, linewidth=1.6, alpha=0.6)
         (dot,) = ax.plot([scale * row.difference], [place], **look.dots())
-        chance = "" if row.p_better != row.p_better else f"{row.p_better:.2f}" if row.p_better < 0.995 else "> 0.99"
+        chance = chance_text(row.p_better)
         drawing.explain(dot, [
             f"{titles[row.better]} - {titles[row.worse]} at {cost_text(kind, row.at)}\n{scale * row.difference:.2f} "
             f"[{scale * row.low:.2f}, {scale * row.high:.2f}], P(better) {chance or 'unknown'}, {row.pairs} pairs"

@@ -10,7 +10,7 @@ from analysis.laws.law import FAR_DOUBLINGS, Law
 from analysis.runs.load import Records
 from analysis.runs.metrics import Metric
 from analysis.runs.naming import FAMILY_TITLES
-from analysis.runs.number_text import cost_text, count_text
+from analysis.runs.number_text import chance_text, cost_text, count_text
 
 
 def law_table(records: Records, laws: Mapping[str, Law]) -> pd.DataFrame:
@@ -93,7 +93,7 @@ def comparison_table(records: Records, table: pd.DataFrame, metric: str) -> pd.D
                 interval_text(low, high, records.metric(metric))
                 for low, high in zip(table["low"], table["high"], strict=True)
             ],
-            "P(A better)": table["p_a_better"].map(lambda p: "-" if math.isnan(p) else f"{p:.2f}"),
+            "P(A better)": table["p_a_better"].map(lambda p: chance_text(p) or "-"),
             "paired seeds": table["pairs"],
         }
     )
@@ -116,8 +116,10 @@ def crossover_table(records: Records, table: pd.DataFrame) -> pd.DataFrame:
                 "verdict": row.verdict,
                 "crossover, images": "-" if math.isnan(row.size) else count_text(row.size),
                 "90 % interval": _size_interval(row.low, row.high),
-                "P(crossed in the data)": f"{row.p_crossed_in_data:.2f}",
-                "P(crossed by the end)": f"{row.p_crossed_by_end:.2f}",
+                "P(first ahead at first)": chance_text(row.p_earlier_at_first),
+                "P(second ahead at last)": chance_text(row.p_later_at_last),
+                "P(crossed in the data)": chance_text(row.p_crossed_in_data),
+                "P(crossed by the end)": chance_text(row.p_crossed_by_end),
                 "searched to": count_text(row.end),
             }
         )

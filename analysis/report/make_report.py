@@ -20,12 +20,13 @@ from analysis.report.compute_section import compute_part
 from analysis.report.methods import methods_text
 from analysis.report.page import PageTable, Section, write_page
 from analysis.report.sections import CELL_TEXT, condition_part
-from analysis.report.tables import latex, plain_text, save_csv
+from analysis.report.tables import latex, plain_text
 from analysis.runs.conditions import in_order
+from analysis.runs.csv_text import save_csv
 from analysis.runs.load import EXCLUDED_COLUMNS, Records
-from analysis.runs.metrics import headline_for
+from analysis.runs.metrics import check_direction, headline_for
 from analysis.runs.rows import read_rows
-from analysis.runs.summary import runs_without
+from analysis.runs.summary import runs_without, without_impossible
 
 _MAX_PRINTED = 20
 """Left-out runs named on the screen; the files name all."""
@@ -45,7 +46,10 @@ class Report:
 def make_report(records: Records, out: Path, wanted_metric: str | None, *, published: bool = False) -> Report:
     """Write the report of `records` into folder `out`, made when missing."""
     metric = headline_for(records.runs, records.eval_order, wanted_metric)
-    excluded = pd.concat([records.excluded, runs_without(records, metric)], ignore_index=True)[EXCLUDED_COLUMNS]
+    check_direction(records.metric(metric))
+    records, impossible = without_impossible(records, metric)
+    excluded = pd.concat([records.excluded, impossible, runs_without(records, metric)], ignore_index=True)
+    excluded = excluded[EXCLUDED_COLUMNS].drop_duplicates(["study", "run_id"]).reset_index(drop=True)
     out.mkdir(parents=True, exist_ok=True)
     arrow_rows, lost_rows = read_rows(records.run_dirs.values())
     rows = arrow_rows.to_pandas()

@@ -69,7 +69,7 @@ def condition_part(
     main_table = size_table(records, table, metric)
     main = PageTable(f"{records.metric(metric).title}: {CELL_TEXT}", main_table, size_table_tips(records, table))
     laws, lawless = study_laws(records, metric)
-    crossed = crossovers(laws)
+    crossed = crossovers(records, metric, laws)
     compute, compute_drawings = _compute_comparisons(records, metric)
     speed_column = throughput_column(records)
     speed = at_matched_cost(family_curves(records, metric, speed_column), speed_column, records.metric(metric))
@@ -167,7 +167,10 @@ def _law_tables(
         predictions = prediction_table(records, laws, metric)
         tables["predictions"] = PageTable(f"Predictions of {records.metric(metric).title}", predictions)
     if len(crossed):
-        text = "Crossovers: inside the data by interpolation of means, beyond it by the laws, at most two doublings"
+        text = (
+            "Crossovers: P(first ahead at the smallest common size and second at the largest, or at the end of the "
+            "search); inside the data by interpolation of means, beyond it by the laws, at most two doublings"
+        )
         tables["crossovers"] = PageTable(text, crossover_table(records, crossed))
     if len(lawless):
         tables["lawless"] = PageTable("Models without a law", lawless)

@@ -1,7 +1,7 @@
 """The study's main table, model × subset size, and tables as text, Markdown, LaTeX and CSV."""
 
+import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
@@ -85,17 +85,16 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(padded).rstrip()
 
 
+def plain_markdown(text: str) -> str:
+    """The text on one line, without a tag that a reader of Markdown would take for HTML."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.split("\n")))
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A Markdown table; bars inside cells are escaped."""
 
     def line(values: Sequence[object]) -> str:
-        return "| " + " | ".join(str(value).replace("|", "\\|") for value in values) + " |"
+        return "| " + " | ".join(plain_markdown(str(value)).replace("|", "\\|") for value in values) + " |"
 
     rule = "| --- |" + " ---: |" * (len(table.columns) - 1)
     return "\n".join([line(list(table.columns)), rule, *(line(list(row)) for row in table.to_numpy())])
-
-
-def save_csv(table: pd.DataFrame, path: Path) -> Path:
-    """Write with Unix line ends and full float precision."""
-    table.to_csv(path, index=False, lineterminator="\n")
-    return path

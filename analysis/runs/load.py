@@ -79,8 +79,9 @@ class Records:
         return replace(self, runs=runs, suffix=suffix)
 
 
-def load_records(study_dirs: Sequence[Path]) -> Records:
-    """Read every study; UserError when a folder is no study, or no run is finished anywhere."""
+def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> Records:
+    """Read every study; UserError when a folder is no study, or no run is finished anywhere. `declared` is what the
+    user says about one metric."""
     studies = [load_study(folder) for folder in dict.fromkeys(study_dirs)]
     records = sorted(
         (record for study in studies for record in study.runs),
@@ -125,7 +126,9 @@ def load_records(study_dirs: Sequence[Path]) -> Records:
         )
         for record in records
     }
-    return assemble(pd.DataFrame(rows), pd.DataFrame(excluded, columns=EXCLUDED_COLUMNS), models, plans, run_dirs)
+    table = pd.DataFrame(excluded, columns=EXCLUDED_COLUMNS)
+    known = {declared.name: declared} if declared else {}
+    return assemble(pd.DataFrame(rows), table, models, plans, run_dirs, declared=known)
 
 
 def assemble(
@@ -134,13 +137,15 @@ def assemble(
     models: dict[str, ModelName],
     plans: dict[str, RunPlan],
     run_dirs: dict[str, Path],
+    *,
+    declared: dict[str, Metric] | None = None,
 ) -> Records:
     """Name series and conditions, and put the rows in their order."""
     runs, series = name_series(runs, models)
     named = models | series
     keys = ["condition", "num_images", "seed", "study", "run_id"]
     order = sorted(range(len(runs)), key=lambda i: (named[runs["model"][i]], *runs.loc[i, keys]))
-    return Records(runs.iloc[order].reset_index(drop=True), excluded, plans, named, run_dirs)
+    return Records(runs.iloc[order].reset_index(drop=True), excluded, plans, named, run_dirs, declared=declared or {})
 
 
 def _standing(record: RunRecord) -> tuple[str, str]:

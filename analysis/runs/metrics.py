@@ -70,7 +70,7 @@ class Metric:
         """Axis text with unit, such as `unseen: linear 5-shot top-1, %`."""
         name, _, leaf = self.name.rpartition("/")
         leaf = re.sub(r"^(\d+)shot_top1", r"linear \1-shot top-1", leaf).replace("_at_", "@").replace("_", " ")
-        return f"{name}: {leaf}{', %' if self.is_percent else ''}" if name else leaf
+        return f"{name + ': ' if name else ''}{leaf}{', %' if self.is_percent else ''}"
 
     @property
     def error_title(self) -> str:
@@ -142,6 +142,11 @@ def declared_metric(
     return Metric(name, higher_is_better, low, high, is_percent)
 
 
+def check_direction(metric: Metric) -> None:
+    """UserError, with the way out, for a metric of which nothing says whether higher or lower is better."""
+    _ = metric.direction
+
+
 def metric_names(runs: pd.DataFrame, wanted: str | None = None) -> dict[str, int]:
     """Metrics that runs hold and how many runs hold each: numbers whose name has a slash, and `wanted`."""
     numbers = runs.select_dtypes("number")
@@ -174,4 +179,4 @@ def headline_for(runs: pd.DataFrame, eval_order: Sequence[str], wanted: str | No
 
 
 def _hint(wanted: str, counts: Mapping[str, int]) -> str:
-    return did_you_mean(wanted, sorted(counts)) if counts else "no column of numbers has a slash in its name"
+    return did_you_mean(wanted, sorted(counts)) if counts else "metrics have a slash in their names; none of these has"
