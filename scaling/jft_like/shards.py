@@ -18,14 +18,14 @@ HASH_BLOCK_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class ShardFacts:
+class ShardFile:
     """What a manifest says about a shard."""
 
     num_bytes: int
     sha256: str
 
 
-def write_shard(path: Path, samples: Iterable[Sample]) -> ShardFacts:
+def write_shard(path: Path, samples: Iterable[Sample]) -> ShardFile:
     """Write the samples to `path`, by way of a temporary name beside it."""
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     with partial.open("wb") as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
@@ -39,14 +39,14 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> ShardFacts:
     return facts
 
 
-def read_facts(path: Path) -> ShardFacts:
+def read_facts(path: Path) -> ShardFile:
     """Size and checksum of a shard on disk."""
     digest, num_bytes = hashlib.sha256(), 0
     with path.open("rb") as stream:
         while block := stream.read(HASH_BLOCK_BYTES):
             digest.update(block)
             num_bytes += len(block)
-    return ShardFacts(num_bytes, digest.hexdigest())
+    return ShardFile(num_bytes, digest.hexdigest())
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""How many images each class has, counted from the labels in the shards without touching a picture.
+"""How many images each class has, counted from the labels in the shards without touching an image.
 
 A class that one image lists twice counts once. A label that the manifest does not allow is refused, because counting
 it elsewhere, or not at all, would tell a wrong tail.

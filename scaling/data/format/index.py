@@ -25,7 +25,7 @@ REMOTE_THREADS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class ShardFacts:
+class IndexedShard:
     num_samples: int
     num_bytes: int
     sha256: str
@@ -73,13 +73,13 @@ def index_shards(
     Class names default to `0`, `1`, … up to the largest label. The label type is `single` when every sample has
     exactly one label, unless told otherwise. `progress(done, all, samples so far)` is called per shard.
     """
-    facts: list[ShardFacts] = []
+    facts: list[IndexedShard] = []
     num_samples = 0
     files = ShardFiles(access)
     if threads is None:
         threads = REMOTE_THREADS if any(map(is_url, locations)) else os.cpu_count()
     with ThreadPoolExecutor(threads) as pool:
-        for fact in pool.map(lambda location: examine_shard(location, files), locations):
+        for fact in pool.map(lambda location: index_shard(location, files), locations):
             facts.append(fact)
             num_samples += fact.num_samples
             progress(len(facts), len(locations), num_samples)
@@ -109,8 +109,8 @@ def index_shards(
     ).save(out)
 
 
-def examine_shard(location: str, files: ShardFiles) -> ShardFacts:
-    """Count, checksum and label range of one shard; pictures are not decoded."""
+def index_shard(location: str, files: ShardFiles) -> IndexedShard:
+    """Count, checksum and label range of one shard; images are not decoded."""
     tar = files.open(location)
     shard = Shard(location, tar)
     if not len(shard):
@@ -123,7 +123,7 @@ def examine_shard(location: str, files: ShardFiles) -> ShardFacts:
             raise CorruptShardError(
                 f"shard {location}: sample {shard.key(row)!r} has the labels {numbers}; classes count from 0"
             )
-    return ShardFacts(
+    return IndexedShard(
         num_samples=len(labels),
         num_bytes=tar.copy.stat().st_size,
         sha256=file_sha256(tar.copy),

@@ -68,12 +68,12 @@ class Shard:
         return self._samples.keys[index]
 
     def read(self, index: int) -> tuple[bytes, list[int]]:
-        """Encoded picture and class numbers of a sample."""
+        """Encoded image and class numbers of a sample."""
         with self._opened() as descriptor:
             return self._image(descriptor, index), self._labels(descriptor, index)
 
     def read_image(self, index: int) -> bytes:
-        """Encoded picture of a sample."""
+        """Encoded image of a sample."""
         with self._opened() as descriptor:
             return self._image(descriptor, index)
 

@@ -1,7 +1,7 @@
-"""Encoded bytes -> uint8 RGB pixels, for every kind of picture that real data sets hold.
+"""Encoded bytes -> uint8 RGB pixels, for every kind of image that real data sets hold.
 
-Grayscale, palette, CMYK and 16-bit pictures become 8-bit RGB; of an animation the first frame counts; transparency
-is dropped. Only JPEG, PNG and WebP are opened, whatever the member is called, and a picture of too many pixels is
+Grayscale, palette, CMYK and 16-bit images become 8-bit RGB; of an animation the first frame counts; transparency
+is dropped. Only JPEG, PNG and WebP are opened, whatever the member is called, and an image of too many pixels is
 refused from its header, before anything is allocated for it. Pixels are stored as they lie: an EXIF rotation is
 not applied, as in the papers' pipelines.
 """
@@ -21,15 +21,15 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 JPEG_MAGIC = b"\xff\xd8\xff"
 
 MAX_PIXELS = 100_000_000
-"""Ten times a good camera's picture; decoded it takes 300 MB."""
+"""Ten times a good camera's image; decoded it takes 300 MB."""
 
 
 class DecodeError(ValueError):
-    """The picture cannot be decoded; the text says why."""
+    """The image cannot be decoded; the text says why."""
 
 
 def decode_rgb(encoded: bytes) -> Pixels:
-    """Pixels of an encoded picture; DecodeError when it is broken or refused."""
+    """Pixels of an encoded image; DecodeError when it is broken or refused."""
     if encoded[:3] == JPEG_MAGIC:
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
@@ -39,7 +39,7 @@ def decode_rgb(encoded: bytes) -> Pixels:
         except DecodeError:
             raise
         except ValueError:
-            # libjpeg warned of something; Pillow knows which of its warnings leave the picture whole.
+            # libjpeg warned of something; Pillow knows which of its warnings leave the image whole.
             pass
     return _decode_with_pillow(encoded)
 
@@ -55,7 +55,7 @@ def _decode_with_pillow(encoded: bytes) -> Pixels:
             return np.array(image.convert("RGB"))
     except DecodeError:
         raise
-    except Exception as error:  # Pillow raises many types for broken pictures: OSError, SyntaxError, struct.error …
+    except Exception as error:  # Pillow raises many types for broken images: OSError, SyntaxError, struct.error …
         raise DecodeError(f"{type(error).__name__}: {error}") from error
 
 

@@ -3,7 +3,7 @@
 Training batch t holds the positions [t * B, (t + 1) * B) of the sample order, whatever the number of processes:
 rank r of R takes every R-th of them. A batch travels as uint8 pixels and padded class numbers; floats and
 multi-hot targets are made on the device. Threads, not processes, because reading, decoding and resizing release
-the interpreter's lock, start at once and share one memory of pictures.
+the interpreter's lock, start at once and share one memory of images.
 """
 
 from collections import deque
@@ -74,7 +74,7 @@ class TrainLoader:
                 + ", ".join(map(str, workable))
             )
         self._shards = source.shards
-        self._pictures = TolerantSource(source, subset, max_corrupt, known_corrupt)
+        self._samples = TolerantSource(source, subset, max_corrupt, known_corrupt)
         self._order, self._order_ahead = SampleOrder(subset, seed), SampleOrder(subset, seed)
         self._seed, self._batch, self._size = seed, batch, image_size
         self._augment = Augmentation(augment) if isinstance(augment, str) else augment
@@ -113,9 +113,9 @@ class TrainLoader:
             labels, corrupt = [], []
             places = zip(shards[rows].tolist(), indices[rows].tolist(), uniform[rows].tolist(), strict=True)
             for image, (shard, index, draws) in zip(images, places, strict=True):
-                picture, stands_in = self._pictures.get(shard, index)
-                image[:] = self._arrange(self._augment.view(picture.pixels, draws, self._size))
-                labels.append(picture.labels)
+                sample, stands_in = self._samples.get(shard, index)
+                image[:] = self._arrange(self._augment.view(sample.pixels, draws, self._size))
+                labels.append(sample.labels)
                 if stands_in:
                     corrupt.append((shard, index))
             return labels, corrupt
@@ -193,9 +193,9 @@ class EvalLoader:
         def prepare(rows: slice, images: torch.Tensor) -> "_PreparedRows":
             labels = []
             for image, shard, index in zip(images, shards[rows].tolist(), indices[rows].tolist(), strict=True):
-                picture = self._source.get(shard, index)
-                image[:] = self._arrange(evaluate_view(picture.pixels, self._transform, self._size))
-                labels.append(picture.labels)
+                sample = self._source.get(shard, index)
+                image[:] = self._arrange(evaluate_view(sample.pixels, self._transform, self._size))
+                labels.append(sample.labels)
             return labels, []
 
         return _PendingBatch(pool, prepare, len(shards), self._size, start)

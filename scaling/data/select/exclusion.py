@@ -2,7 +2,7 @@
 
 A list is JSON, in columns: the shard number and the index inside the shard of every excluded sample, sorted, and the
 digest of the data set that they are of. It is refused for any other data set, since the numbers would name other
-pictures. `python -m scaling.data dedup` writes one; a study names it in `data.exclude`.
+images. `python -m scaling.data dedup` writes one; a study names it in `data.exclude`.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Shards from a source: every sample once, in globally random order or as listed, with a manifest.
 
-The original encoded bytes are kept unless `max_side` asks for smaller pictures. A build can be stopped at any moment
+The original encoded bytes are kept unless `max_side` asks for smaller images. A build can be stopped at any moment
 and started again: finished shards are listed in a journal beside them and not written again, provided that source and
-settings are still the same. Memory holds one shuffled part of the references and one picture per thread.
+settings are still the same. Memory holds one shuffled part of the references and one image per thread.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ from scaling.records.files import sync_folder
 JOURNAL = "build.jsonl"
 
 JPEG_QUALITY = 90
-"""Of pictures made smaller."""
+"""Of images made smaller."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class BuildSettings:
     """None keeps the source's order."""
     shard_samples: int
     max_side: int | None
-    """Longest side of a picture, pixels; larger ones are resized and encoded again as JPEG."""
+    """Longest side of an image, pixels; larger ones are resized and encoded again as JPEG."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def build_shards(
         listing.update(line + b"\n")
         num_samples += 1
     if num_samples == 0:
-        raise UserError("the source lists no pictures (jpg, jpeg, png or webp); is it the right folder or table?")
+        raise UserError("the source lists no images (jpg, jpeg, png or webp); is it the right folder or table?")
     header = {"settings": asdict(settings), "listing": listing.hexdigest(), "classes": list(source.classes)}
     journal = _Journal(out / JOURNAL, header)
     lines = _reference_lines(source)
@@ -154,7 +154,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def image_extension(encoded: bytes, reference: bytes) -> str:
-    """`jpg`, `png` or `webp`, by the picture's first bytes; its name may lie."""
+    """`jpg`, `png` or `webp`, by the image's first bytes; its name may lie."""
     if encoded[:3] == JPEG_MAGIC:
         return "jpg"
     if encoded[:8] == b"\x89PNG\r\n\x1a\n":
@@ -165,7 +165,7 @@ def image_extension(encoded: bytes, reference: bytes) -> str:
 
 
 def shrink(encoded: bytes, max_side: int, reference: bytes) -> bytes:
-    """The picture with its longest side at most `max_side`; unchanged bytes when it is that small already."""
+    """The image with its longest side at most `max_side`; unchanged bytes when it is that small already."""
     try:
         pixels = decode_rgb(encoded)
     except DecodeError as error:

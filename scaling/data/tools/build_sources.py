@@ -2,7 +2,7 @@
 data set.
 
 A source lists *references*, small JSON values that name one sample each, in an order that is always the same; and it
-reads the sample of a reference. The builder shuffles references, never pictures.
+reads the sample of a reference. The builder shuffles references, never images.
 """
 
 import csv
@@ -38,7 +38,7 @@ class Source(Protocol):
         ...
 
     def read(self, reference: Any) -> tuple[bytes, list[int]]:
-        """Encoded picture and class numbers of a sample."""
+        """Encoded image and class numbers of a sample."""
         ...
 
 
@@ -65,7 +65,7 @@ def open_source(name: str | Path, image_column: str | None = None, label_column:
 
 
 class FolderSource:
-    """`ROOT/<class>/**/<picture>`; classes are numbered in the order of their names, as in ImageFolder."""
+    """`ROOT/<class>/**/<image>`; classes are numbered in the order of their names, as in ImageFolder."""
 
     label_type: LabelType = "single"
 
@@ -73,7 +73,7 @@ class FolderSource:
         self._root = root
         self.classes: Sequence[str] = sorted(path.name for path in root.iterdir() if path.is_dir())
         if not self.classes:
-            raise UserError(f"{root} has no class folders; expected {root}/<class name>/<picture>")
+            raise UserError(f"{root} has no class folders; expected {root}/<class name>/<image>")
 
     def references(self) -> Iterator[tuple[str, int]]:
         for number, name in enumerate(self.classes):
@@ -89,7 +89,7 @@ class FolderSource:
 
 
 class TableSource:
-    """Rows of a picture's path, relative to the table's folder, and its labels, names or numbers.
+    """Rows of an image's path, relative to the table's folder, and its labels, names or numbers.
 
     Labels that are all numbers are class numbers; otherwise classes are numbered in the order of their names.
     """

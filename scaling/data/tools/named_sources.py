@@ -26,7 +26,7 @@ HUGGING_FACE, TORCHVISION = "hf:", "torchvision:"
 
 
 class HuggingFaceSource:
-    """A split of a data set of the `datasets` library, with one column of pictures and one of labels."""
+    """A split of a data set of the `datasets` library, with one column of images and one of labels."""
 
     def __init__(self, name: str, image_column: str | None, label_column: str | None) -> None:
         """`name` without the prefix; columns are found by their type when they are not given."""
@@ -55,8 +55,8 @@ class HuggingFaceSource:
 
     def read(self, reference: Any) -> tuple[bytes, list[int]]:
         row = self._rows[reference[1]]
-        picture, labels = row[self._image_column], row[self._label_column]
-        encoded = picture["bytes"] or Path(picture["path"]).read_bytes()
+        image, labels = row[self._image_column], row[self._label_column]
+        encoded = image["bytes"] or Path(image["path"]).read_bytes()
         return encoded, [label if isinstance(label, int) else self._numbers[str(label)] for label in _listed(labels)]
 
     def _classes_of_values(self) -> list[str]:
@@ -103,7 +103,7 @@ class TorchvisionSource:
         return stream.getvalue(), labels
 
     def _target(self, row: int) -> int | list[int]:
-        """Where the library lists targets, no picture is decoded for them."""
+        """Where the library lists targets, no image is decoded for them."""
         listed = getattr(self._data, "targets", None)
         target = self._files[row][1] if self._files else listed[row] if listed is not None else self._data[row][1]
         values = target if isinstance(target, list | tuple) else [target]

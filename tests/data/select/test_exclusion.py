@@ -137,7 +137,7 @@ def test_a_list_that_does_not_fit_is_refused(change: dict[str, object], told: st
         make_exclusion(manifest, [(s, i) for s, n in enumerate((10, 20, 30)) for i in range(n)])
 
 
-def test_batches_hold_no_excluded_picture_on_any_number_of_processes(tiny_data: Path) -> None:
+def test_batches_hold_no_excluded_image_on_any_number_of_processes(tiny_data: Path) -> None:
     source = PixelSource(load_manifest(tiny_data / "train.json"))
     exclusion = draw_exclusion(source.manifest, 0.2)
     subset = select_subset(source.manifest, 1.0, 0, exclusion)

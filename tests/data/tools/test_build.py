@@ -32,7 +32,7 @@ CLASSES = ("ant", "bee", "cat")
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """90 different pictures in class folders, some below another folder, in three formats; one text file."""
+    """90 different images in class folders, some below another folder, in three formats; one text file."""
     root = tmp_path_factory.mktemp("tree")
     for number in range(90):
         folder = root / CLASSES[number % 3] / ("deep" if number % 2 else ".")
@@ -41,7 +41,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels[5:9, 5:9] = 255 - number
         extension = ("jpg", "png", "webp")[number // 3 % 3]
         Image.fromarray(pixels).save(folder / f"{number}.{extension}")
-    (root / "ant" / "notes.txt").write_text("no picture")
+    (root / "ant" / "notes.txt").write_text("no image")
     return root
 
 
@@ -52,7 +52,7 @@ def contents(manifest: Manifest) -> list[tuple[bytes, list[int]]]:
 
 
 def names(manifest: Manifest) -> list[tuple[str, tuple[str, ...]]]:
-    """Samples as (hash of the encoded picture, class names)."""
+    """Samples as (hash of the encoded image, class names)."""
     return [
         (hashlib.sha1(encoded).hexdigest(), tuple(manifest.classes[label] for label in labels))
         for encoded, labels in contents(manifest)
@@ -165,13 +165,13 @@ def test_a_stopped_build_goes_on_and_ends_the_same(tree: Path, tmp_path: Path, m
     assert len(reads) <= 90 - 20, "finished shards were written again"
 
 
-def test_large_pictures_are_made_smaller_on_request(tree: Path, tmp_path: Path) -> None:
+def test_large_images_are_made_smaller_on_request(tree: Path, tmp_path: Path) -> None:
     manifest = build(tree, tmp_path / "out", max_side=15)
     assert {decode_rgb(encoded).shape for encoded, _ in contents(manifest)} == {(10, 15, 3)}
     assert manifest.origin["max_side"] == 15
 
 
-def test_small_pictures_keep_their_bytes_beside_large_ones(tree: Path, tmp_path: Path) -> None:
+def test_small_images_keep_their_bytes_beside_large_ones(tree: Path, tmp_path: Path) -> None:
     assert names(build(tree, tmp_path / "wide", max_side=30)) == names(build(tree, tmp_path / "plain"))
 
 

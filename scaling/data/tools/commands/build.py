@@ -7,7 +7,7 @@ from pathlib import Path
 from scaling.data.tools.build import BuildSettings, build_shards
 from scaling.data.tools.build_sources import open_source
 from scaling.data.tools.commands.index import summary
-from scaling.data.tools.commands.progress import Progress
+from scaling.data.tools.commands.progress import ProgressLine
 from scaling.errors import UserError
 
 
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Write a data set as WebDataset shards in globally random order, so that every prefix is a fair sample.\n"
         "Memory stays bounded; a build that was stopped goes on when the same command is given again. Original\n"
         "encoded bytes are kept. SOURCE is one of:\n\n"
-        "  FOLDER                     one folder per class, pictures below it\n"
+        "  FOLDER                     one folder per class, images below it\n"
         "  FILE.csv, FILE.parquet     a table with the columns 'path' and 'labels' (in CSV separated by |)\n"
         "  FILE.json                  the manifest of other shards\n"
         "  hf:NAME[:SPLIT]            a data set of Hugging Face, on the hub or in a folder (extra 'datasets')\n"
@@ -30,10 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the shards and manifest.json")
     parser.add_argument("--seed", type=int, default=0, help="of the random order (default: 0)")
     parser.add_argument("--shard-samples", type=int, default=1000, help="samples in a shard (default: 1000)")
-    parser.add_argument(
-        "--max-side", type=int, metavar="N", help="encode pictures with a longer side again, at N pixels"
-    )
-    parser.add_argument("--image-column", metavar="NAME", help="pictures of an hf: source (default: found by its type)")
+    parser.add_argument("--max-side", type=int, metavar="N", help="encode images with a longer side again, at N pixels")
+    parser.add_argument("--image-column", metavar="NAME", help="images of an hf: source (default: found by its type)")
     parser.add_argument("--label-column", metavar="NAME", help="labels of an hf: source (default: found by its type)")
     parser.add_argument("--name", help="name of the data set (default: the name of OUT)")
     add_threads(parser)
@@ -56,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         name=args.name or args.out.resolve().name,
         origin={"made_by": "scaling.data build", "source": args.source},
         threads=args.threads,
-        progress=Progress("samples"),
+        progress=ProgressLine("samples"),
     )
     print(summary(manifest, args.out / "manifest.json"))
     return 0

@@ -6,13 +6,13 @@ from pathlib import Path
 from scaling.data.format.index import expand_urls, index_shards
 from scaling.data.format.manifest import Manifest
 from scaling.data.tools.commands.access import add_storage, read_access
-from scaling.data.tools.commands.progress import Progress
+from scaling.data.tools.commands.progress import ProgressLine
 from scaling.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Read every shard once (headers and labels, no pictures) and write a manifest: counts, bytes,\n"
+        "Read every shard once (headers and labels, no images) and write a manifest: counts, bytes,\n"
         "checksums, classes. Shards are .tar or .tar.gz with one image (jpg, png, webp) and one label per key:\n"
         '.cls with an integer, or .json with a list, {"labels": [...]} or {"label": n}. They lie in folders or behind\n'
         "s3://, gs://, http(s):// or hf:// (extras s3, gcs, http, hub); credentials are found as fsspec's libraries do."
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         classes=classes,
         label_type=args.label_type,
         threads=args.threads,
-        progress=Progress("shards"),
+        progress=ProgressLine("shards"),
     )
     print(summary(manifest, args.out))
     return 0

@@ -15,7 +15,7 @@ from scaling.data.tools.build_sources import ShardSource
 from scaling.data.tools.commands.access import add_cache, add_storage, read_access
 from scaling.data.tools.commands.build import refuse_finished
 from scaling.data.tools.commands.index import summary
-from scaling.data.tools.commands.progress import Progress
+from scaling.data.tools.commands.progress import ProgressLine
 from scaling.errors import UserError
 from scaling.tables import plain_table
 
@@ -92,6 +92,6 @@ def _write(manifest: Manifest, subset: Subset, args: argparse.Namespace) -> str:
         BuildSettings(shuffle_seed=None, shard_samples=shard_samples, max_side=None),
         name=args.write.resolve().name,
         origin=origin,
-        progress=Progress("samples"),
+        progress=ProgressLine("samples"),
     )
     return summary(written, args.write / "manifest.json")
