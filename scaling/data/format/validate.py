@@ -6,6 +6,7 @@ and nothing but one shard at a time per thread is held, besides 16 bytes a sampl
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,17 +16,12 @@ from numpy.typing import NDArray
 
 from scaling.data.format.checksum import file_sha256
 from scaling.data.format.corrupt import CorruptSampleError
-from scaling.data.format.homogeneity import Homogeneity, compare_shards
+from scaling.data.format.homogeneity import MAX_COMPARED_SHARDS, NO_LABEL, Homogeneity, compare_label_counts
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.shard import Shard
 from scaling.data.read.decode import DecodeError, decode_rgb
 from scaling.data.storage.shard_files import ShardFiles
 from scaling.errors import UserError
-
-MAX_COMPARED_SHARDS = 2000
-"""Of a larger data set so many, evenly spaced, are compared."""
-
-NO_LABEL = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +36,7 @@ class ShardReport:
     findings: list[Finding] = field(default_factory=list)
     key_hashes: list[bytes] = field(default_factory=list)
     image_hashes: list[bytes] = field(default_factory=list)
-    first_labels: list[int] = field(default_factory=list)
+    first_labels: Counter[int] = field(default_factory=Counter)
     num_unlabelled: int = 0
 
 
@@ -70,7 +66,7 @@ def validate_data(
     if manifest.is_declared:
         raise UserError(f"data set {manifest.name!r} is declared by count only; there is nothing to validate")
     findings: list[Finding] = []
-    keys, images, labels = [], [], []
+    keys, images, labels = [], [], list[Counter[int]]()
     num_samples = num_unlabelled = 0
     every = -(-len(manifest.urls) // MAX_COMPARED_SHARDS)
     with ThreadPoolExecutor(threads) as pool:
@@ -81,7 +77,7 @@ def validate_data(
             keys.append(_as_numbers(report.key_hashes))
             images.append(_as_numbers(report.image_hashes))
             if shard_id % every == 0:
-                labels.append(np.array(report.first_labels, dtype=np.int64))
+                labels.append(report.first_labels)
             num_samples += len(report.key_hashes)
             num_unlabelled += report.num_unlabelled
             progress(shard_id + 1, len(manifest.urls), num_samples)
@@ -91,7 +87,7 @@ def validate_data(
         num_repeated_keys=_num_repeated(keys),
         num_repeated_images=_num_repeated(images),
         num_unlabelled=num_unlabelled,
-        homogeneity=compare_shards(labels),
+        homogeneity=compare_label_counts(labels),
     )
 
 
@@ -101,7 +97,7 @@ def check_shard(manifest: Manifest, files: ShardFiles, shard_id: int, decode: bo
     location, _, sha256 = manifest.shard_row(shard_id)
     try:
         tar = files.open(location)
-        shard = Shard(location, tar)
+        shard = Shard(location, tar, manifest.label_rule)
     except UserError as error:
         report.findings.append(Finding("unreadable", str(error)))
         return report
@@ -130,7 +126,7 @@ def _check_sample(manifest: Manifest, shard: Shard, index: int, decode: bool, re
         report.findings.append(Finding("label", str(error)))
         return
     report.image_hashes.append(_short_hash(encoded))
-    report.first_labels.append(labels[0] if labels else NO_LABEL)
+    report.first_labels[labels[0] if labels else NO_LABEL] += 1
     report.num_unlabelled += not labels
     problem = manifest.label_problem(labels)
     if problem:

@@ -60,7 +60,8 @@ class OpenShards:
 
     def _index(self, shard_id: int) -> Shard:
         location, num_bytes, sha256 = self._manifest.shard_row(shard_id)
-        shard = Shard(location, self._files.open_known(location, num_bytes, sha256))
+        tar = self._files.open_known(location, num_bytes, sha256)
+        shard = Shard(location, tar, self._manifest.label_rule)
         expected = int(self._manifest.shard_samples[shard_id])
         if len(shard) != expected:
             raise CorruptShardError(
