@@ -23,7 +23,7 @@ from scaling.data.select.subset import select_subset
 from scaling.data.tools import build as build_module
 from scaling.data.tools import shuffle_lines
 from scaling.data.tools.build import BuildSettings, build_shards
-from scaling.data.tools.build_sources import open_source
+from scaling.data.tools.build_sources import find_source
 from scaling.data.tools.shuffle_lines import shuffled
 from scaling.errors import UserError
 
@@ -69,7 +69,7 @@ def files_of(tree: Path) -> Counter[tuple[str, tuple[str, ...]]]:
 
 def build(source: Path, out: Path, seed: int = 0, shard_samples: int = 20, max_side: int | None = None) -> Manifest:
     return build_shards(
-        open_source(source), out, BuildSettings(seed, shard_samples, max_side), name="built", origin={}, threads=2
+        find_source(source), out, BuildSettings(seed, shard_samples, max_side), name="built", origin={}, threads=2
     )
 
 
@@ -192,7 +192,7 @@ def test_progress_counts_samples_and_tells_their_rate(
     seen: list[tuple[int, int, int]] = []
     settings = BuildSettings(0, 20, None)
     build_shards(
-        open_source(tree), tmp_path / "a", settings, name="n", origin={}, progress=lambda *counts: seen.append(counts)
+        find_source(tree), tmp_path / "a", settings, name="n", origin={}, progress=lambda *counts: seen.append(counts)
     )
     assert seen == [(done, 90, done) for done in (20, 40, 60, 80, 90)]
     assert main(["build", str(tree), str(tmp_path / "b"), "--shard-samples", "20"]) == 0

@@ -19,7 +19,7 @@ from scaling.data.format.manifest import Manifest, load_manifest
 from scaling.data.format.shard import Shard
 from scaling.data.read.decode import decode_rgb
 from scaling.data.tools.build import BuildSettings, build_shards
-from scaling.data.tools.build_sources import open_source
+from scaling.data.tools.build_sources import SourceOptions, find_source
 from scaling.errors import UserError
 
 NAMES = ("ant", "bee", "cat")
@@ -48,7 +48,9 @@ def dataset(labels: Sequence[Any], feature: Any) -> datasets.Dataset:
 
 def build(source: str, out: Path, **columns: str) -> Manifest:
     settings = BuildSettings(shuffle_seed=0, shard_samples=12, max_side=None)
-    return build_shards(open_source(source, **columns), out, settings, name="built", origin={}, threads=2)
+    return build_shards(
+        find_source(source, SourceOptions(**columns)), out, settings, name="built", origin={}, threads=2
+    )
 
 
 def samples(manifest: Manifest) -> Counter[tuple[bytes, tuple[str, ...]]]:
@@ -110,10 +112,10 @@ def test_a_build_is_not_continued_from_other_data(tmp_path: Path) -> None:
     settings = BuildSettings(0, 12, None)
     for name, reason in (("one", KeyboardInterrupt), ("two", UserError)):
         with pytest.raises(reason):
-            source = open_source(f"hf:{tmp_path / name}")
+            source = find_source(f"hf:{tmp_path / name}")
             build_shards(source, tmp_path / "out", settings, name="n", origin={}, progress=stop)
     assert build_shards(
-        open_source(f"hf:{tmp_path / 'one'}"), tmp_path / "out", settings, name="n", origin={}
+        find_source(f"hf:{tmp_path / 'one'}"), tmp_path / "out", settings, name="n", origin={}
     ).num_samples == 50  # fmt: skip
 
 
@@ -158,7 +160,7 @@ def test_mistakes_are_told_with_a_way_out(tmp_path: Path, monkeypatch: pytest.Mo
         (f"torchvision:CIFAR10?root={tmp_path}", {}, "not found"),
     ]:
         with pytest.raises(UserError, match=told):
-            open_source(source, **columns)
+            find_source(source, SourceOptions(**columns))
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match=r"pip install 'scaling-study\[datasets\]'"):
-        open_source("hf:any")
+        find_source("hf:any")

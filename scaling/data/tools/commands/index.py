@@ -101,7 +101,8 @@ def describe_classes(
 ) -> list[str]:
     """Label type, the first classes, and the most frequent and the rarest ones."""
     first = ", ".join(map(repr, classes[:max_shown])) + (", …" if len(classes) > max_shown else "")
-    lines = [f"{len(classes):,} classes, {label_type}-label; the first are {first}"]
+    counted = "1 class" if len(classes) == 1 else f"{len(classes):,} classes"
+    lines = [f"{counted}, {label_type}-label; the first are {first}"]
     if counts is None or not len(counts):
         return lines
     ranked = np.argsort(-counts, kind="stable")

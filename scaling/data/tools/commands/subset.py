@@ -92,6 +92,7 @@ def _write(manifest: Manifest, subset: Subset, args: argparse.Namespace) -> str:
         BuildSettings(shuffle_seed=None, shard_samples=shard_samples, max_side=None),
         name=args.write.resolve().name,
         origin=origin,
+        decode=False,
         progress=ProgressLine("samples"),
     )
     return summary(written, args.write / "manifest.json")
