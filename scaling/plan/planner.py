@@ -23,6 +23,7 @@ from scaling.models.registry import (
     family_of,
     is_timm_name,
 )
+from scaling.plan.check_data import class_problem, probe_problem, subset_problem, unfair_spread
 from scaling.plan.harness import describe_harness
 from scaling.plan.identity import run_identity, run_name
 from scaling.plan.model_facts import ModelFacts, ModelQuery, count_models
@@ -62,7 +63,7 @@ class Planner:
         self._manifests: dict[Path | str, Manifest] = {}
         data = study.data
         cache = str(Path(data.cache).resolve()) if data.cache else ""
-        self._access = AccessPlan(storage=data.storage, cache=cache, cache_gb=data.cache_gb)
+        self._access = AccessPlan(storage=data.storage, cache=cache, cache_gb=data.cache_gb, verify=data.verify_shards)
 
     def plan(self, cache_path: Path | None) -> list[RunPlan]:
         """All runs in the study's order; `cache_path` keeps the counted facts of the models."""
@@ -73,6 +74,7 @@ class Planner:
         train = self._source(("data", "train"), data.train)
         self._read_exclusion()
         val = self._source(("data", "val"), data.val)
+        self._check_classes()
         if val.num_classes != train.num_classes or val.label_type != train.label_type:
             raise self._document.error(
                 ("data", "val"),
@@ -185,10 +187,20 @@ class Planner:
             num_samples=manifest.num_samples,
         )
 
+    def _check_classes(self) -> None:
+        """The held-out split names its classes as the training set does."""
+        data = self._study.data
+        train, val = (self._manifests[find_manifest(data.root, name)] for name in (data.train, data.val))
+        if problem := class_problem(train, val, data.train, data.val):
+            raise self._document.error(("data", "val"), problem)
+
     def _subset(self, spec: RunSpec) -> SubsetPlan:
         settings = spec.settings
         seed = settings.seed if settings.subset_seed is None else settings.subset_seed
         manifest = self._manifests[find_manifest(self._study.data.root, self._study.data.train)]
+        data = self._study.data
+        if problem := subset_problem(manifest, data.train, settings.fraction, data.allow_unfair_subsets):
+            raise self._document.error(("data", "train"), problem)
         subset = select_subset(manifest, settings.fraction, seed, self._exclusion)
         return SubsetPlan(
             fraction=settings.fraction,
@@ -197,6 +209,7 @@ class Planner:
             digest=subset.digest,
             exclude=self._exclusion_place,
             exclusion_digest=self._exclusion.digest,
+            label_spread=unfair_spread(manifest, settings.fraction),
         )
 
     def _read_exclusion(self) -> None:
@@ -261,11 +274,17 @@ class Planner:
             hint = did_you_mean(spec.kind, EVALUATIONS)
             raise self._document.error((*place, "kind"), f"{spec.kind!r} is no evaluation; {hint}")
         given = dict(spec.model_extra or {})
+        names = {role: str(given.get(role)) for role in kind.sources}
         sources = {role: self._eval_source(place, kind, role, given) for role in kind.sources}
         try:
             settings = kind.settings.model_validate(given)
         except ValidationError as error:
             raise explain(error, self._document, kind.settings, place, ("kind", "name", *kind.sources)) from error
+        manifests = {
+            role: (name, self._manifests[find_manifest(self._study.data.root, name)]) for role, name in names.items()
+        }
+        if problem := probe_problem(spec.name or spec.kind, manifests, settings.model_dump()):
+            raise self._document.error(place, problem)
         return EvalPlan(
             kind=spec.kind,
             name=spec.name or spec.kind,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from braceexpand import UnbalancedBracesError, braceexpand
+from braceexpand import braceexpand
 
 from scaling.data.format.checksum import file_sha256
 from scaling.data.format.class_names import ClassNames
@@ -202,11 +202,12 @@ def index_and_report(
             f"{locations[0]} … hold no labelled samples; each needs an image and a .cls or .json of one key"
         )
     found_type = _label_type(label_type, shards)
+    values: tuple[int, ...] = ()
     if vectors:
         lengths = {shard.vector_length for shard in shards}
         if len(lengths) > 1 or 0 in lengths:
             raise UserError(f"--label-type {label_type}: not every label is a list of 0 and 1 of one length")
-        names, values = _names(named, max(lengths), {}), ()
+        names = _names(named, max(lengths), {})
     else:
         _refuse_vectors(locations, shards, label_type)
         names, values = _names(named, max(counts) + 1, counts), named.values if named else ()
@@ -340,5 +341,5 @@ def _expand_braces(pattern: str) -> Iterator[str]:
         raise UserError(f"{pattern}: its braces name {num_names:,} shards, above the limit of {MAX_EXPANSION:,}")
     try:
         yield from braceexpand(pattern, escape=False)
-    except UnbalancedBracesError as error:
+    except ValueError as error:
         raise UserError(f"{pattern}: its braces are not balanced and no file has that name") from error

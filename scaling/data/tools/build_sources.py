@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -90,7 +90,7 @@ class Source(Protocol):
     class_counts: NDArray[np.int64] | None
     """Samples of each class; None when they are counted only while packing."""
     num_unlabelled: int
-    left_out: Mapping[str, LeftOut]
+    left_out: dict[str, LeftOut]
     """What is not packed, by the reason."""
 
     def references(self) -> Iterator[Any]:
