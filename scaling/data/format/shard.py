@@ -61,7 +61,9 @@ class Shard:
         self.location = location
         self._rule = rule
         self._tar = tar or ShardFiles(DEFAULT_ACCESS).open(location)
-        self._tar_bytes = self._tar.path.stat().st_size
+        status = self._tar.path.stat()
+        self._tar_bytes = status.st_size
+        self._stamp = (status.st_mtime_ns, status.st_ino)
         if self._tar_bytes == 0:
             raise CorruptShardError(f"shard {location} is empty; make or copy it again")
         with self._opened() as descriptor:
@@ -112,8 +114,13 @@ class Shard:
     def _opened(self) -> Iterator[int]:
         descriptor = self._tar.open()
         try:
-            if os.fstat(descriptor).st_size != self._tar_bytes:
+            status = os.fstat(descriptor)
+            if status.st_size != self._tar_bytes:
                 raise CorruptShardError(f"shard {self.location} changed its size while in use; start again")
+            if (status.st_mtime_ns, status.st_ino) != self._stamp and self._tar.check is not None:
+                # Written or replaced since it was indexed: the same bytes, or an error.
+                self._tar.check()
+                self._stamp = (status.st_mtime_ns, status.st_ino)
             yield descriptor
         finally:
             os.close(descriptor)

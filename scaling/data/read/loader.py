@@ -73,7 +73,7 @@ class TrainLoader:
                 f"a global batch of {batch} does not divide over {world} processes; numbers that work: "
                 + ", ".join(map(str, workable))
             )
-        self._shards = source.shards
+        self._shards, self._shard_ids = source.shards, subset.shard_ids.tolist()
         self._samples = TolerantSource(source, subset, max_corrupt, known_corrupt)
         self._order, self._order_ahead = SampleOrder(subset, seed), SampleOrder(subset, seed)
         self._seed, self._batch, self._size = seed, batch, image_size
@@ -90,7 +90,7 @@ class TrainLoader:
 
     def _batches(self, pool: ThreadPoolExecutor) -> Iterator["_PendingBatch"]:
         position = self._start
-        with FetchAhead(self._shards) as fetches:
+        with FetchAhead(self._shards, self._shard_ids) as fetches:
             while True:
                 if fetches.is_needed:
                     self._fetch_ahead(position, fetches)
@@ -179,7 +179,7 @@ class EvalLoader:
 
     def _batches(self, pool: ThreadPoolExecutor) -> Iterator["_PendingBatch"]:
         needed = np.unique(self._shards)
-        with FetchAhead(self._source.shards) as fetches:
+        with FetchAhead(self._source.shards, np.unique(self._shards).tolist()) as fetches:
             for start in range(0, len(self._shards), self._batch):
                 if fetches.is_needed:
                     first = np.searchsorted(needed, self._shards[start])
