@@ -28,6 +28,9 @@ AUGMENTATIONS = ("none", "flip", "inception")
 EVAL_TRANSFORMS = ("upstream", "fewshot")
 
 AREA_RANGE = (0.05, 1.0)
+MAX_RESIZED_PIXELS = 2**24
+"""Of an image on its way to a centre crop; one of a very long side is cropped before it is resized."""
+
 LOG_ASPECT = float(np.log(4 / 3))
 ATTEMPTS = 10
 """Crops drawn before the whole image is taken, as in torchvision's RandomResizedCrop."""
@@ -108,9 +111,21 @@ def evaluate_view(image: Pixels, kind: str, size: int) -> torch.Tensor:
         view = resize(image, target, target)
     else:
         scale = target / min(height, width)
+        if height * width * scale**2 > MAX_RESIZED_PIXELS:
+            image = _crop_long_side(image, math.ceil(target / scale))
+            height, width = image.shape[:2]
         view = resize(image, round(height * scale), round(width * scale))
     top, left = (view.shape[1] - size) // 2, (view.shape[2] - size) // 2
     return view[:, top : top + size, left : left + size]
+
+
+def _crop_long_side(image: Pixels, needed: int) -> Pixels:
+    """The middle of an image's longer side: `needed` pixels and a few more on either side, for the resizing filter."""
+    axis = int(np.argmax(image.shape[:2]))
+    length = image.shape[axis]
+    margin = max(0, (length - needed) // 2 - 2)
+    keep = slice(margin, length - margin)
+    return image[keep] if axis == 0 else image[:, keep]
 
 
 def resize(image: Pixels, height: int, width: int) -> torch.Tensor:

@@ -2,8 +2,9 @@
 
 A plain local tar is that file itself, once it has been compared with the manifest. A remote one is copied whole,
 because the windows of the training order visit its samples in random order: into a folder of bounded size, the study's
-cache or else a temporary one of this process, from which it may be removed and is then fetched again. A gzipped one is unpacked into a temporary folder of this
-process, bounded in size, and removed as soon as nobody refers to it. Commands (`pipe:` and the like) are never run.
+cache or else a temporary one of this process, from which it may be removed and is then fetched again. A gzipped one is
+unpacked into a temporary folder of this process, bounded in size, and removed as soon as nobody refers to it. Commands
+(`pipe:` and the like) are never run.
 """
 
 import gzip
@@ -32,7 +33,7 @@ COPY_BYTES = 1024 * 1024
 
 
 class LocalTar:
-    """A plain tar on this machine, at `path`; a temporary one vanishes with this object."""
+    """A plain tar on this machine, at `path`; a temporary one is removed with this object."""
 
     def __init__(
         self, location: str, fetch: Callable[[], Path] | None = None, check: Callable[[], None] | None = None
@@ -76,7 +77,7 @@ class LocalTar:
 
 
 class ShardFiles:
-    """Opens a data set's shards wherever they live. Threads may share one."""
+    """Opens a data set's shards, local and remote ones. Threads may share one."""
 
     def __init__(self, access: AccessPlan) -> None:
         self._access = access
@@ -87,7 +88,7 @@ class ShardFiles:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def open(self, location: str) -> LocalTar:
-        """A shard of which nothing is known yet; a copy of it lives as long as the object."""
+        """A shard of which nothing is known yet; a copy of it is removed with the object."""
         if not is_url(location):
             return LocalTar(location)
         folder = tempfile.TemporaryDirectory(prefix="shard-", ignore_cleanup_errors=True)
