@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from scaling.data.format.exclusion_list import load_exclusion
 from scaling.data.format.manifest import Manifest, find_manifest, load_manifest
-from scaling.data.select.exclusion import NOTHING, load_exclusion
+from scaling.data.select.exclusion import NO_EXCLUSION
 from scaling.data.select.order import ORDER_VERSION
 from scaling.data.select.subset import select_subset
 from scaling.errors import UserError, did_you_mean
@@ -58,7 +59,7 @@ class Planner:
         self._study = study
         self._document = document
         self._threads = threads_per_process
-        self._exclusion = NOTHING
+        self._exclusion = NO_EXCLUSION
         self._exclusion_place = ""
         self._manifests: dict[Path | str, Manifest] = {}
         data = study.data

@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from scaling.data.read.decode import Pixels
 from scaling.data.read.randaugment import WORDS_PER_LAYER, randaugment
+from scaling.data.select.random_streams import RandomStream
 
 AUGMENTATIONS = ("none", "flip", "inception")
 EVAL_TRANSFORMS = ("upstream", "fewshot")
@@ -38,9 +39,6 @@ ATTEMPTS = 10
 WORDS = 24
 """Random 64-bit words per position: two per attempt, two for the place, one for the flip, rounded up to Philox's
 blocks of four."""
-
-AUGMENT_STREAM, RANDAUGMENT_STREAM = 4, 6
-"""Keep these draws apart from each other and from every other use of the same seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class Augmentation:
         if not self.randaugment_layers:
             return drawn
         num_words = self.randaugment_layers * WORDS_PER_LAYER
-        return np.hstack([drawn, draw_uniform(seed, first_position, count, num_words, RANDAUGMENT_STREAM)])
+        return np.hstack([drawn, draw_uniform(seed, first_position, count, num_words, RandomStream.RANDAUGMENT)])
 
     def view(self, image: Pixels, uniform: Sequence[float], size: int) -> torch.Tensor:
         """The view of an image that a training step sees, uint8 (3, size, size); a row of `draw` decides."""
@@ -68,7 +66,7 @@ class Augmentation:
 
 
 def draw_uniform(
-    seed: int, first_position: int, count: int, num_words: int = WORDS, stream: int = AUGMENT_STREAM
+    seed: int, first_position: int, count: int, num_words: int = WORDS, stream: RandomStream = RandomStream.AUGMENTATION
 ) -> NDArray[np.float64]:
     """Uniform numbers in [0, 1), (count, num_words), for `count` consecutive positions; Philox makes four at once."""
     assert num_words % 4 == 0, num_words

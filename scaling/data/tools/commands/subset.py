@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from scaling.data.format.class_counts import count_classes
+from scaling.data.format.exclusion_list import load_exclusion
 from scaling.data.format.manifest import Manifest, load_manifest
-from scaling.data.select.exclusion import NOTHING, load_exclusion
+from scaling.data.select.exclusion import NO_EXCLUSION
 from scaling.data.select.subset import Subset, select_subset
 from scaling.data.tools.build import BuildSettings, build_shards
 from scaling.data.tools.build_sources import ShardSource
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 < args.fraction <= 1:
         raise UserError(f"--fraction {args.fraction}: must be above 0 and at most 1; write 0.3 for 30 %")
     manifest = load_manifest(args.manifest, read_access(args.storage, args.cache, args.cache_gb))
-    exclusion = NOTHING if args.exclude is None else load_exclusion(args.exclude, manifest)
+    exclusion = NO_EXCLUSION if args.exclude is None else load_exclusion(args.exclude, manifest)
     subset = select_subset(manifest, args.fraction, args.seed, exclusion)
     facts: dict[str, object] = {
         "num_samples": subset.num_samples,
