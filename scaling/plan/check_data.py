@@ -26,11 +26,11 @@ def class_problem(one: Manifest, other: Manifest, one_name: str, other_name: str
         if len(one.classes) == len(other.classes):
             nameless = [name for name, data in ((one_name, one), (other_name, other)) if not data.has_class_names]
             logger.warning(
-                "the classes of %s and %s cannot be compared, because %s has numbers only; give the same names to both "
+                "the classes of %s and %s cannot be compared, because %s numbers only; give the same names to both "
                 "with --classes FILE of 'python -m scaling.data index' or 'build'",
                 one_name,
                 other_name,
-                " and ".join(nameless),
+                " and ".join(nameless) + (" have" if len(nameless) > 1 else " has"),
             )
         return None
     if one.classes == other.classes:
