@@ -13,6 +13,7 @@ import fcntl
 import json
 import logging
 import multiprocessing
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -148,14 +149,19 @@ def _write_manifest(
     out: Path, config: JftLikeConfig, split: Split, jobs: list[Job], facts: dict[str, ShardFile]
 ) -> None:
     taxonomy, folder = taxonomy_of(config), out / split.folder
+    classes = taxonomy.names if split.label_type == "multi" else taxonomy.unseen_names
+    counts: Counter[int] = Counter()
+    for job in jobs:
+        counts.update(facts[job.url].class_counts)
     build_manifest(
         name=f"jft-like-{split.name}",
         label_type=split.label_type,
-        classes=taxonomy.names if split.label_type == "multi" else taxonomy.unseen_names,
+        classes=classes,
         folder=folder,
         urls=[job.url for job in jobs],
         num_samples=[job.stop - job.start for job in jobs],
         num_bytes=[facts[job.url].num_bytes for job in jobs],
         sha256=[facts[job.url].sha256 for job in jobs],
         origin={**config.recipe(), "split": split.name},
+        class_counts=[counts[number] for number in range(len(classes))],
     ).save(folder / "manifest.json")

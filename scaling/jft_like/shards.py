@@ -3,18 +3,19 @@
 Headers carry no time, owner or mode of the machine, and a shard appears under its name only when it is complete.
 """
 
-import hashlib
 import io
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from scaling.data.format.checksum import file_sha256
+from scaling.data.format.shard import Shard
 from scaling.jft_like.splits import Sample
 
 PARTIAL_SUFFIX = ".partial"
-HASH_BLOCK_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class ShardFile:
 
     num_bytes: int
     sha256: str
+    class_counts: Counter[int]
+    """Samples by class number."""
 
 
 def write_shard(path: Path, samples: Iterable[Sample]) -> ShardFile:
@@ -40,13 +43,12 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> ShardFile:
 
 
 def read_facts(path: Path) -> ShardFile:
-    """Size and checksum of a shard on disk."""
-    digest, num_bytes = hashlib.sha256(), 0
-    with path.open("rb") as stream:
-        while block := stream.read(HASH_BLOCK_BYTES):
-            digest.update(block)
-            num_bytes += len(block)
-    return ShardFile(num_bytes, digest.hexdigest())
+    """Size, checksum and class counts of a shard on disk."""
+    shard = Shard(str(path))
+    counts: Counter[int] = Counter()
+    for labels in shard.read_labels(range(len(shard))):
+        counts.update(set(labels))
+    return ShardFile(path.stat().st_size, file_sha256(path), counts)
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -80,7 +80,7 @@ def _shots_problem(name: str, support_name: str, support: Manifest, test: Manife
         if not support.is_declared:
             logger.warning(
                 "%s: %s does not say how many images each class has, so whether they are enough for %d shots is seen "
-                "only after training; index or build it again",
+                "only after training; index, build or make it again",
                 name,
                 support_name,
                 shots,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scaling.data.format.class_counts import count_classes
 from scaling.data.format.manifest import load_manifest
 from scaling.data.read.pixels import PixelSource
 from scaling.errors import UserError
@@ -143,3 +144,11 @@ def test_larger_images_are_drawn_finer_and_not_blown_up(tmp_path: Path, image_si
     assert np.corrcoef(small.ravel(), resize(large, 32).ravel())[0, 1] > 0.8
     enlarged = resize(small, image_size)
     assert np.abs(np.diff(large.astype(float), axis=0)).max() > np.abs(np.diff(enlarged, axis=0)).max()
+
+
+def test_manifests_count_the_samples_of_each_class(made: Path) -> None:
+    for folder in ("train", "val", "fewshot/support", "fewshot/test"):
+        manifest = load_manifest(made / folder / "manifest.json")
+        samples = ((shard, range(num)) for shard, num in enumerate(manifest.shard_samples.tolist()))
+        assert manifest.class_counts is not None
+        assert manifest.class_counts.tolist() == count_classes(manifest, samples).tolist()

@@ -6,7 +6,6 @@ multi-hot targets are made on the device. Threads, not processes, because readin
 the interpreter's lock, start at once and share one memory of images.
 """
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from scaling.data.read.look_ahead import Prefetcher, begun_ahead
 from scaling.data.read.pixels import PixelSource, pad_labels
-from scaling.data.read.prefetch import Prefetcher
 from scaling.data.read.stand_in import TolerantSource
 from scaling.data.read.transforms import Augmentation, evaluate_view
 from scaling.data.select.order import SampleOrder
@@ -246,15 +245,7 @@ def _run_batches(begin: Callable[[ThreadPoolExecutor], Iterator[_PendingBatch]],
     """Finished batches in order, while enough of the next ones are under way to keep all threads busy."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
-        waiting: deque[_PendingBatch] = deque()
-        num_chunks = 0
-        for batch in begin(pool):
-            waiting.append(batch)
-            num_chunks += batch.num_chunks
-            while num_chunks - waiting[0].num_chunks >= CHUNKS_PER_THREAD * threads:
-                num_chunks -= waiting[0].num_chunks
-                yield waiting.popleft().finish()
-        while waiting:
-            yield waiting.popleft().finish()
+        for batch in begun_ahead(begin(pool), CHUNKS_PER_THREAD * threads, lambda batch: batch.num_chunks):
+            yield batch.finish()
     finally:
         pool.shutdown(cancel_futures=True)
