@@ -20,7 +20,7 @@ class JftLikeConfig:
     """A complete description of the data set: equal configs give equal files, byte for byte."""
 
     image_size: int = 32
-    """Side of the square pictures in pixels; every size is rendered, none is scaled."""
+    """Side of the square images in pixels; every size is rendered, none is scaled."""
     num_train: int = 8_000
     """Training images. JFT-300M: 302 million."""
     num_val: int = 1_000
@@ -45,7 +45,7 @@ class JftLikeConfig:
     variation: float = 0.7
     """Width of pose, colour, light, background and camera variation, 0 to 1."""
     seed: int = 0
-    """Of everything: classes, contents, labels, pictures."""
+    """Of everything: classes, contents, labels, images."""
     shard_samples: int = 1_000
     """Samples of a shard. Samples are in random order, so a prefix of the shards is a fair sample."""
     image_format: Literal["jpg", "png"] = "jpg"
@@ -75,7 +75,7 @@ class JftLikeConfig:
             raise UserError(f"{name} = {getattr(self, name)!r} of the JFT-like data set {rule}")
 
     def recipe(self) -> dict[str, Any]:
-        """What the pictures and labels depend on, as JSON."""
+        """What the images and labels depend on, as JSON."""
         return {"made_by": "scaling.data make", "recipe_version": RECIPE_VERSION, **asdict(self)}
 
     def differences(self, recipe: dict[str, Any]) -> list[str]:

@@ -48,6 +48,12 @@ class DataSpec(Frozen):
     max_corrupt: Annotated[int, Field(ge=0, le=10**12)] = Field(
         0, description="Training samples that may turn out unusable; others stand in for them, and they are counted."
     )
+    allow_unfair_subsets: bool = Field(
+        False, description="Take subsets also of shards whose label frequencies differ by more than chance."
+    )
+    verify_shards: bool = Field(
+        True, description="Compare the SHA-256 of local shards with the manifest, once per shard and machine."
+    )
     storage: dict[Literal["s3", "gs", "http", "https", "hf"], dict[str, Any]] = Field(
         {}, description="Options of fsspec's file systems by protocol, for example {s3: {endpoint_url: ...}}."
     )
