@@ -18,8 +18,8 @@ Write procedural images with JFT-300M's kind of labels as WebDataset shards, rea
   OUT/fewshot/support, OUT/fewshot/test clean and balanced; classes that upstream images never show
 Each folder has a manifest.json. A class is a combination of shape, texture, palette and layout, such as
 radial.star.striped.red-cyan.pair; its hypernyms are the beginnings of its name. Unseen classes combine the
-same values in new ways. The same knobs give the same bytes, with any number of processes. Making that was stopped
-goes on when the command is given again.
+same values in new ways. The same knobs give the same bytes, with any number of processes. Give the same command
+again to continue after it was stopped.
 """
 
 EPILOG = """\

@@ -54,7 +54,7 @@ class JftLikeConfig:
     def __post_init__(self) -> None:
         for name in ("num_train", "num_val", "num_test", "num_leaf_classes", "support_per_class", "shard_samples"):
             self._check(name, getattr(self, name) >= 1, "must be at least 1")
-        self._check("image_size", 8 <= self.image_size <= 4096, "must lie between 8 and 4096 pixels")
+        self._check("image_size", 8 <= self.image_size <= 4096, "must be between 8 and 4096 pixels")
         self._check("num_unseen_classes", self.num_unseen_classes >= 2, "must be at least 2")
         num_classes = self.num_leaf_classes + self.num_unseen_classes
         self._check(
@@ -63,10 +63,10 @@ class JftLikeConfig:
             f"and num_unseen_classes may use half of the {NUM_COMBINATIONS} combinations of visual factors; ask for "
             "fewer",
         )
-        self._check("labels_per_image", 1.0 <= self.labels_per_image <= 2.0, "must lie between 1 and 2")
-        self._check("zipf_exponent", 0.0 <= self.zipf_exponent <= 3.0, "must lie between 0 and 3")
+        self._check("labels_per_image", 1.0 <= self.labels_per_image <= 2.0, "must be between 1 and 2")
+        self._check("zipf_exponent", 0.0 <= self.zipf_exponent <= 3.0, "must be between 0 and 3")
         for name in ("noise", "clutter", "variation"):
-            self._check(name, 0.0 <= getattr(self, name) <= 1.0, "must lie between 0 and 1")
+            self._check(name, 0.0 <= getattr(self, name) <= 1.0, "must be between 0 and 1")
         self._check("seed", 0 <= self.seed < 2**63, "must be 0 or a positive 63-bit integer")
         self._check("image_format", self.image_format in ("jpg", "png"), "must be 'jpg' or 'png'")
 

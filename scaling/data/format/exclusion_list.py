@@ -31,7 +31,7 @@ def make_exclusion(manifest: Manifest, samples: Sequence[tuple[int, int]]) -> Ex
     if shard_ids[0] < 0 or shard_ids[-1] >= len(manifest.urls):
         raise UserError(f"an excluded sample is of shard {shard_ids[-1]}, but there are {len(manifest.urls)} shards")
     if indices.min() < 0 or np.any(indices >= manifest.shard_samples[shard_ids]):
-        raise UserError("an excluded sample lies beyond the end of its shard; the list was edited: make it again")
+        raise UserError("an excluded sample is beyond the end of its shard; the list was edited: make it again")
     if len(indices) == manifest.num_samples:
         raise UserError("all samples are excluded; nothing is left to train on")
     body = {"data": manifest.digest, "shard": shard_ids.tolist(), "index": indices.tolist()}

@@ -1,4 +1,4 @@
-"""A manifest for anybody's shards: counts, checksums and classes, read from the tars as they are.
+"""A manifest for existing WebDataset shards: counts, checksums and classes, read from the tars as they are.
 
 What could be read in two ways is refused with a way out: lists that are 0/1 vectors, class numbers with large gaps,
 archives or folders beside the shards that are not read.
@@ -56,7 +56,7 @@ class IndexedShard:
     num_bytes: int
     sha256: str
     counts: Counter[int] = field(default_factory=Counter)
-    """Samples by the value that stands in their label; one that stands there twice counts once."""
+    """Samples by the value in their label; one that is repeated there counts once."""
     first_labels: Counter[int] = field(default_factory=Counter)
     """Samples by the first value of their label, NO_LABEL for none."""
     has_lists: bool = False
@@ -121,7 +121,7 @@ def _match_wildcards(name: str) -> list[str]:
 
 
 def _shards_of_folder(folder: Path) -> list[str]:
-    """The shards of a folder; UserError when others lie beside or below them that would be lost."""
+    """The shards of a folder; UserError when it holds others that would be lost."""
     found, others = [], []
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
@@ -323,7 +323,7 @@ def _names(named: ClassNames | None, num_needed: int, counts: dict[int, int]) ->
 
 
 def _url(location: str, folder: Path) -> str:
-    """Relative to the manifest when the shard lies below it, so that both can be moved together; else absolute."""
+    """Relative to the manifest when the shard is below it, so that both can be moved together; else absolute."""
     if is_url(location):
         return location
     absolute = Path(location).resolve()

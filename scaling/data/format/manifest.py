@@ -9,7 +9,7 @@ The file is columnar JSON, so that 300,000 shards stay a few tens of megabytes a
 The last three may be missing: how often each class occurs, what stands in the labels when that is no class number (see
 `labels`), and whether label frequencies differ between shards (see `homogeneity`).
 
-The digest names the content (labels' meaning, order and checksums of the shards), not where it is, so data may
+The digest names the content (labels' meaning, order and checksums of the shards), not where it is stored, so data may
 be moved or copied without becoming other data. A data set that exists elsewhere can be *declared* by count, with
 no shards: enough to plan a study, and refused by training:
 
@@ -241,7 +241,7 @@ def _near(place: Path | str) -> str:
 
 
 def find_manifest(root: str, name: str) -> Path | str:
-    """Where a study's manifest lies: an absolute path, or a url when it is one or `root` is."""
+    """Where a study's manifest is: an absolute path, or a url when it is one or `root` is."""
     if is_url(name):
         return name
     return f"{root.rstrip('/')}/{name}" if is_url(root) else (Path(root) / name).resolve()
@@ -308,7 +308,7 @@ def _check_shard_names(fields: "_Fields", column: str, values: list[str]) -> Non
                 raise fields.error("shards.url", f"{value[:80]!r} {problem}")
     if column == "url" and len(set(values)) != len(values):
         value, count = Counter(values).most_common(1)[0]
-        raise fields.error(f"shards.{column}", f"{value[:80]!r} stands there {count} times; every shard counts once")
+        raise fields.error(f"shards.{column}", f"{value[:80]!r} occurs {count} times; every shard counts once")
 
 
 def _url_problem(url: str, is_folder_remote: bool) -> str | None:

@@ -1,4 +1,4 @@
-"""Where the members of a tar lie, found by reading headers only (ustar, GNU and pax; POSIX.1-2001).
+"""Where the members of a tar are, found by reading headers only (ustar, GNU and pax; POSIX.1-2001).
 
 Understands what WebDataset writers produce: regular files, folders, long names. Links, devices, sparse files and
 names that leave the folder are refused, and so is a file that ends inside a member. Nothing is ever unpacked.

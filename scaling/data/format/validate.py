@@ -27,7 +27,7 @@ from scaling.errors import UserError
 @dataclass(frozen=True, slots=True)
 class Finding:
     kind: str
-    """`unreadable`, `checksum`, `count`, `no end marker`, `label`, `image`."""
+    """`unreadable`, `checksum`, `count`, `no end marker`, `label`, `image`, `class counts`."""
     text: str
 
 
@@ -38,6 +38,7 @@ class ShardReport:
     image_hashes: list[bytes] = field(default_factory=list)
     first_labels: Counter[int] = field(default_factory=Counter)
     num_unlabelled: int = 0
+    class_counts: Counter[int] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ def validate_data(
         raise UserError(f"data set {manifest.name!r} is declared by count only; there is nothing to validate")
     findings: list[Finding] = []
     keys, images, labels = [], [], list[Counter[int]]()
+    counts: Counter[int] = Counter()
     num_samples = num_unlabelled = 0
     every = -(-len(manifest.urls) // MAX_COMPARED_SHARDS)
     with ThreadPoolExecutor(threads) as pool:
@@ -80,7 +82,9 @@ def validate_data(
                 labels.append(report.first_labels)
             num_samples += len(report.key_hashes)
             num_unlabelled += report.num_unlabelled
+            counts.update(report.class_counts)
             progress(shard_id + 1, len(manifest.urls), num_samples)
+    findings += _compare_counts(manifest, counts, findings)
     return Validation(
         findings=findings,
         num_samples=num_samples,
@@ -117,6 +121,21 @@ def check_shard(manifest: Manifest, files: ShardFiles, shard_id: int, decode: bo
     return report
 
 
+def _compare_counts(manifest: Manifest, counts: Counter[int], findings: list[Finding]) -> list[Finding]:
+    """Whether the manifest's samples per class are those of the shards, when these were read without a problem."""
+    if manifest.class_counts is None or findings:
+        return []
+    wrong = [number for number, count in enumerate(manifest.class_counts.tolist()) if counts[number] != count]
+    if not wrong:
+        return []
+    first = wrong[0]
+    text = (
+        f"the manifest counts {manifest.class_counts[first]:,} samples of class {manifest.classes[first]!r}, but its "
+        f"shards hold {counts[first]:,} ({len(wrong):,} classes differ)"
+    )
+    return [Finding("class counts", text)]
+
+
 def _check_sample(manifest: Manifest, shard: Shard, index: int, decode: bool, report: ShardReport) -> None:
     key = shard.key(index)
     report.key_hashes.append(_short_hash(key.encode("utf-8", "surrogateescape")))
@@ -128,6 +147,7 @@ def _check_sample(manifest: Manifest, shard: Shard, index: int, decode: bool, re
     report.image_hashes.append(_short_hash(encoded))
     report.first_labels[labels[0] if labels else NO_LABEL] += 1
     report.num_unlabelled += not labels
+    report.class_counts.update(set(labels))
     problem = manifest.label_problem(labels)
     if problem:
         report.findings.append(Finding("label", f"shard {shard.location}: sample {key!r} {problem}"))

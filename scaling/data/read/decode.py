@@ -2,7 +2,7 @@
 
 Grayscale, palette, CMYK and 16-bit images become 8-bit RGB; of an animation the first frame counts; transparency
 is dropped. Only JPEG, PNG and WebP are opened, whatever the member is called, and an image of too many pixels is
-refused from its header, before anything is allocated for it. Pixels are stored as they lie: an EXIF rotation is
+refused from its header, before anything is allocated for it. Pixels keep their stored order: an EXIF rotation is
 not applied, as in the papers' pipelines.
 """
 

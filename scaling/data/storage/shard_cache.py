@@ -145,7 +145,7 @@ class ShardCache:
 
 
 def _remove(path: Path) -> bool:
-    """Remove a copy, or the part file of a process that died; a part that somebody writes is locked and stays."""
+    """Remove a copy, or the part file of a process that has ended; a part that is being written is locked and kept."""
     try:
         with path.open("rb") as stream:
             if path.suffix == ".part":
@@ -159,7 +159,7 @@ def _remove(path: Path) -> bool:
 
 
 def _is_still(stream: BinaryIO, path: Path) -> bool:
-    """Whether an open file is what now lies at `path`."""
+    """Whether an open file is the file now at `path`."""
     try:
         return os.path.samestat(os.fstat(stream.fileno()), path.stat())
     except FileNotFoundError:

@@ -3,7 +3,7 @@
 A plain local tar is that file itself, once it has been compared with the manifest. A remote one is copied whole,
 because the windows of the training order visit its samples in random order: into a folder of bounded size, the study's
 cache or else a temporary one of this process, from which it may be removed and is then fetched again. A gzipped one is
-unpacked into a temporary folder of this process, bounded in size, and removed as soon as nobody refers to it. Commands
+unpacked into a temporary folder of this process, bounded in size, and removed when it is no longer referenced. Commands
 (`pipe:` and the like) are never run.
 """
 

@@ -294,7 +294,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def image_extension(encoded: bytes, reference: bytes) -> str:
-    """`jpg`, `png` or `webp`, by the image's first bytes; its name may lie."""
+    """`jpg`, `png` or `webp`, by the image's first bytes; the file name is not trusted."""
     if encoded[:3] == JPEG_MAGIC:
         return "jpg"
     if encoded[:8] == b"\x89PNG\r\n\x1a\n":

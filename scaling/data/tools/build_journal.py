@@ -171,6 +171,6 @@ def places_of_bad(source: Source, journal: BuildJournal, bad: BadSamples) -> dic
 
 
 def sample_name(line: bytes) -> str:
-    """A reference as a person knows it: a path, or the numbers of shard and sample."""
+    """A reference in readable form: a path, or the numbers of shard and sample."""
     reference = json.loads(line)
     return reference[0] if isinstance(reference, list) and isinstance(reference[0], str) else line.decode()

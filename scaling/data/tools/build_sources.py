@@ -55,7 +55,7 @@ class BadSampleError(UserError):
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What a person says about a source."""
+    """Options of a source from the command line."""
 
     image_column: str | None = None
     label_column: str | None = None

@@ -1,4 +1,4 @@
-"""A sheet of sample images with their class names, for a person's eye."""
+"""A sheet of sample images with their class names."""
 
 from pathlib import Path
 

@@ -238,7 +238,7 @@ def _as_bit(label: str) -> Any:
 
 
 def as_text(value: Any) -> str | None:
-    """A label of a table's cell as text; None where there is none."""
+    """A label of a table's cell as text; None for a missing one."""
     if value is None or (isinstance(value, float) and value != value):
         return None
     if isinstance(value, bytes):

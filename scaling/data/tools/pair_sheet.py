@@ -1,4 +1,4 @@
-"""A sheet of image pairs side by side, for a person to judge whether they are duplicates."""
+"""A sheet of image pairs side by side, to judge by eye whether they are duplicates."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -48,7 +48,7 @@ def sound(tiny_data: Path) -> dict[str, Any]:
         (lambda body: body["shards"]["url"].__setitem__(0, "../../x.tar"), r"leaves the manifest's folder"),
         (lambda body: body["shards"]["url"].__setitem__(0, "pipe:rm"), "commands are never run"),
         (lambda body: body["shards"]["url"].__setitem__(0, "file:///etc/passwd"), "is not read"),
-        (lambda body: body["shards"]["url"].__setitem__(0, body["shards"]["url"][1]), "stands there 2 times"),
+        (lambda body: body["shards"]["url"].__setitem__(0, body["shards"]["url"][1]), "occurs 2 times"),
         (lambda body: body["shards"]["sha256"].__setitem__(0, "/etc/passwd"), r"shards\.sha256"),
         (lambda body: body["classes"].__setitem__(0, 7), "classes: holds something else"),
         (lambda body: body["classes"].__setitem__(0, "\ud800"), "cannot be written as UTF-8"),

@@ -182,3 +182,12 @@ def test_shards_sorted_by_class_are_called_unfair_until_built_anew(
     capsys.readouterr()
     assert main(["validate", str(tmp_path / "mixed" / "manifest.json"), "--threads", "1"]) == 0
     assert "a subset of whole shards is a fair sample" in capsys.readouterr().out
+
+
+def test_class_counts_of_the_manifest_are_compared_with_the_labels(tiny_data: Path, tmp_path: Path) -> None:
+    body = json.loads((tiny_data / "val.json").read_text())
+    body["class_counts"][2] += 1
+    body["shards"]["url"] = [str(tiny_data / url) for url in body["shards"]["url"]]
+    (tmp_path / "val.json").write_text(json.dumps(body))
+    (finding,) = validate_data(load_manifest(tmp_path / "val.json"), decode=False).findings
+    assert finding.kind == "class counts" and "samples of class '2'" in finding.text

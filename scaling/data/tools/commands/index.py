@@ -1,4 +1,4 @@
-"""`python -m scaling.data index`: a manifest for anybody's shards."""
+"""`python -m scaling.data index`: a manifest for existing shards."""
 
 import argparse
 from collections.abc import Sequence

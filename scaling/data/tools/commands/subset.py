@@ -27,7 +27,7 @@ TAIL_LIMITS = (1, 20, 100, 1000)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "The first round(fraction * N) samples in the shard order drawn from the seed: exact in count, and nested,\n"
-        "so that 3 % lies inside 10 % of the same seed. Prints count, digest, classes left and the long tail."
+        "so that 3 % is part of 10 % of the same seed. Prints count, digest, classes left and the long tail."
     )
     parser.epilog = "example:\n  python -m scaling.data subset data/train/manifest.json --fraction 0.1 --seed 0"
     parser.add_argument("manifest", metavar="MANIFEST", help="path or url")
