@@ -1,4 +1,4 @@
-"""The linter and the type checker have nothing to say: part of the test command, so that nobody has to remember them."""
+"""The linter and the type checker find nothing: part of the test command, so that nobody has to remember them."""
 
 import subprocess
 import sys
