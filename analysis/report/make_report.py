@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.figures.installed import installed_figures
 from analysis.figures.overfit import with_gap
 from analysis.figures.published import published_figure_3
 from analysis.figures.style import drawing_style
@@ -80,6 +81,8 @@ def make_report(records: Records, out: Path, wanted_metric: str | None, *, publi
         files += _save_tables_of(compute.saved, compute.papers, "", out)
         if published:
             sections.append(Section("Published: cost and throughput", _PUBLISHED_TEXT, tuple(published_figure_3())))
+        added = installed_figures(records, rows, metric)
+        sections += [Section("Further figures", drawings=tuple(added))] if added else []
         sections += _closing_sections(records, metric, excluded, laws, lost_rows)
         files += [path for section in sections for drawing in section.drawings for path in drawing.save(out)]
         files += _save_tables(records, excluded, arrow_rows, out)

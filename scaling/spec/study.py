@@ -1,7 +1,7 @@
-"""What a study IS: the validated content of a sweep file.
+"""A study: the validated content of a sweep file.
 
 Unknown keys are refused with the nearest known name; every message names file, line, field, value and rule.
-The models are frozen: a study that validated cannot change under the planner's feet.
+The models are frozen: a validated study does not change while it is planned.
 """
 
 import functools
@@ -184,9 +184,9 @@ def explain(
     place: Place = (),
     names: Sequence[str] = (),
 ) -> UserError:
-    """The first problem of a pydantic error, told with its place in the document and a way out.
+    """The first problem of a pydantic error as one sentence with its place in the document and a way out.
 
-    `place` is where the validated value stands; `names` are further allowed keys that the model does not list.
+    `place` is that of the validated value; `names` are further allowed keys that the model does not list.
     """
     problems = error.errors(include_url=False)
     first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
