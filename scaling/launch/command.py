@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from scaling.errors import UserError
-from scaling.launch.backends.base import Backend, Resources, make_backend
+from scaling.launch.backends.base import Backend, Resources, check_choice, make_backend
 from scaling.launch.cancel import cancel_runs
 from scaling.launch.dry_run import describe_plan, plan_as_json
 from scaling.launch.ensure_data import ensure_data
@@ -59,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     study_dir: Path = args.out / study.study
     if args.cancel:
         return cancel_runs(study_dir, args.cancel, make_backend(study.launch))
+    check_choice(study.launch)
     ensure_data(study)
     planner = Planner(study, document)
     plans = planner.plan()

@@ -157,6 +157,7 @@ class Planner:
             zero_stage=spec.settings.zero_stage,
             activation_checkpointing=spec.settings.activation_checkpointing,
             channels_last=spec.settings.channels_last,
+            deterministic=spec.settings.deterministic,
             compile=spec.settings.compile,
             trackers=launch.trackers,
             non_finite=spec.settings.non_finite,

@@ -172,6 +172,8 @@ class EnginePlan(Frozen):
     """Blocks keep only their inputs and are computed again in the backward pass."""
     channels_last: bool = True
     """Memory layout of images and so of feature maps; the loader delivers channels last."""
+    deterministic: bool = False
+    """Only operations whose result on a GPU is the same bit for bit at every execution."""
     compile: bool = False
     """Compile the model with `torch.compile`. Like the device, it changes numbers by roundings only."""
     trackers: tuple[str, ...] = ()

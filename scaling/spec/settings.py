@@ -106,6 +106,10 @@ class RunSettings(Frozen):
     channels_last: bool = Field(
         True, description="Memory layout of images and feature maps; true is what convolutions want."
     )
+    deterministic: bool = Field(
+        False,
+        description="On a GPU use only operations that give the same bits every time; slower.",
+    )
     compile: bool = Field(False, description="torch.compile the model; minutes at the start of every attempt.")
     micro_batch: Count | Literal["auto"] | None = Field(
         None,

@@ -12,6 +12,13 @@ EPILOG = """\
 examples:
   python -m scaling.train runs/quickstart/mixer-laptop-32px_010pct_s0-1f3a9c2e
   torchrun --standalone --nproc-per-node 2 -m scaling.train runs/data_size/mixer-b32_030pct_s0-1f3a9c2e
+  srun --ntasks-per-node 8 --kill-on-bad-exit=0 python -m scaling.train runs/data_size/mixer-b32_030pct_s0-1f3a9c2e
+
+srun's and Open MPI's variables are read, so that their tasks are one run. torchrun forwards SIGUSR1 only when told, and
+kills 30 s after SIGTERM, too soon for a large checkpoint:
+  torchrun --signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --shutdown-timeout 600 ...
+torchrun itself reports exit code 3 as a failure, with code 1; the run's records say that it was pre-empted. On machines
+with several networks name the one to use: GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME.
 
 exit code: 0 done, 1 failed, 2 bad input, 3 pre-empted with a checkpoint saved, 4 another process trains it.
 """

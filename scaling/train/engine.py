@@ -125,6 +125,11 @@ def build_engine(model: VisionModel, plan: RunPlan, batching: Batching, device: 
         "timers": {"throughput": {"enabled": False}},
         "steps_per_print": 2**62,
     }
+    if plan.recipe.precision == "bf16":
+        # Without this section the engine switches autocast off again on a GPU and trains in fp32. The modules that it
+        # may reduce in lower precision are none: by default gradients of linear layers and convolutions would be
+        # exchanged in bf16.
+        config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config, dist_init_required=False)
     apply_timeout(engine.seq_data_parallel_group)
     if batching.world == 1 and plan.engine.zero_stage == 0:

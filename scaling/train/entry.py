@@ -25,6 +25,7 @@ from scaling.records.run_plan import RunPlan
 from scaling.records.standing import STATUS_AFTER, find_standing
 from scaling.records.state import RunState
 from scaling.train.failures import CODES, classify, describe
+from scaling.train.placement import find_placement
 from scaling.train.preemption import PreemptionFlag
 
 logger = logging.getLogger(__name__)
@@ -43,8 +44,8 @@ def train_run(
     the process that started it disappears. `execution` is what this process has of its machine.
     """
     folder = Path(run_dir)
-    rank = int(os.environ.get("RANK", "0"))
     try:
+        rank = find_placement().rank
         plan = RunPlan.load(folder)
         RunResult.load(folder, plan)
         if find_standing(folder, plan).is_finished:

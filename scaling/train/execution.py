@@ -5,6 +5,7 @@ devices. Parameters keep their names, so checkpoints and kept weights read the s
 """
 
 import ctypes
+import os
 
 import torch
 
@@ -24,8 +25,27 @@ def memory_format(plan: RunPlan) -> torch.memory_format:
     return torch.channels_last if plan.engine.channels_last else torch.contiguous_format
 
 
+def settle_arithmetic(plan: RunPlan) -> None:
+    """Have a GPU compute in the precision that the plan names, and bit for bit alike where it asks for that.
+
+    PyTorch lets cuDNN round the inputs of fp32 convolutions to TF32's 10 bits unless told otherwise. `deterministic`
+    refuses kernels whose sums depend on the order in which threads arrive, such as the backward passes of flash
+    attention and of some convolutions; it costs speed, and an operation that has no such kernel ends the run.
+    """
+    is_fp32 = plan.recipe.precision == "fp32"
+    torch.backends.cudnn.allow_tf32 = not is_fp32
+    torch.backends.cuda.matmul.allow_tf32 = not is_fp32
+    if plan.engine.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # What cuBLAS needs for it; read at its first use.
+    torch.use_deterministic_algorithms(plan.engine.deterministic)
+    torch.backends.cudnn.deterministic = plan.engine.deterministic
+    # Shapes are fixed, so cuDNN may choose its algorithms by trying them; what it finds differs from start to start.
+    torch.backends.cudnn.benchmark = not plan.engine.deterministic
+
+
 def prepare_model(model: VisionModel, plan: RunPlan, device: torch.device) -> VisionModel:
     """The model on its device, set up as the plan says."""
+    settle_arithmetic(plan)
     if device.type == "cpu":
         keep_freed_memory()
     model.to(device)

@@ -76,6 +76,9 @@ _MEMORY = (
     "out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "Failed to CUDA calloc",
+    "Cuda failure 'out of memory'",
     "can't allocate memory",
     "Cannot allocate memory",
 )

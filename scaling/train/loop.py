@@ -25,7 +25,7 @@ from scaling.evals.runner import open_source
 from scaling.records.run_plan import RunPlan
 from scaling.train.checkpoint import CheckpointStore, Progress
 from scaling.train.corruption import CorruptTally
-from scaling.train.device_peaks import peak_flops_per_second
+from scaling.train.device_peaks import LEAST_LIKELY_MFU, peak_flops_per_second
 from scaling.train.engine import Engine
 from scaling.train.failures import CheckpointError, DivergenceError
 from scaling.train.preemption import PreemptionFlag
@@ -60,7 +60,8 @@ class Loop:
         if progress.tally:
             self._tally.restore(progress.tally, processes)
         self._corrupt = CorruptTally(plan.engine.max_corrupt, progress.corrupt, processes)
-        self._row_train_seconds = progress.train_seconds
+        self._row_train_seconds, self._row_pause_seconds = progress.train_seconds, progress.pause_seconds
+        self._has_warned_of_mfu = False
         self._row_step = progress.step
         self._data_wait_seconds = 0.0
         self._validation = EvalLoader(
@@ -166,18 +167,39 @@ class Loop:
         if seconds > 0:
             rate = (step - self._row_step) * self._plan.schedule.batch / seconds
             metrics["images_per_second"] = rate
-            peak = peak_flops_per_second(self._recorder.device_name, self._plan.recipe.precision)
-            if peak is not None:
-                metrics["mfu"] = rate * self._plan.model.flops_train_per_image / (peak * self._processes.world)
+            metrics |= self._utilisation(step, rate)
         if self._plan.engine.non_finite == "skip":
             metrics["skipped_steps"] = self.progress.skipped_steps
         if self._corrupt.max_corrupt:
             metrics["num_corrupt"] = len(self._corrupt.agree())
         self._tally.reset()
         self._row_step, self._row_train_seconds, self._data_wait_seconds = step, clock.train_seconds, 0.0
+        self._row_pause_seconds = clock.pause_seconds
         self.progress = replace(self.progress, training=metrics)
         self._recorder.event("step", metrics)
         logger.info("step %d loss %.4f", step, means.loss)
+
+    def _utilisation(self, step: int, images_per_second: float) -> dict[str, float]:
+        """Model FLOPs utilisation of the steps since the last row, `mfu`, and of all the time since then with waiting,
+        validation and saving, `mfu_end_to_end`; nothing for a device whose peak is not known."""
+        clock, plan = self._recorder.clock, self._plan
+        peak = peak_flops_per_second(self._recorder.device_name, plan.recipe.precision)
+        if peak is None:
+            return {}
+        flops, peak = plan.model.flops_train_per_image, peak * self._processes.world
+        pauses = clock.pause_seconds - self._row_pause_seconds
+        seconds = clock.train_seconds - self._row_train_seconds + max(0.0, pauses)
+        examples = (step - self._row_step) * plan.schedule.batch
+        mfu = images_per_second * flops / peak
+        if mfu < LEAST_LIKELY_MFU and not self._has_warned_of_mfu:
+            self._has_warned_of_mfu = True
+            logger.warning(
+                "bf16 reaches %.1f %% of the peak of %s, which is implausibly low: see that nothing else uses the "
+                "device and that micro_batch is large enough for it",
+                100 * mfu,
+                self._recorder.device_name,
+            )
+        return {"mfu": mfu, "mfu_end_to_end": examples * flops / (peak * seconds)}
 
     def _validate(self, step: int) -> None:
         """Score the held-out split and keep the weights when they are the best so far (higher precision@1, then lower

@@ -15,10 +15,12 @@ from pathlib import Path
 import torch
 
 from scaling.errors import UserError
+from scaling.records.causes import Cause
 from scaling.records.files import write_json_atomic
 from scaling.records.run_plan import RunPlan
 from scaling.train.batching import plan_batching
 from scaling.train.engine import Engine, build_engine
+from scaling.train.failures import classify
 from scaling.train.process_group import Processes
 from scaling.train.recorder import device_name
 from scaling.train.scoring import build_planned
@@ -26,6 +28,9 @@ from scaling.train.scoring import build_planned
 logger = logging.getLogger(__name__)
 
 FILE = "micro_batches.json"
+
+MARGIN = 0.08
+"""Share of a GPU's memory that the chosen size leaves free."""
 
 
 def find_micro_batch(study_dir: Path, plan: RunPlan, processes: Processes) -> int:
@@ -72,6 +77,8 @@ def _fits(size: int, plan: RunPlan, processes: Processes) -> bool:
     images = torch.zeros(share, 3, plan.model.image_size, plan.model.image_size, dtype=torch.uint8)
     labels = torch.zeros(share, 1, dtype=torch.int64)
     built: list[Engine] = []
+    if processes.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(processes.device)
 
     def build_and_rehearse() -> None:
         built.append(build_engine(build_planned(plan.model), plan, batching, processes.device, processes.rank))
@@ -87,13 +94,25 @@ def _fits(size: int, plan: RunPlan, processes: Processes) -> bool:
 
 
 def _finds_room(work: Callable[[], object], processes: Processes) -> bool:
-    """Whether every process had the memory for `work`."""
+    """Whether every process had the memory for `work`, with a margin left on a GPU."""
     try:
         work()
-        is_full = False
-    except torch.cuda.OutOfMemoryError:
+        is_full = not _leaves_margin(processes.device)
+    except Exception as error:
+        # PyTorch's own error, but also those of cuBLAS and NCCL, which allocate beside it.
+        if not isinstance(error, torch.cuda.OutOfMemoryError) and classify(error) is not Cause.OUT_OF_MEMORY:
+            raise
         is_full = True
     return not processes.any(is_full)
+
+
+def _leaves_margin(device: torch.device) -> bool:
+    """Whether a share of the device's memory was never taken: training meets other shapes (validation, the last
+    batch) and its memory is cut up in other ways than the trial's."""
+    if device.type != "cuda":
+        return True
+    total = torch.cuda.get_device_properties(device).total_memory
+    return torch.cuda.max_memory_reserved(device) <= (1 - MARGIN) * total
 
 
 def _key(plan: RunPlan, processes: Processes) -> str:

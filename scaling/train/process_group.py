@@ -1,10 +1,14 @@
-"""The processes of one run: who this one is, how they meet, and how the loss of one is noticed.
+"""The processes of one run: how they meet, how the loss of one is noticed, and how they part.
 
-torchrun, srun wrappers, Ray and the local backend all describe a process by RANK, WORLD_SIZE and LOCAL_RANK; with none
-of them set the run is a single process. A single process meets itself through a file, which needs no port. What the
-hosts have to agree on travels through gloo on the CPU, also beside NCCL, so that agreeing never waits for a GPU.
+A single process meets itself through a file, which needs no port. What the hosts have to agree on travels through gloo
+on the CPU, also beside NCCL, so that agreeing never waits for a GPU.
+
+With NCCL a collective that times out does not raise, it kills the process, and `destroy_process_group` waits for
+partners that may wait for this process. So agreements time out well before NCCL does, and only processes that end
+together, in order, destroy their groups; one that failed records why and leaves by `leave_at_once`.
 """
 
+import logging
 import os
 import sys
 import tempfile
@@ -19,8 +23,16 @@ import deepspeed
 import torch
 import torch.distributed
 
+from scaling.errors import UserError
+from scaling.train.placement import Placement, find_placement
+
+logger = logging.getLogger(__name__)
+
 COLLECTIVE_TIMEOUT = timedelta(minutes=20)
 """A partner silent for so long is lost; the run ends and can be resumed."""
+
+AGREEMENT_SHARE = 0.5
+"""Of that time after which an agreement among the hosts gives up: it raises, where NCCL would kill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,16 @@ class Processes:
     """torch.distributed group in which agreements are made; None for the default one."""
     loader_threads: int = 1
     """Threads that read and decode images for each process."""
+
+    def leave_at_once(self, code: int) -> None:
+        """End this process without waiting for its partners, who may wait for it: for one that failed, once its reason
+        is recorded. A single process has no partners and returns."""
+        if self.world == 1:
+            return
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
     @property
     def is_first(self) -> bool:
@@ -66,13 +88,12 @@ class Processes:
 
 @contextmanager
 def join_processes(*, may_use_gpu: bool = True, loader_threads: int = 1) -> Iterator[Processes]:
-    """Meet the run's other processes and leave them in order."""
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it, also for a single process.
-    device = torch.device("cpu")
-    if may_use_gpu and torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
+    """Meet the run's other processes; on a way out without an exception, leave them in order."""
+    placement = find_placement()
+    os.environ.update(placement.environment())  # DeepSpeed insists on them, also for a single process.
+    rank, world = placement.rank, placement.world
+    device = find_device(placement) if may_use_gpu else torch.device("cpu")
+    _settle_accelerator(device)
     # DeepSpeed compiles a C++ shared-memory operator at every distributed start, even with gloo, which takes 25 s and
     # more. We use torch's collectives only, so it is told that there is none.
     sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
@@ -87,13 +108,52 @@ def join_processes(*, may_use_gpu: bool = True, loader_threads: int = 1) -> Iter
             world_size=world,
             **meeting,
         )
+        host_group = None
+        if device.type == "cuda" and world > 1:
+            host_group = torch.distributed.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT * AGREEMENT_SHARE)
         try:
-            host_group = None
-            if device.type == "cuda" and world > 1:
-                host_group = torch.distributed.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
             yield Processes(rank, world, device, host_group, loader_threads)
-        finally:
-            deepspeed.comm.destroy_process_group()
+        except BaseException:
+            if world == 1:
+                deepspeed.comm.destroy_process_group()
+            raise
+        deepspeed.comm.destroy_process_group()
+
+
+def find_device(placement: Placement) -> torch.device:
+    """This process's GPU, or the CPU where none can be used.
+
+    A scheduler that gives each process a GPU of its own shows it as number 0, whatever the local rank.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    visible = torch.cuda.device_count()
+    index = 0 if visible == 1 else placement.local_rank
+    if index >= visible:
+        raise UserError(
+            f"local rank {placement.local_rank} has no GPU of its own: {visible} GPUs are visible to it; start at most "
+            f"{visible} processes on this node, or make more GPUs visible (CUDA_VISIBLE_DEVICES, --gpus-per-task=1)"
+        )
+    if placement.rank == 0 and visible > placement.local_world:
+        logger.warning(
+            "%d GPUs are visible and this run uses %d of them; launch.devices_per_run decides how many it takes",
+            visible,
+            placement.local_world,
+        )
+    device = torch.device("cuda", index)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _settle_accelerator(device: torch.device) -> None:
+    """Tell DeepSpeed which kind of device the run uses. By itself it goes by the presence of tools and packages, which
+    is wrong where GPUs are hidden, and where there are GPUs but no `nvidia-smi`."""
+    from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
+    from deepspeed.accelerator.cuda_accelerator import CUDA_Accelerator
+
+    accelerator = deepspeed.accelerator.get_accelerator()
+    if accelerator.device_name() != device.type:
+        deepspeed.accelerator.set_accelerator(CUDA_Accelerator() if device.type == "cuda" else CPU_Accelerator())
 
 
 def apply_timeout(group: Any) -> None:

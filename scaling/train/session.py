@@ -62,7 +62,12 @@ def run_session(
         try:
             return _train_and_score(run_dir, plan, flag, processes, recorder)
         except Exception as error:
-            return _end_early(run_dir, processes, recorder, error)
+            code = _end_early(run_dir, processes, recorder, error)
+            recorder.close()
+            if lease is not None:
+                lease.release()
+            processes.leave_at_once(code)
+            return code
 
 
 def _meet(stack: ExitStack, execution: Execution) -> Processes:

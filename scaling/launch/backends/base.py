@@ -30,7 +30,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from scaling.errors import UserError, did_you_mean
 from scaling.spec.launch_spec import ENTRY_POINTS, LaunchSpec
@@ -167,15 +167,22 @@ def find_backend(name: str) -> BackendClass:
     raise UserError(f"launch.backend: {name!r} is no back end; {did_you_mean(name, backend_names())}")
 
 
-def make_backend(launch: LaunchSpec) -> Backend:
-    """The back end that a sweep names, ready to be asked; UserError when its settings do not fit."""
-    found = find_backend(launch.backend)
+def check_choice(launch: LaunchSpec) -> None:
+    """UserError when there is no such back end, or when the section of one that a package adds does not fit.
+
+    Nothing of a back end of ours is imported, so that a study for a cluster is planned where that has no software.
+    """
+    if launch.backend in BACKENDS:
+        return
     section = launch.section(launch.backend)
-    if not isinstance(section, BaseModel):
-        try:
-            found.settings.model_validate(section)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in ("launch", launch.backend, *first["loc"]))
-            raise UserError(f"{where}: {first['input']!r}: {first['msg']}") from error
-    return found(launch, Resources.of(launch))
+    try:
+        find_backend(launch.backend).settings.model_validate(section)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in ("launch", launch.backend, *first["loc"]))
+        raise UserError(f"{where}: {first['input']!r}: {first['msg']}") from error
+
+
+def make_backend(launch: LaunchSpec) -> Backend:
+    """The back end that a sweep names, ready to be asked."""
+    return find_backend(launch.backend)(launch, Resources.of(launch))
