@@ -13,12 +13,14 @@ examples:
   python -m scaling.bench pipeline data/photos/manifest.json
   python -m scaling.bench pipeline --plan-only
   python -m scaling.bench training
+  python -m scaling.bench launch
   python -m scaling.bench inference mixer-s/32 mixer-conv-s/32
 """
 
 BENCHMARKS = {
     "pipeline": ("scaling.bench.pipeline", "images per second and core, beside webdataset's and timm's loaders"),
     "training": ("scaling.bench.training", "cost of a training step, beside a loop of bare PyTorch"),
+    "launch": ("scaling.bench.launching", "seconds and memory of planning, for 28 and for 10,000 runs"),
     "inference": ("scaling.bench.inference", "images per second of models side by side, in inference and training"),
 }
 

@@ -13,6 +13,7 @@ from multiprocessing import get_context
 
 import timm
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from scaling.models.build import build_model
@@ -46,6 +47,10 @@ class ModelCost:
     flops_forward_per_image: int
     flops_train_per_image: int
     """Forward and backward."""
+    mixes_examples: bool
+    """Whether what it computes for one example depends on the others of its micro-batch (batch normalisation)."""
+    draws: bool
+    """Whether it draws at random in training (dropout, stochastic depth), apart from `drop_path`."""
     method: str
     torch_version: str
     timm_version: str
@@ -81,11 +86,23 @@ def count_cost(
         published_params_millions=spec.published_params_millions if spec else None,
         flops_forward_per_image=flops_forward // BATCH,
         flops_train_per_image=flops_train // BATCH,
+        mixes_examples=any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()),
+        draws=any(_drop_rate(module) > 0 for module in model.modules()),
         method=METHOD,
         torch_version=torch.__version__,
         timm_version=timm.__version__,
         source=spec.source if spec else f"timm {timm.__version__}",
     )
+
+
+def _drop_rate(module: nn.Module) -> float:
+    """Rate of dropout (PyTorch's modules) or of stochastic depth (timm's)."""
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p
+    if isinstance(module, nn.MultiheadAttention):
+        return float(module.dropout)
+    rates = [getattr(module, name, 0.0) for name in ("drop_prob", "drop_rate")]
+    return max(float(rate) if isinstance(rate, int | float) else 0.0 for rate in rates)
 
 
 def count_costs(

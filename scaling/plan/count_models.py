@@ -139,6 +139,8 @@ def _count_group(group: Sequence[ModelQuery]) -> dict[ModelQuery, ModelFacts]:
             num_body_params=rows[query.name]["num_params_body"],
             flops_forward_per_image=rows[query.name]["flops_forward_per_image"],
             flops_train_per_image=rows[query.name]["flops_train_per_image"],
+            mixes_examples=rows[query.name]["mixes_examples"],
+            draws=rows[query.name]["draws"],
         )
         for query in group
     }

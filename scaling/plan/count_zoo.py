@@ -41,6 +41,9 @@ def count_rows(models: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     ]
     rows = []
     for (name, options), low, high in zip(models, *counted, strict=True):
+        assert not low.mixes_examples and not low.draws, (
+            f"{name} depends on its micro-batch, and the table cannot say so"
+        )
         row = {"model": name, "options": options}
         for field in COUNTS:
             first, second = int(getattr(low, field)), int(getattr(high, field))

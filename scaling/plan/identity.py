@@ -4,17 +4,21 @@
 the first eight hex digits of the identity. The identity is SHA-256 over the canonical JSON of model, data
 digests, input, subset, schedule, recipe and seed. Paths, devices, micro-batches, ZeRO stage, memory layout, activation
 checkpointing, compilation, log and checkpoint intervals and the list of evaluations are not in it: they say where and
-how a run is executed, which changes numbers by roundings alone, and what is asked of it afterwards.
+how a run is executed, which changes numbers by roundings alone, and what is asked of it afterwards. Devices and
+micro-batch are in it where they change more than roundings: see `EnginePlan.batching_counts`.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from scaling.data.select.order import ORDER_VERSION
 from scaling.records.run_plan import (
+    EnginePlan,
     InputPlan,
     ModelPlan,
     RecipePlan,
+    RunPlan,
     SchedulePlan,
     SourcePlan,
     SubsetPlan,
@@ -32,25 +36,47 @@ def run_identity(
     schedule: SchedulePlan,
     recipe: RecipePlan,
     validate_steps: int,
+    engine: EnginePlan,
     order_version: int,
     seed: int,
 ) -> str:
     """SHA-256, in hex. `validate_steps` counts because it decides which weights are kept; `order_version` names
-    the rule that turns a seed into a data order; the counted FLOPs and parameters follow from the model."""
+    the rule that turns a seed into a data order; the counted FLOPs and parameters follow from the model; of `engine`
+    counts how a batch is divided, where the model's numbers depend on that."""
     counted = {"num_params", "num_body_params", "flops_forward_per_image", "flops_train_per_image"}
-    return content_digest(
-        {
-            "model": model.model_dump(exclude=counted),
-            "train": train.model_dump(exclude={"manifest", "access"}),
-            "val": val.model_dump(exclude={"manifest", "access"}),
-            "input": input.model_dump(),
-            "subset": subset.model_dump(exclude={"fraction", "exclude"}),
-            "schedule": schedule.model_dump(exclude={"protocol", "epochs"}),
-            "recipe": recipe.model_dump(),
-            "validate_steps": validate_steps,
-            "order_version": order_version,
-            "seed": seed,
-        }
+    parts = {
+        "model": model.model_dump(exclude=counted),
+        "train": train.model_dump(exclude={"manifest", "access"}),
+        "val": val.model_dump(exclude={"manifest", "access"}),
+        "input": input.model_dump(),
+        "subset": subset.model_dump(exclude={"fraction", "exclude"}),
+        "schedule": schedule.model_dump(exclude={"protocol", "epochs"}),
+        "recipe": recipe.model_dump(),
+        "validate_steps": validate_steps,
+        "order_version": order_version,
+        "seed": seed,
+    }
+    if engine.batching_counts != "no":
+        parts["num_devices"] = engine.num_devices
+    if engine.batching_counts == "micro_batch":
+        parts["micro_batch"] = engine.micro_batch
+    return content_digest(parts)
+
+
+def identity_of(plan: RunPlan) -> str:
+    """The identity that a plan's content has, whatever it says itself."""
+    return run_identity(
+        model=plan.model,
+        train=plan.train,
+        val=plan.val,
+        input=plan.input,
+        subset=plan.subset,
+        schedule=plan.schedule,
+        recipe=plan.recipe,
+        validate_steps=plan.intervals.validate_steps,
+        engine=plan.engine,
+        order_version=ORDER_VERSION,
+        seed=plan.seed,
     )
 
 

@@ -7,7 +7,7 @@ file is written and no model is built in this process.
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from scaling.data.select.order import ORDER_VERSION
 from scaling.errors import UserError
@@ -94,6 +94,7 @@ class Planner:
             keep_checkpoints=settings.keep_checkpoints,
         )
         input_plan = plan_input(settings, model.image_size, self._document)
+        engine = self._engine(spec, schedule.batch, facts)
         identity = run_identity(
             model=model,
             train=train,
@@ -103,6 +104,7 @@ class Planner:
             schedule=schedule,
             recipe=recipe,
             validate_steps=intervals.validate_steps,
+            engine=engine,
             order_version=ORDER_VERSION,
             seed=settings.seed,
         )
@@ -120,12 +122,12 @@ class Planner:
             schedule=schedule,
             recipe=recipe,
             intervals=intervals,
-            engine=self._engine(spec, schedule.batch),
+            engine=engine,
             evals=data.evals,
             harness=self._harness,
         )
 
-    def _engine(self, spec: RunSpec, batch: int) -> EnginePlan:
+    def _engine(self, spec: RunSpec, batch: int, facts: ModelFacts) -> EnginePlan:
         launch = self._study.launch
         devices = launch.devices
         if batch % devices:
@@ -154,6 +156,7 @@ class Planner:
             num_devices=devices,
             micro_batch=micro_batch,
             auto_micro_batch=wanted == "auto",
+            batching_counts=self._batching_counts(spec, facts, devices),
             zero_stage=spec.settings.zero_stage,
             activation_checkpointing=spec.settings.activation_checkpointing,
             channels_last=spec.settings.channels_last,
@@ -163,6 +166,29 @@ class Planner:
             non_finite=spec.settings.non_finite,
             max_corrupt=self._study.data.max_corrupt,
         )
+
+    def _batching_counts(
+        self, spec: RunSpec, facts: ModelFacts, devices: int
+    ) -> Literal["no", "devices", "micro_batch"]:
+        """What of the division of a batch changes the numbers; UserError where that would be left to chance."""
+        settings = spec.settings
+        if facts.mixes_examples and devices > 1:
+            raise self._document.error(
+                self._place_of_model(spec),
+                f"{settings.model} has batch normalisation, whose statistics would differ between the {devices} "
+                "devices of a run; train it on one (launch.devices_per_run: 1) or take one with layer or group norm",
+            )
+        draws = facts.draws or settings.drop_path > 0 or bool(_model_options(settings).get("dropout"))
+        if (facts.mixes_examples or draws) and settings.micro_batch == "auto":
+            why = "batch normalisation" if facts.mixes_examples else "dropout or stochastic depth"
+            raise self._document.error(
+                ("defaults", "micro_batch"),
+                f"'auto' depends on the memory at hand, and so would the numbers of {settings.model} with {why}; write "
+                "the micro-batch as a number",
+            )
+        if facts.mixes_examples or draws:
+            return "micro_batch"
+        return "devices" if settings.mixup > 0 else "no"
 
     def _check_model(self, spec: RunSpec) -> None:
         """The model's name and options are known to its family."""

@@ -45,6 +45,10 @@ class ModelFacts:
     num_body_params: int
     flops_forward_per_image: float
     flops_train_per_image: float
+    mixes_examples: bool = False
+    """Whether an example's numbers depend on the others of its micro-batch (batch normalisation); no model of ours."""
+    draws: bool = False
+    """Whether it draws at random in training by itself, apart from the settings `drop_path` and `dropout`."""
 
 
 def zoo_facts(query: ModelQuery) -> ModelFacts | None:
@@ -61,7 +65,8 @@ def zoo_facts(query: ModelQuery) -> ModelFacts | None:
     row = _table().get((query.name, canonical_json(options)))
     if row is None:
         return None
-    return ModelFacts(*(base + per_class * query.num_classes for base, per_class in row))
+    counts = [base + per_class * query.num_classes for base, per_class in row]
+    return ModelFacts(counts[0], counts[1], counts[2], counts[3])
 
 
 @functools.cache

@@ -167,6 +167,10 @@ class EnginePlan(Frozen):
     """Largest number of examples a device takes at once; accumulation fills up to the global batch."""
     auto_micro_batch: bool = False
     """Search for the largest micro-batch that fits into the memory of the device at hand."""
+    batching_counts: Literal["no", "devices", "micro_batch"] = "no"
+    """What of the division of a batch changes the run's numbers, and is then part of the identity and binding for
+    training: the number of devices (pairs of mixup), or the micro-batch as well (batch normalisation; dropout and
+    stochastic depth, which are drawn per process and micro-batch)."""
     zero_stage: Literal[0, 1, 2]
     activation_checkpointing: bool = False
     """Blocks keep only their inputs and are computed again in the backward pass."""

@@ -97,6 +97,12 @@ def _train_and_score(
     # Every process draws the same initial weights.
     torch.manual_seed(plan.seed)
     model = build_planned(plan.model)
+    if plan.engine.batching_counts != "no" and processes.world != plan.engine.num_devices:
+        raise UserError(
+            f"{plan.model.name} gives other numbers on {processes.world} processes than on the "
+            f"{plan.engine.num_devices} that this run was planned for; start as many, or plan the study again with "
+            f"launch.devices_per_run={processes.world}"
+        )
     batching = plan_batching(plan.schedule.batch, processes.world, micro_batch, in_pairs=plan.recipe.mixup > 0)
     engine = build_engine(model, plan, batching, processes.device, processes.rank)
     progress = store.restore(engine)

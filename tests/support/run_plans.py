@@ -1,5 +1,6 @@
 """Run plans made by hand, for tests that need no data and no model."""
 
+from scaling.data.select.order import ORDER_VERSION
 from scaling.plan.identity import run_identity, run_name
 from scaling.records.run_plan import (
     EnginePlan,
@@ -67,6 +68,7 @@ def run_plan(
         augment="inception",
         precision="fp32",
     )
+    engine = EnginePlan(num_devices=num_devices, micro_batch=32, zero_stage=0)
     identity = run_identity(
         model=model_plan,
         train=source,
@@ -76,7 +78,8 @@ def run_plan(
         schedule=schedule,
         recipe=recipe,
         validate_steps=10,
-        order_version=1,
+        engine=engine,
+        order_version=ORDER_VERSION,
         seed=seed,
     )
     return RunPlan(
@@ -91,7 +94,7 @@ def run_plan(
         schedule=schedule,
         recipe=recipe,
         intervals=IntervalPlan(log_steps=2, validate_steps=10, checkpoint_steps=10, keep_checkpoints=2),
-        engine=EnginePlan(num_devices=num_devices, micro_batch=32, zero_stage=0),
+        engine=engine,
         evals=(),
         harness=HarnessPlan(version="0", git_commit="", git_dirty=False),
     )
