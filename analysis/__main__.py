@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis.runs.metrics import Metric, declared_metric
 from scaling.errors import UserError, run_command
 
 _DESCRIPTION = (
@@ -33,13 +34,27 @@ def _run(argv: Sequence[str] | None) -> int:
     if not options.sources:
         raise UserError("no study: name RUNS/<study> of a launched study, or use --published-only")
     read_csv = options.from_csv
-    records = records_from_csv(options.sources, options.metric) if read_csv else load_records(options.sources)
+    declared = _declared(options)
+    if read_csv:
+        records = records_from_csv(options.sources, options.metric, declared)
+    else:
+        records = load_records(options.sources, declared)
     first = options.sources[0]
     out = options.out or (first.with_suffix("") if read_csv else first) / "report"
     if options.check:
         return check_report(records, out, options.metric, published=options.published)
     print(make_report(records, out, options.metric, published=options.published).words)
     return 0
+
+
+def _declared(options: argparse.Namespace) -> Metric | None:
+    """What the options say about the metric; None when they say nothing."""
+    if options.higher_is_better is None and options.bounds is None:
+        return None
+    if options.metric is None:
+        raise UserError("--higher-is-better, --lower-is-better and --bounds describe one metric; name it with --metric")
+    bounds = tuple(options.bounds) if options.bounds else None
+    return declared_metric(options.metric, higher_is_better=options.higher_is_better, bounds=bounds)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,6 +64,14 @@ def _parser() -> argparse.ArgumentParser:
         "--out", metavar="DIR", type=Path, help="where to write (default: STUDY_DIR/report of the first)"
     )
     parser.add_argument("--metric", metavar="NAME", help="headline metric (default: the first few-shot 5-shot top-1)")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument(
+        "--higher-is-better", action="store_true", default=None, help="of --metric, where its name does not say"
+    )
+    way.add_argument("--lower-is-better", action="store_false", dest="higher_is_better", help="of --metric, likewise")
+    parser.add_argument(
+        "--bounds", metavar=("LOW", "HIGH"), nargs=2, type=float, help="smallest and largest value of --metric (0 inf)"
+    )
     parser.add_argument("--published", action="store_true", help="also draw the papers' numbers beside the study's")
     parser.add_argument(
         "--published-only", action="store_true", help="redraw the papers' Figures 2 (right) and 3 and Tables 2 and 3"

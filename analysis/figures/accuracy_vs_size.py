@@ -10,7 +10,7 @@ from analysis.figures.axes import EndLabel, end_labels, headline, subset_size_ax
 from analysis.figures.drawing import Drawing
 from analysis.figures.style import looks, new_figure
 from analysis.runs.load import Records
-from analysis.runs.metrics import display_scale, metric_title
+from analysis.runs.metrics import Metric
 from analysis.runs.number_text import count_text, percent_text, range_text, spread_text
 
 
@@ -22,7 +22,7 @@ def accuracy_vs_size(records: Records, table: pd.DataFrame, metric: str) -> Draw
         metric,
         name="accuracy_vs_size",
         title="Accuracy and pre-training size",
-        y_label=metric_title(metric),
+        y_label=records.metric(metric).title,
         facts=_facts(table),
         caption=_caption(records, table, metric),
     )
@@ -35,7 +35,7 @@ def against_size(
     figure = new_figure()
     ax = figure.add_subplot()
     drawing = Drawing(f"{name}{records.suffix}", title, caption, figure, table)
-    scale = display_scale(metric)
+    scale = records.metric(metric).scale
     look_of = looks(records.models.values())
     ends = []
     for model, rows in table.groupby("model", sort=False):
@@ -49,7 +49,7 @@ def against_size(
             ax.plot(runs["num_images"], scale * runs[metric], **faint)
         (line,) = ax.plot(images, mean, **look.line())
         model_title = records.models[str(model)].title
-        drawing.explain(line, [_tip(model_title, row, metric) for row in rows.itertuples()])
+        drawing.explain(line, [_tip(model_title, row, records.metric(metric)) for row in rows.itertuples()])
         ends.append(EndLabel(model_title, float(images.iloc[-1]), float(mean.iloc[-1]), look.colour))
     shares = table.groupby("num_images")["fraction"].agg(lambda s: s.iloc[0] if s.nunique() == 1 else None)
     subset_size_axis(ax, shares.to_dict())
@@ -60,9 +60,8 @@ def against_size(
     return drawing
 
 
-def _tip(title: str, row: object, metric: str) -> str:
-    scale = display_scale(metric)
-    digits = 1 if scale != 1 else 3
+def _tip(title: str, row: object, measure: Metric) -> str:
+    scale, digits = measure.scale, measure.digits
     return (
         f"{title}\n{count_text(row.num_images)} images ({percent_text(row.fraction)})\n"  # type: ignore[attr-defined]
         f"{spread_text(scale * row.mean, scale * row.sd, digits)}, n = {row.num_runs}\n{row.run_ids}"  # type: ignore[attr-defined]
@@ -82,7 +81,7 @@ def _facts(table: pd.DataFrame) -> str:
 
 def _caption(records: Records, table: pd.DataFrame, metric: str) -> str:
     text = (
-        f"{metric_title(metric)} against the number of distinct pre-training images (log scale). "
+        f"{records.metric(metric).title} against the number of distinct pre-training images (log scale). "
         "Large markers and lines: mean over independent training runs. "
     )
     if table["num_runs"].max() == 1:

@@ -15,6 +15,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.runs.csv_text import save_csv
+
 PNG_DPI = 200
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
@@ -57,8 +59,13 @@ class Drawing:
         paths = [folder / f"{self.name}{ending}" for ending in (".png", ".svg", ".csv")]
         self.figure.savefig(paths[0], dpi=PNG_DPI, metadata={"Software": None})
         paths[1].write_text(self.svg(), encoding="utf-8")
-        self.points.to_csv(paths[2], index=False, lineterminator="\n")
+        save_csv(self.points, paths[2])
         return paths
+
+
+def present(*drawings: Drawing | None) -> tuple[Drawing, ...]:
+    """Those that were drawn."""
+    return tuple(drawing for drawing in drawings if drawing is not None)
 
 
 def inline_svg(drawing: Drawing, themed: dict[str, str]) -> str:

@@ -121,8 +121,11 @@ def drawing_style() -> Iterator[None]:
         "savefig.facecolor": PAPER,
         "svg.hashsalt": "scaling-study",
         "svg.fonttype": "path",
+        "text.parse_math": False,  # a $ in a model's name is a $
     }
-    with mpl.rc_context(settings):
+    with mpl.rc_context():
+        mpl.rcdefaults()  # nothing of a user's matplotlibrc
+        mpl.rcParams.update(settings)
         yield
 
 

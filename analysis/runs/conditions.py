@@ -7,12 +7,11 @@ changes only from size to size belongs to the protocol and stays in one series.
 """
 
 from dataclasses import replace
-from itertools import pairwise
 
 import pandas as pd
 
 from analysis.runs.naming import ModelName
-from analysis.runs.number_text import cost_text, number_text
+from analysis.runs.number_text import number_text, power_text
 from scaling.records.run_plan import RecipePlan
 
 SERIES_SETTINGS = (
@@ -28,7 +27,7 @@ SERIES_SETTINGS = (
 """Columns that tell series of one model apart: all that a plan may set and that is no size, seed or budget."""
 BUDGETS = {"constant_steps": "steps", "constant_epochs": "epochs", "matched_compute": "flops"}
 """The column that holds what a protocol keeps equal."""
-_BUDGET_TOLERANCE = 0.05
+BUDGET_TOLERANCE = 0.05
 """Whole steps make budgets of one protocol differ a little; larger gaps are other budgets."""
 
 
@@ -89,16 +88,38 @@ def _budgets(runs: pd.DataFrame) -> pd.Series:
         if protocol == "constant_steps":
             texts[group.index] = [f"{round(value):,} steps".replace(",", " ") for value in amount]
             continue
-        for low, high in _clusters(sorted(amount.unique())):
-            members = amount[(amount >= low) & (amount <= high)]
-            middle = float(members.median())
-            per_epochs = protocol == "constant_epochs"
-            texts[members.index] = f"{number_text(middle)} epochs" if per_epochs else cost_text("flops", middle)
+        groups = [amount[amount.between(*ends)] for ends in clusters(sorted(amount.unique()))]
+        middles = [float(members.median()) for members in groups]
+        per_epochs = protocol == "constant_epochs"
+        names = [number_text(middle) for middle in middles] if per_epochs else budget_names(middles)
+        for members, name in zip(groups, names, strict=True):
+            texts[members.index] = f"{name} epochs" if per_epochs else f"{name} FLOPs"
     return texts
 
 
-def _clusters(values: list[float]) -> list[tuple[float, float]]:
-    """Split ascending values where the next is more than `_BUDGET_TOLERANCE` larger."""
-    edges = [i for i, (a, b) in enumerate(pairwise(values), 1) if b > a * (1 + _BUDGET_TOLERANCE)]
-    starts, ends = [0, *edges], [*edges, len(values)]
-    return [(values[start], values[end - 1]) for start, end in zip(starts, ends, strict=True)]
+def budget_names(flops: list[float]) -> list[str]:
+    """Amounts of FLOPs as short texts that differ: two digits name a budget unless another would share its name."""
+    short = [power_text(value, 2) for value in flops]
+    return [name if short.count(name) == 1 else power_text(value, 4) for name, value in zip(short, flops, strict=True)]
+
+
+def in_order(runs: pd.DataFrame) -> list[str]:
+    """The conditions of `runs`: by data, protocol, budget from small to large, and name."""
+    first = runs.groupby("condition", sort=True).head(1)
+    keys = {}
+    for row in first.to_dict("records"):
+        protocol = str(row.get("protocol", ""))
+        amount = float(row[BUDGETS[protocol]]) if protocol in BUDGETS else 0.0
+        keys[row["condition"]] = (str(row.get("data", "")), protocol, amount, row["condition"])
+    return sorted(keys, key=keys.__getitem__)
+
+
+def clusters(values: list[float], tolerance: float = BUDGET_TOLERANCE) -> list[tuple[float, float]]:
+    """Ends of groups of ascending values: in a group, no value is more than `tolerance` larger than the first."""
+    ends: list[tuple[float, float]] = []
+    for value in values:
+        if ends and value <= ends[-1][0] * (1 + tolerance):
+            ends[-1] = (ends[-1][0], value)
+        else:
+            ends.append((value, value))
+    return ends

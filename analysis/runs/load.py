@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.runs.conditions import name_series
+from analysis.runs.metrics import Metric, known_metric
 from analysis.runs.naming import ModelName, parse_model_name
 from scaling.errors import UserError
 from scaling.records.canonical import canonical_json
@@ -59,6 +60,12 @@ class Records:
     """Folders of the finished runs by run_id."""
     suffix: str = ""
     """Added to file names when the records of several conditions are drawn apart."""
+    declared: dict[str, Metric] = field(default_factory=dict)
+    """Metrics that the user described, by name; the names of others say what they are."""
+
+    def metric(self, name: str) -> Metric:
+        """Direction, bounds and print of a metric."""
+        return self.declared.get(name) or known_metric(name)
 
     @property
     def eval_order(self) -> list[str]:
@@ -72,8 +79,9 @@ class Records:
         return replace(self, runs=runs, suffix=suffix)
 
 
-def load_records(study_dirs: Sequence[Path]) -> Records:
-    """Read every study; UserError when a folder is no study, or no run is finished anywhere."""
+def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> Records:
+    """Read every study; UserError when a folder is no study, or no run is finished anywhere. `declared` is what the
+    user says about one metric."""
     studies = [load_study(folder) for folder in dict.fromkeys(study_dirs)]
     records = sorted(
         (record for study in studies for record in study.runs),
@@ -118,7 +126,9 @@ def load_records(study_dirs: Sequence[Path]) -> Records:
         )
         for record in records
     }
-    return assemble(pd.DataFrame(rows), pd.DataFrame(excluded, columns=EXCLUDED_COLUMNS), models, plans, run_dirs)
+    table = pd.DataFrame(excluded, columns=EXCLUDED_COLUMNS)
+    known = {declared.name: declared} if declared else {}
+    return assemble(pd.DataFrame(rows), table, models, plans, run_dirs, declared=known)
 
 
 def assemble(
@@ -127,13 +137,15 @@ def assemble(
     models: dict[str, ModelName],
     plans: dict[str, RunPlan],
     run_dirs: dict[str, Path],
+    *,
+    declared: dict[str, Metric] | None = None,
 ) -> Records:
     """Name series and conditions, and put the rows in their order."""
     runs, series = name_series(runs, models)
     named = models | series
     keys = ["condition", "num_images", "seed", "study", "run_id"]
     order = sorted(range(len(runs)), key=lambda i: (named[runs["model"][i]], *runs.loc[i, keys]))
-    return Records(runs.iloc[order].reset_index(drop=True), excluded, plans, named, run_dirs)
+    return Records(runs.iloc[order].reset_index(drop=True), excluded, plans, named, run_dirs, declared=declared or {})
 
 
 def _standing(record: RunRecord) -> tuple[str, str]:
