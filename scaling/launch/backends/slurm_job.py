@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from scaling.launch.backends.slurm_hung import watch_heartbeat
 
         batch = Batch.load(args.batch)
-        return watch_heartbeat(_run_dir(batch), batch.hung_after or float("inf"), this_job())
+        restart = os.environ.get("SLURM_RESTART_COUNT", "0")
+        return watch_heartbeat(_run_dir(batch), batch.hung_after or float("inf"), this_job(), restart)
     if args.run is not None:
         return conclude(args.run, args.code, args.retries, args.seconds, args.save_before, owner=None)
     batch = Batch.load(args.batch)
