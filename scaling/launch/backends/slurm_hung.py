@@ -8,6 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from scaling.records.causes import Cause
+from scaling.records.ends import settle_end
 from scaling.records.run_dir import RunDir
 
 SAVE_SECONDS = 30.0
@@ -37,10 +39,11 @@ class Heartbeat:
         return (found.st_mtime_ns, found.st_ino)
 
 
-def watch_heartbeat(run_dir: Path, hung_after: float, job: str) -> int:
+def watch_heartbeat(run_dir: Path, hung_after: float, job: str, restart: str) -> int:
     """Until this process is ended: ask a run that hangs to save, then kill its processes.
 
-    The job lives on: its `srun` ends with a death by a signal, and `slurm_job after` queues it again within the budget.
+    The job lives on: its `srun` ends, and `slurm_job after` queues it again within the budget. `restart` is how often it
+    was queued again.
     """
     heartbeat = Heartbeat(run_dir)
     while True:
@@ -49,10 +52,13 @@ def watch_heartbeat(run_dir: Path, hung_after: float, job: str) -> int:
         if still < hung_after:
             continue
         print(f"watch: no heartbeat of {run_dir.name} for {still:.0f} s: it hangs; asked to save", flush=True)
-        _signal(job, "USR1")
+        subprocess.run(["scancel", "--signal=USR1", job], check=False)
         if not _beats_again(heartbeat, min(SAVE_SECONDS, hung_after)):
             print("watch: it did not answer; its processes are killed", flush=True)
-            _signal(job, "KILL")
+            message = f"its heartbeat stood still for {heartbeat.still_seconds():.0f} s"
+            settle_end(run_dir, None, cause=Cause.LOST, job=f"{job}/{restart}", message=message)
+            # The step, not the job: that would be a scancel by a person.
+            subprocess.run(["scancel", "--signal=KILL", f"{job}.0"], check=False)
         heartbeat = Heartbeat(run_dir)
 
 
@@ -63,8 +69,3 @@ def _beats_again(heartbeat: Heartbeat, seconds: float) -> bool:
         if heartbeat.still_seconds() < time.monotonic() - asked:
             return True
     return False
-
-
-def _signal(job: str, name: str) -> None:
-    """Send a signal to all steps of the job, not to its batch shell."""
-    subprocess.run(["scancel", f"--signal={name}", job], check=False)

@@ -31,7 +31,7 @@ from scaling.records.stop_request import request_stop, requested_stop
 CONTROLLER_PATIENCE_SECONDS = 300.0
 """How long the end of a job waits for a controller that does not answer, before it gives up queueing it again."""
 
-BUSY_DELAY_SECONDS = 300.0
+BUSY_DELAY_SECONDS = 120.0
 """A run that another process holds is looked at again after so long."""
 
 
@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from scaling.launch.backends.slurm_hung import watch_heartbeat
 
         batch = Batch.load(args.batch)
-        return watch_heartbeat(_run_dir(batch), batch.hung_after or float("inf"), this_job())
+        restart = os.environ.get("SLURM_RESTART_COUNT", "0")
+        return watch_heartbeat(_run_dir(batch), batch.hung_after or float("inf"), this_job(), restart)
     if args.run is not None:
         return conclude(args.run, args.code, args.retries, args.seconds, args.save_before, owner=None)
     batch = Batch.load(args.batch)
@@ -152,11 +153,21 @@ def _settle(run_dir: Path, ending: Ending, retries: int, job: str) -> tuple[End,
     if own is not None and own.cause is cause:
         end = own
     elif cause is cause_of_exit(ending.code) and own is None:
-        end = settle_end(run_dir, ending.code, job=job)
+        message = _no_start(run_dir) if cause is Cause.MACHINE_TROUBLE else ""
+        end = settle_end(run_dir, ending.code, job=job, message=message)
     else:
         end = settle_end(run_dir, ending.code, cause=cause, job=job)
     # Nothing is written about a process that was BUSY.
     return end, decide([end], retries) if end.cause is Cause.BUSY else next_step(run_dir, retries)
+
+
+def _no_start(run_dir: Path) -> str:
+    """What to say of a process that met trouble before it could open the run's records."""
+    nodes = os.environ.get("SLURM_JOB_NODELIST", _node())
+    return (
+        f"a process on {nodes} could not start or does not see {run_dir}; put the study on storage that all nodes "
+        "share, and see what it said in the study's jobs/logs"
+    )
 
 
 def _look(job: str) -> JobView:

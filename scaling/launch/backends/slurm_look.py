@@ -6,7 +6,7 @@ from scaling.launch.backends.base import Look
 from scaling.launch.backends.slurm_batch import Batch
 from scaling.launch.backends.slurm_hung import Heartbeat
 from scaling.launch.backends.slurm_queue import QueuedTask
-from scaling.launch.policy import AGAIN
+from scaling.launch.policy import AGAIN, TELLING
 from scaling.records.attempts import latest_number
 from scaling.records.causes import Cause, decide
 from scaling.records.ends import read_ends, settle_end
@@ -26,9 +26,6 @@ CAUSES = {
     "CANCELLED": Cause.CANCELLED,
 }
 """Slurm's final state -> why an attempt ended that could not say so itself; any other state is a lost process."""
-
-
-FINAL = (Cause.DONE, Cause.CANCELLED, Cause.PRUNED)
 
 
 class Looker:
@@ -53,7 +50,7 @@ class Looker:
             return Look("queued", reason=task.explain(), where=where, is_stuck=task.is_stuck)
         cause = _ended(run_dir, task)
         # A job that Slurm ended before it could queue itself again: whoever launches the study submits it anew.
-        is_over = decide(read_ends(run_dir).counted, batch.retries).verdict not in AGAIN or cause in FINAL
+        is_over = decide(read_ends(run_dir).counted, batch.retries).verdict not in AGAIN or cause in TELLING
         return Look("ended" if is_over else "gone", cause=cause, reason=task.state, where=where)
 
     def _hung(self, run_dir: Path) -> str:
@@ -89,9 +86,10 @@ def _ended(run_dir: Path, task: QueuedTask) -> Cause:
     if RunDir(run_dir).result.exists():
         return Cause.DONE
     last = read_ends(run_dir).last
-    if last is not None and last.job.partition("/")[0] == task.job:
-        if task.state != "CANCELLED" or last.cause in (Cause.CANCELLED, Cause.PRUNED, Cause.FAILED, Cause.BAD_INPUT):
-            return last.cause
+    has_told = last is not None and last.job.partition("/")[0] == task.job
+    # A run that was cancelled saves and calls it a pre-emption, unless `slurm_job after` had the time to look.
+    if last is not None and has_told and (task.state != "CANCELLED" or last.cause in TELLING):
+        return last.cause
     cause = CAUSES.get(task.state, Cause.LOST)
     if cause is Cause.CANCELLED:
         _mark_cancelled(run_dir)

@@ -77,7 +77,9 @@ class Profile(Frozen):
     nccl_interface: str = Field("", description="Network interface of NCCL, as in ib0 (NCCL_SOCKET_IFNAME).")
     gloo_interface: str = Field("", description="Network interface of gloo, as in eth0 (GLOO_SOCKET_IFNAME).")
     setup: tuple[str, ...] = Field((), description="Lines of bash that run on the first node before training.")
-    sbatch: dict[str, str] = Field({}, description="Further options of sbatch by name, as in {licenses: 'fs:1'}.")
+    sbatch: dict[str, str | bool] = Field(
+        {}, description="Further options of sbatch by name, as in {licenses: 'fs:1', contiguous: true}."
+    )
 
     @field_validator("gpus", mode="before")
     @classmethod
@@ -107,11 +109,11 @@ class Profile(Frozen):
     def _texts(cls, value: object) -> object:
         if not isinstance(value, dict):
             return value
-        return {key: str(item) if isinstance(item, int | float) else item for key, item in value.items()}
+        return {key: str(item) if type(item) in (int, float) else item for key, item in value.items()}
 
     @field_validator("sbatch")
     @classmethod
-    def _foreign_options(cls, value: dict[str, str]) -> dict[str, str]:
+    def _foreign_options(cls, value: dict[str, str | bool]) -> dict[str, str | bool]:
         for name in value:
             if name in _OUR_OPTIONS:
                 raise ValueError(f"the option {name} is set by the launcher or by a field of its own; leave it out")

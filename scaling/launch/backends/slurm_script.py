@@ -29,6 +29,9 @@ from scaling.launch.backends.slurm_shape import Shape
 PARTNER_SECONDS = 60
 """After a process of a run ended, the others may save for so long before Slurm kills them."""
 
+SBATCH_SECONDS = 20
+"""How long sbatch may try. What it submitted although it was ended is found again by its nonce."""
+
 JOB_MODULE = "scaling.launch.backends.slurm_job"
 
 FOREIGN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -50,7 +53,14 @@ _SIGNS = {
 """Field of a profile -> what sbatch says when it refuses because of it."""
 
 _SIZE_SIGNS = ("node configuration", "node count", "more processors", "cpu count", "memory")
-_QUOTA_SIGNS = ("job violates", "limit on", "maximum number of jobs", "temporarily unavailable")
+_QUOTA_SIGNS = ("job violates", "limit on", "maximum number of jobs", "temporarily un")
+
+
+class _Executor(submitit.SlurmExecutor):
+    """submitit's, but a full queue is told: sbatch itself would try again for two minutes without a word."""
+
+    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+        return ["timeout", str(SBATCH_SECONDS), *super()._make_submission_command(submission_file_path)]
 
 
 def submit_array(batch: Batch, batch_path: Path, shape: Shape, profile: Profile, cap: int | None, after: str) -> str:
@@ -72,7 +82,7 @@ def make_executor(
     batch: Batch, batch_path: Path, shape: Shape, profile: Profile, cap: int | None, after: str = ""
 ) -> submitit.SlurmExecutor:
     """submitit's executor with everything that the script of this batch says."""
-    executor = submitit.SlurmExecutor(batch_path.parent / "logs")
+    executor = _Executor(batch_path.parent / "logs")
     size = len(batch.runs)
     srun = ["--kill-on-bad-exit=0", f"--wait={PARTNER_SECONDS}", f"--cpus-per-task={shape.cpus_per_task}"]
     srun += shlex.split(profile.container) if profile.container.startswith("--") else []

@@ -101,28 +101,25 @@ def _step_daemons(pid: int) -> Iterator[int]:
             yield pid
 
 
-def training_processes(job: str) -> list[int]:
-    """Process ids of the tasks of a job or array task that train now."""
-    array, _, task = job.partition("_")
-    wanted = {f"SLURM_ARRAY_JOB_ID={array}", f"SLURM_ARRAY_TASK_ID={task}"} if task else {f"SLURM_JOB_ID={array}"}
-    found = []
+def training_processes(run_dir: Path) -> list[int]:
+    """Process ids of the tasks that train a run now."""
+    wanted, found = os.fsencode(str(run_dir)), []
     for path in Path("/proc").glob("[0-9]*"):
         try:
             command = (path / "cmdline").read_bytes().split(b"\0")
-            environment = (path / "environ").read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if command[1:3] == [b"-m", b"scaling.train"] and wanted <= set(environment):
+        if command[1:4] == [b"-m", b"scaling.train", wanted]:
             found.append(int(path.name))
-    return found
+    return sorted(found)
 
 
 @contextmanager
-def held_at(run_dir: Path, job: str, step: int) -> Iterator[list[int]]:
+def held_at(run_dir: Path, step: int) -> Iterator[list[int]]:
     """Hold a run's processes still at the first step from `step` on, however fast the machine is: what is done to them
     inside happens in mid-run. Yields their process ids."""
     wait_until(lambda: last_step(run_dir) >= step, 120, f"step {step} of {run_dir.name}", interval=0.005)
-    pids = training_processes(job)
+    pids = training_processes(run_dir)
     for pid in pids:
         with_signal(pid, signal.SIGSTOP)
     try:

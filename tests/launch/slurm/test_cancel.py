@@ -28,7 +28,7 @@ def test_a_cancelled_task_stays_away_until_it_is_asked_for_again(
     backend = make_backend()
     jobs = [handle.job or "" for handle in backend.submit(runs, None)]
     lab.run("scancel", jobs[3])  # Waits: there are two CPUs.
-    with held_at(runs[0], jobs[0], 3):
+    with held_at(runs[0], 3):
         backend.cancel([runs[2]])  # By the launcher, while it waits.
         # By a person, in mid-run: SIGTERM, and SIGKILL after KillWait.
         lab.run("scancel", jobs[0])

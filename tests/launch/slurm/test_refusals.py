@@ -68,7 +68,7 @@ def test_what_waits_for_a_person_is_named_in_one_sentence(
         *("--conf", "PartitionName=down Nodes=ALL State=DOWN"),
     )
     [held] = folders(tmp_path / "held", 1)
-    backend = make_backend("sbatch: {hold: ''}\n")
+    backend = make_backend("sbatch: {hold: true}\n")
     [handle] = backend.submit([held], None)
     told = stuck(backend, held, "JobHeldUser")
     assert "held by its user" in told and f"scontrol release {(handle.job or '').partition('_')[0]}" in told
