@@ -15,14 +15,15 @@ import numpy as np
 import pandas as pd
 from scipy.special import nctdtr, ndtri, stdtrit
 
-from analysis.comparison.compare import LEVEL, paired_runs
+from analysis.comparison.compare import LEVEL, values_by_model
 from analysis.laws.forms import Array
 from analysis.laws.law import Law
 from analysis.laws.study_laws import study_laws
 from analysis.laws.uncertainty import curve_log_sd
 from analysis.report.tables import plain_text
 from analysis.runs.load import Records, load_records
-from analysis.runs.metrics import display_scale, headline_for, metric_title
+from analysis.runs.metrics import check_direction, headline_for
+from analysis.runs.summary import without_impossible
 from scaling.errors import UserError, run_command
 
 POWER = 0.8
@@ -53,17 +54,19 @@ def _run(argv: Sequence[str] | None) -> int:
         raise UserError(f"--difference {min(options.difference):g}: give differences above 0, in points")
     records = load_records(options.study_dirs)
     metric = headline_for(records.runs, records.eval_order, options.metric)
+    check_direction(records.metric(metric))
+    records, _ = without_impossible(records, metric)
     print(power_text(records, metric, options.difference))
     return 0
 
 
 def power_text(records: Records, metric: str, differences: Sequence[float]) -> str:
     """The tables with a line of explanation each; differences in printed units."""
-    scale = display_scale(metric)
+    scale = records.metric(metric).scale
     stored = [difference / scale for difference in differences]
     test = f"{POWER:.0%} power at a two-sided {1 - LEVEL:.0%} test"
     seeds = seeds_table(records, metric, stored)
-    parts = [f"{metric_title(metric)}: seeds per model at one size for {test} of paired differences"]
+    parts = [f"{records.metric(metric).title}: seeds per model at one size for {test} of paired differences"]
     if seeds.empty:
         parts.append("no pair of models has two paired seeds at a size: run at least 2 seeds to measure the spread")
     else:
@@ -92,13 +95,14 @@ def seeds_table(records: Records, metric: str, differences: Sequence[float]) -> 
     `paired_sd` is the standard deviation of one paired difference, pooled over sizes.
     """
     runs = records.runs[records.runs[metric].notna()]
+    values, unit_sizes = values_by_model(runs, metric)
     models = sorted(runs["model"].unique(), key=lambda model: records.models[model])
     rows = []
     for first, second in itertools.combinations(models, 2):
-        pairs = paired_runs(runs[runs["model"] == first], runs[runs["model"] == second])
-        gap = pairs[f"{metric}_a"] - pairs[f"{metric}_b"]
-        centred = gap - gap.groupby(pairs["num_images"]).transform("mean")
-        freedom = len(gap) - pairs["num_images"].nunique()
+        gap = pd.Series(values[first].paired - values[second].paired).dropna()
+        sizes = unit_sizes[gap.index]
+        centred = gap - gap.groupby(sizes).transform("mean")
+        freedom = len(gap) - len(set(sizes))
         if freedom < 1:
             continue
         spread = math.sqrt(float((centred**2).sum()) / freedom)

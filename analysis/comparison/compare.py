@@ -2,18 +2,20 @@
 
 Differences are taken run by run where both models have the seed, so that what the seed does to both cancels; their
 spread is pooled over sizes, because a size has few seeds. Without pairs the two spreads add (Welch). One seed gives a
-difference without an interval.
+difference without an interval. Intervals cover the spread between runs and nothing else.
 """
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from analysis.runs.load import Records
-from analysis.runs.metrics import direction
+from analysis.runs.metrics import Array, Metric
 
 LEVEL = 0.90
 COLUMNS = [
@@ -29,6 +31,8 @@ COLUMNS = [
     "p_a_better",
     "pairs",
 ]
+PAIR_KEYS = ("num_images", "seed", "subset_seed")
+"""Runs of two models that agree in these belong together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +45,41 @@ class Difference:
     p_positive: float
     num_pairs: int
     """0 for unpaired runs."""
+    standard_error: float = math.nan
+    """Of `mean`; NaN when the spread is unknown."""
+    freedom: float = 0.0
+    """Degrees of freedom of the standard error."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelValues:
+    """The measured values of one model, by what pairs them with those of another."""
+
+    at: Array
+    """[N] the size of each run, ascending."""
+    values: Array
+    """[N]"""
+    paired: Array
+    """[U] the value of each unit (size and seeds) of the study, NaN where this model has no run; all NaN where a unit
+    repeats, because nothing then says which runs belong together."""
+
+    def of(self, size: float) -> Array:
+        """Values of the runs at one size."""
+        return self.values[self.at == size]
 
 
 def at_matched_data(records: Records, metric: str) -> pd.DataFrame:
     """COLUMNS for every pair of models and every size that both have."""
     runs = records.runs[records.runs[metric].notna()]
+    models = sorted(runs["model"].unique(), key=lambda model: records.models[model])
+    values, unit_sizes = values_by_model(runs, metric)
+    measure = records.metric(metric)
     rows: list[dict[str, object]] = []
-    for first, second in itertools.combinations(_models(records, runs), 2):
-        a, b = runs[runs["model"] == first], runs[runs["model"] == second]
-        for size, difference in differences_by_size(a, b, metric).items():
-            mean_a, mean_b = (rows_[rows_["num_images"] == size][metric].mean() for rows_ in (a, b))
-            rows.append(row_of("images", size, (first, second), (float(mean_a), float(mean_b)), difference, metric))
+    for first, second in itertools.combinations(models, 2):
+        a, b = values[first], values[second]
+        for size, difference in differences_by_size(a, b, unit_sizes):
+            means = (float(np.mean(a.of(size))), float(np.mean(b.of(size))))
+            rows.append(row_of("images", size, (first, second), means, difference, measure))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -61,37 +89,53 @@ def row_of(
     models: tuple[str, str],
     means: tuple[float, float],
     difference: Difference,
-    metric: str,
+    metric: Metric,
 ) -> dict[str, object]:
     """One row of COLUMNS; of a loss, the lower is the better."""
-    p_better = difference.p_positive if direction(metric) > 0 else 1 - difference.p_positive
+    p_better = difference.p_positive if metric.direction > 0 else 1 - difference.p_positive
     interval = (difference.mean, difference.low, difference.high)
     return dict(zip(COLUMNS, (matched, at, *models, *means, *interval, p_better, difference.num_pairs), strict=True))
 
 
-def differences_by_size(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> dict[float, Difference]:
-    """A - B at each common size, the spread of the pairs pooled over all common sizes."""
-    paired = paired_runs(a, b)
-    gap = paired[f"{metric}_a"] - paired[f"{metric}_b"]
-    by_size = gap.groupby(paired["num_images"])
-    freedom = int(len(gap) - by_size.ngroups)
-    spread = math.sqrt(float(((gap - by_size.transform("mean")) ** 2).sum()) / freedom) if freedom else math.nan
+def values_by_model(
+    runs: pd.DataFrame, metric: str, keys: Iterable[str] = PAIR_KEYS
+) -> tuple[dict[str, ModelValues], Array]:
+    """The values of each model, and the size [U] of each unit, ascending; `keys` are what pairs runs, the size first.
+
+    `runs` hold no missing value of the metric.
+    """
+    keys = [name for name in keys if name in runs]
+    units = runs[keys].drop_duplicates().sort_values(keys).reset_index(drop=True)
+    place = pd.MultiIndex.from_frame(units)
     found = {}
-    for size in sorted(set(a["num_images"]) & set(b["num_images"])):
-        here = gap[paired["num_images"] == size]
-        if len(here):
-            found[size] = difference_from(float(here.mean()), spread / math.sqrt(len(here)), freedom, len(here))
+    for model, rows in runs.groupby("model", sort=False):
+        ordered = rows.sort_values(keys[0], kind="stable")
+        positions = place.get_indexer(pd.MultiIndex.from_frame(rows[keys]))
+        paired = np.full(len(units), np.nan)
+        if len(set(positions)) == len(positions):
+            paired[positions] = rows[metric].to_numpy(float)
+        found[str(model)] = ModelValues(ordered[keys[0]].to_numpy(), ordered[metric].to_numpy(float), paired)
+    return found, units[keys[0]].to_numpy()
+
+
+def differences_by_size(a: ModelValues, b: ModelValues, unit_sizes: Array) -> list[tuple[float, Difference]]:
+    """A - B at each common size, ascending, the spread of the pairs pooled over all common sizes."""
+    gap = a.paired - b.paired
+    both = ~np.isnan(gap)
+    gap, sizes = gap[both], unit_sizes[both]
+    by_size = {size.item(): gap[sizes == size] for size in np.unique(sizes)}
+    freedom = len(gap) - len(by_size)
+    square = sum(float(((here - here.mean()) ** 2).sum()) for here in by_size.values())
+    spread = math.sqrt(square / freedom) if freedom else math.nan
+    found = []
+    for size in np.intersect1d(a.at, b.at).tolist():
+        here = by_size.get(size)
+        if here is None:
+            found.append((size, _unpaired(a.of(size), b.of(size))))
         else:
-            found[size] = _unpaired(a[a["num_images"] == size][metric], b[b["num_images"] == size][metric])
+            error = spread / math.sqrt(len(here))
+            found.append((size, difference_from(float(here.mean()), error, freedom, len(here))))
     return found
-
-
-def paired_runs(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    """Runs of both models with the same size and seeds, columns suffixed _a and _b; none where a size repeats a seed,
-    because nothing then says which runs belong together."""
-    keys = [name for name in ("num_images", "seed", "subset_seed") if name in a]
-    pairs = a.merge(b, on=keys, suffixes=("_a", "_b"))
-    return pairs.iloc[:0] if a.duplicated(keys).any() or b.duplicated(keys).any() else pairs
 
 
 def difference_from(mean: float, standard_error: float, freedom: float, num_pairs: int) -> Difference:
@@ -99,12 +143,13 @@ def difference_from(mean: float, standard_error: float, freedom: float, num_pair
     if not freedom or not math.isfinite(standard_error):
         return Difference(mean, math.nan, math.nan, math.nan, num_pairs)
     if standard_error == 0:
-        return Difference(mean, mean, mean, float(mean > 0) + 0.5 * float(mean == 0), num_pairs)
+        return Difference(mean, mean, mean, float(mean > 0) + 0.5 * float(mean == 0), num_pairs, 0.0, freedom)
     reach = float(stdtrit(freedom, 0.5 + LEVEL / 2)) * standard_error
-    return Difference(mean, mean - reach, mean + reach, float(stdtr(freedom, mean / standard_error)), num_pairs)
+    p_positive = float(stdtr(freedom, mean / standard_error))
+    return Difference(mean, mean - reach, mean + reach, p_positive, num_pairs, standard_error, freedom)
 
 
-def _unpaired(a: pd.Series, b: pd.Series) -> Difference:
+def _unpaired(a: Array, b: Array) -> Difference:
     mean = float(a.mean() - b.mean())
     if len(a) < 2 or len(b) < 2:
         return Difference(mean, math.nan, math.nan, math.nan, 0)
@@ -112,7 +157,3 @@ def _unpaired(a: pd.Series, b: pd.Series) -> Difference:
     total = share_a + share_b
     weight = share_a**2 / (len(a) - 1) + share_b**2 / (len(b) - 1)
     return difference_from(mean, math.sqrt(total), total**2 / weight if weight else len(a) + len(b) - 2, 0)
-
-
-def _models(records: Records, runs: pd.DataFrame) -> list[str]:
-    return sorted(runs["model"].unique(), key=lambda model: records.models[model])

@@ -14,6 +14,7 @@ import pandas as pd
 
 from analysis.comparison.compare import COLUMNS, difference_from, row_of
 from analysis.runs.load import Records
+from analysis.runs.metrics import Metric
 
 MIN_RANGE = 1.05
 """A common range must span at least this factor; less is measurement noise, not a range."""
@@ -54,7 +55,7 @@ def family_curves(records: Records, metric: str, cost: str) -> Curves:
     return curves
 
 
-def at_matched_cost(curves: Curves, cost: str, metric: str) -> pd.DataFrame:
+def at_matched_cost(curves: Curves, cost: str, metric: Metric) -> pd.DataFrame:
     """`analysis.comparison.compare.COLUMNS` for every two curves with a common range; no row is extrapolated."""
     rows: list[dict[str, object]] = []
     for first, second in itertools.combinations(curves, 2):

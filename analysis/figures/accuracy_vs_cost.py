@@ -15,7 +15,7 @@ from analysis.figures.drawing import Drawing
 from analysis.figures.labels import point_labels
 from analysis.figures.style import MUTED, looks, new_figure
 from analysis.runs.load import Records
-from analysis.runs.metrics import direction, display_scale, metric_title
+from analysis.runs.metrics import Metric
 from analysis.runs.number_text import cost_text, count_text, number_text, power_text, spread_text
 
 _COST_TITLES = {"flops": "training compute, FLOPs", "device_hours": "training time, device-hours"}
@@ -55,9 +55,9 @@ def cost_cells(records: Records, runs: pd.DataFrame, metric: str, cost: str) -> 
     return table.loc[order].reset_index(drop=True)
 
 
-def cheapest_front(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+def cheapest_front(table: pd.DataFrame, measure: Metric) -> pd.DataFrame:
     """Rows that no other row beats or equals on both cost and mean, by rising cost."""
-    return front_of(table.assign(merit=direction(metric) * table["mean"]), "cost_mean", ascending=True)
+    return front_of(table.assign(merit=measure.direction * table["mean"]), "cost_mean", ascending=True)
 
 
 def _known(runs: pd.DataFrame, cost: str) -> bool:
@@ -67,13 +67,14 @@ def _known(runs: pd.DataFrame, cost: str) -> bool:
 def _draw(records: Records, table: pd.DataFrame, metric: str, cost: str, where: str, slug: str) -> Drawing:
     figure = new_figure()
     ax = figure.add_subplot()
-    scale = display_scale(metric)
-    front = cheapest_front(table, metric)
+    measure = records.metric(metric)
+    scale = measure.scale
+    front = cheapest_front(table, measure)
     drawing = Drawing(
         name=f"accuracy_vs_{cost}{records.suffix}{slug}",
         title="Accuracy and compute" if cost == "flops" else "Accuracy and training time",
         caption=(
-            f"{metric_title(metric)} against {_COST_TITLES[cost]}{where}, log scale. Markers: mean over the runs of "
+            f"{measure.title} against {_COST_TITLES[cost]}{where}, log scale. Markers: mean over the runs of "
             "one model and subset size; a line joins a model's sizes, the larger markers are its largest. Bars: "
             "smallest to largest run. The dotted staircase is the Pareto front: no point is both cheaper and better."
         ),
@@ -97,7 +98,7 @@ def _draw(records: Records, table: pd.DataFrame, metric: str, cost: str, where: 
         last = rows.iloc[-1]
         labels.append(EndLabel(title, float(last["cost_mean"]), scale * float(last["mean"]), look.colour))
     ax.set_xlabel(f"{_COST_TITLES[cost]}{where}")
-    value_axis(ax, metric_title(metric))
+    value_axis(ax, measure.title)
     ax.margins(y=0.13)
     headline(ax, drawing.title, "means over runs; large marker: largest subset; dotted: Pareto front")
     point_labels(ax, labels)

@@ -14,7 +14,7 @@ from analysis.figures.drawing import Drawing
 from analysis.figures.labels import point_labels
 from analysis.figures.style import MUTED, looks, new_figure
 from analysis.runs.load import Records
-from analysis.runs.metrics import THROUGHPUT_METRIC, direction, display_scale, metric_title
+from analysis.runs.metrics import THROUGHPUT_METRIC, Metric
 from analysis.runs.number_text import count_text, number_text, range_text, spread_text
 
 TRAINING_THROUGHPUT = "images_per_second"
@@ -56,9 +56,9 @@ def accuracy_vs_throughput(records: Records, table: pd.DataFrame, metric: str) -
     return drawings
 
 
-def pareto_front(points: pd.DataFrame, metric: str) -> pd.DataFrame:
+def pareto_front(points: pd.DataFrame, measure: Metric) -> pd.DataFrame:
     """Rows that no other row beats or equals on both throughput and mean, by falling throughput."""
-    return front_of(points.assign(merit=direction(metric) * points["mean"]), "throughput_median", ascending=False)
+    return front_of(points.assign(merit=measure.direction * points["mean"]), "throughput_median", ascending=False)
 
 
 def front_of(points: pd.DataFrame, cost: str, *, ascending: bool) -> pd.DataFrame:
@@ -70,17 +70,18 @@ def front_of(points: pd.DataFrame, cost: str, *, ascending: bool) -> pd.DataFram
 def _draw(records: Records, rows: pd.DataFrame, metric: str, where: str, suffix: str) -> Drawing:
     figure = new_figure()
     ax = figure.add_subplot()
-    scale = display_scale(metric)
+    measure = records.metric(metric)
+    scale = measure.scale
     column = throughput_column(records)
     kind = "inference" if column == THROUGHPUT_METRIC else "training (no inference measurement in these runs)"
     drawing = Drawing(
         name=f"accuracy_vs_throughput{records.suffix}{suffix}",
         title="Throughput and accuracy",
-        caption=_caption(rows, metric, kind, where),
+        caption=_caption(rows, measure, kind, where),
         figure=figure,
         points=rows,
     )
-    front = pareto_front(rows, metric)
+    front = pareto_front(rows, measure)
     if len(front) > 1:
         ax.step(front["throughput_median"], scale * front["mean"], where="post", color=MUTED, linewidth=1.0,
                 linestyle=":", zorder=1)  # fmt: skip
@@ -100,7 +101,7 @@ def _draw(records: Records, rows: pd.DataFrame, metric: str, where: str, suffix:
         labels.append(EndLabel(title, x, y, look.colour))
     log_axis(ax, [*rows["throughput_min"], *rows["throughput_max"]])
     ax.set_xlabel(f"{kind} throughput, images/s ({where})")
-    value_axis(ax, metric_title(metric))
+    value_axis(ax, measure.title)
     headline(
         ax,
         drawing.title,
@@ -116,10 +117,10 @@ def _sizes(rows: pd.DataFrame) -> str:
     return count_text(sizes[0]) if len(sizes) == 1 else "each model's largest number of"
 
 
-def _caption(rows: pd.DataFrame, metric: str, kind: str, where: str) -> str:
+def _caption(rows: pd.DataFrame, measure: Metric, kind: str, where: str) -> str:
     runs = range_text(rows["throughput_runs"].min(), rows["throughput_runs"].max(), "run")
     return (
-        f"{metric_title(metric)} after pre-training on {_sizes(rows)} images against {kind} throughput on {where}: "
+        f"{measure.title} after pre-training on {_sizes(rows)} images against {kind} throughput on {where}: "
         f"median over the runs of a model ({runs}). "
         "Bars run from the smallest to the largest run on both axes. The dotted staircase joins the models that no "
         "other model beats in both."

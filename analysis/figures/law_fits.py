@@ -22,18 +22,16 @@ from analysis.figures.panels import panel_grid
 from analysis.figures.style import MUTED, looks
 from analysis.laws.law import FAR_DOUBLINGS, Law
 from analysis.runs.load import Records
-from analysis.runs.metrics import is_accuracy, metric_title
 from analysis.runs.number_text import count_text
 
 
 def law_fits(records: Records, laws: Mapping[str, Law], metric: str) -> Drawing:
     """One drawing with a panel per model, sharing both axes."""
-    title = metric_title(metric)
-    error_title = f"{title.removesuffix(', %')} error, %" if is_accuracy(metric) else title
+    error_title = records.metric(metric).error_title
     figure, panels = panel_grid(len(laws), "distinct pre-training images", error_title)
     look_of = looks(records.models.values())
     tables = []
-    scale = 100.0 if is_accuracy(metric) else 1.0
+    scale = records.metric(metric).scale
     for panel, (model, law) in zip(panels, laws.items(), strict=True):
         grid = np.geomspace(law.x.min(), law.x.max() * 2**FAR_DOUBLINGS, 60)
         table = law.predict(grid)

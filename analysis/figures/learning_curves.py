@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.figures.drawing import Drawing
 from analysis.figures.panels import panel_grid
 from analysis.runs.load import Records
-from analysis.runs.metrics import UPSTREAM_METRIC, display_scale, metric_title
+from analysis.runs.metrics import UPSTREAM_METRIC
 from analysis.runs.number_text import count_text, number_text
 
 _MAX_POINTS = 60
@@ -29,11 +29,13 @@ def learning_curves(records: Records, rows: pd.DataFrame, metric: str = UPSTREAM
     if logged.empty:
         return None
     models = sorted(logged["model"].unique(), key=lambda model: records.models[model])
-    figure, panels = panel_grid(len(models), "training examples seen, repetitions counted", metric_title(metric))
+    figure, panels = panel_grid(
+        len(models), "training examples seen, repetitions counted", records.metric(metric).title
+    )
     sizes = sorted(logged["num_images"].unique())
     shades = mpl.colormaps["viridis"].resampled(256)
     colour_of = {size: shades(0.08 + 0.8 * rank / max(len(sizes) - 1, 1)) for rank, size in enumerate(sizes)}
-    scale = display_scale(metric)
+    scale = records.metric(metric).scale
     for panel, model in zip(panels, models, strict=True):
         own = logged[logged["model"] == model]
         for (size, _), run in own.groupby(["num_images", "run_id"], sort=True):
@@ -48,7 +50,7 @@ def learning_curves(records: Records, rows: pd.DataFrame, metric: str = UPSTREAM
         name=f"learning_curves{records.suffix}",
         title="Upstream validation during training",
         caption=(
-            f"{metric_title(metric)} during training, one line per run, coloured by the number of distinct "
+            f"{records.metric(metric).title} during training, one line per run, coloured by the number of distinct "
             "pre-training images (dark: few, light: many)."
         ),
         figure=figure,

@@ -10,9 +10,8 @@ from analysis.figures.axes import headline
 from analysis.figures.drawing import Drawing
 from analysis.figures.style import INK, MUTED, looks, new_figure
 from analysis.runs.load import Records
-from analysis.runs.metrics import direction, display_scale, metric_title
 from analysis.runs.naming import FAMILY_TITLES, parse_model_name
-from analysis.runs.number_text import cost_text
+from analysis.runs.number_text import chance_text, cost_text
 
 MAX_PAIRS = 28
 
@@ -25,7 +24,8 @@ def differences_figure(records: Records, table: pd.DataFrame, metric: str, match
     last = table.groupby(["model_a", "model_b"], sort=False).tail(1)
     if last.empty:
         return None
-    flipped = direction(metric) * last["difference"] < 0
+    measure = records.metric(metric)
+    flipped = measure.direction * last["difference"] < 0
     rows = pd.DataFrame(
         {
             "better": last["model_a"].where(~flipped, last["model_b"]),
@@ -39,7 +39,7 @@ def differences_figure(records: Records, table: pd.DataFrame, metric: str, match
         }
     )
     rows = rows.sort_values(["difference", "better", "worse"]).reset_index(drop=True).head(MAX_PAIRS)
-    scale = display_scale(metric)
+    scale = measure.scale
     names = records.models | {family: parse_model_name(family, family) for family in records.runs["family"].unique()}
     look_of = looks(names.values())
     titles = {name: FAMILY_TITLES.get(name, model.title) for name, model in names.items()}
@@ -51,7 +51,7 @@ def differences_figure(records: Records, table: pd.DataFrame, metric: str, match
         name=f"differences_{matched}{records.suffix}",
         title=f"Differences at matched {matched}",
         caption=(
-            f"Difference in {metric_title(metric)} between two models at their largest common value of {matched}, "
+            f"Difference in {measure.title} between two models at their largest common value of {matched}, "
             "sorted, with 90 % intervals over paired seeds. On the right: the probability that the first is better. "
             "Pairs whose interval crosses 0 cannot be told apart."
         ),
@@ -65,7 +65,7 @@ def differences_figure(records: Records, table: pd.DataFrame, metric: str, match
         look = look_of[str(row.better)]
         ax.plot([scale * row.low, scale * row.high], [place, place], color=look.colour, linewidth=1.6, alpha=0.6)
         (dot,) = ax.plot([scale * row.difference], [place], **look.dots())
-        chance = "" if row.p_better != row.p_better else f"{row.p_better:.2f}" if row.p_better < 0.995 else "> 0.99"
+        chance = chance_text(row.p_better)
         drawing.explain(dot, [
             f"{titles[row.better]} - {titles[row.worse]} at {cost_text(kind, row.at)}\n{scale * row.difference:.2f} "
             f"[{scale * row.low:.2f}, {scale * row.high:.2f}], P(better) {chance or 'unknown'}, {row.pairs} pairs"
@@ -75,7 +75,7 @@ def differences_figure(records: Records, table: pd.DataFrame, metric: str, match
     ax.tick_params(axis="y", length=0, labelsize=7.5)
     ax.grid(visible=False, axis="y")
     ax.set_ylim(-0.7, len(rows) - 0.3)
-    points = metric_title(metric).replace(", %", ", percentage points")
+    points = measure.title.replace(", %", ", percentage points")
     ax.set_xlabel(f"difference in {points}")
     ax.text(1.01, len(rows) - 0.3, "P(better)", transform=ax.get_yaxis_transform(), fontsize=7.5, color=MUTED)
     ends = [cost_text(kind, at) for at in (rows["at"].min(), rows["at"].max())]

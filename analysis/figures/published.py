@@ -14,7 +14,7 @@ from analysis.figures.labels import point_labels
 from analysis.figures.style import MUTED, PAPER, looks, new_figure
 from analysis.published.tables import FIGURE_2_SOURCE, FIGURE_3_SOURCE, PUBLISHED_METRIC, figure_3_points
 from analysis.runs.load import Records
-from analysis.runs.metrics import display_scale, metric_title
+from analysis.runs.metrics import known_metric
 from analysis.runs.naming import parse_model_name
 from analysis.runs.number_text import number_text, percent_text
 
@@ -45,9 +45,8 @@ def _figure_3(points: pd.DataFrame, column: str) -> Drawing:
     look_of = looks(models.values())
     log_axis(ax, points[column].tolist())
     renamed = points.assign(mean=points["imagenet_top1"], cost_mean=points[column], throughput_median=points[column])
-    front = (
-        cheapest_front(renamed, PUBLISHED_METRIC) if column == "core_days" else pareto_front(renamed, PUBLISHED_METRIC)
-    )
+    measure = known_metric(PUBLISHED_METRIC)
+    front = cheapest_front(renamed, measure) if column == "core_days" else pareto_front(renamed, measure)
     ax.step(front[column], 100 * front["mean"], where="post", color=MUTED, linewidth=1.0, linestyle=":", zorder=1)
     labels = []
     for row in points.itertuples():
@@ -72,7 +71,7 @@ def beside_published(records: Records, table: pd.DataFrame, published: pd.DataFr
     """The study's cells (solid) and the published ones (hollow, thin) against the share of the full set."""
     figure = new_figure(7.4, 5.0)
     ax = figure.add_subplot()
-    scale = display_scale(metric)
+    scale = records.metric(metric).scale
     models = records.models | {name: parse_model_name(name) for name in published["model"]}
     look_of = looks(models.values())
     ends = []
@@ -97,7 +96,7 @@ def beside_published(records: Records, table: pd.DataFrame, published: pd.DataFr
     subset_size_axis(ax, dict.fromkeys(sorted(everything["fraction"].unique())))
     ax.xaxis.set_major_formatter(lambda x, _: percent_text(x))
     ax.set_xlabel("share of the full pre-training set")
-    value_axis(ax, metric_title(metric))
+    value_axis(ax, records.metric(metric).title)
     headline(
         ax,
         "Beside the published curves",
@@ -108,8 +107,8 @@ def beside_published(records: Records, table: pd.DataFrame, published: pd.DataFr
         name=f"beside_published{records.suffix}",
         title="Beside the published curves",
         caption=(
-            f"This study (solid, {metric_title(metric)}) and {FIGURE_2_SOURCE} (hollow), against the share of the full "
-            "pre-training set. The data, the task and the scale differ: compare shapes and orders, not values."
+            f"This study (solid, {records.metric(metric).title}) and {FIGURE_2_SOURCE} (hollow), against the share of "
+            "the full pre-training set. The data, the task and the scale differ: compare shapes and orders, not values."
         ),
         figure=figure,
         points=everything,

@@ -1,9 +1,7 @@
-"""The default estimator: which form, fitted to which window.
+"""The default estimator: the power law with floor (M2) and a weak prior on the last three doublings.
 
-The base is the power law with floor (M2) and a weak prior, fitted to the last three doublings and at least four
-sizes: error curves bend, and a law fitted to their far past extrapolates worse. Another form or window replaces
-it only where there are many points (8 for each parameter, also at the latest back-test origin) and where its
-rolling-origin error is clearly smaller. So a study of few sizes always gets the base.
+At least four sizes are used. Error curves bend, and a law fitted to their far past extrapolates worse. Richer forms
+are fitted for comparison by `analysis.fit`; choosing among them by three back-tests predicted no better.
 """
 
 from dataclasses import dataclass
@@ -12,12 +10,9 @@ import numpy as np
 
 from analysis.laws.backtest import Fold, folds
 from analysis.laws.fitting import Fit, Prior, fit_form
-from analysis.laws.forms import BNSL, M2, M4, SHIFTED, Array, Form
+from analysis.laws.forms import M2, Array, Form
 
 MIN_WINDOW_SIZES = 4
-POINTS_PER_PARAMETER = 8
-CLEARLY_SMALLER = 0.7
-"""A rival's back-test error must be below this share of the base's."""
 QUICK_ITERATIONS = 30
 _USUAL_PRIOR = Prior()
 
@@ -49,19 +44,11 @@ class Estimator:
 
 
 BASE = Estimator(M2, 8)
-RIVALS = (
-    Estimator(M2, 4),
-    Estimator(M2, 16),
-    Estimator(SHIFTED, 16),
-    Estimator(SHIFTED, 64),
-    Estimator(M4, None),
-    Estimator(BNSL, None),
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The estimator chosen for a curve, and the back-test errors of all that were admitted."""
+    """The estimator of a curve, and its back-test error."""
 
     estimator: Estimator
     backtest_error: dict[str, float]
@@ -69,15 +56,9 @@ class Choice:
 
 
 def choose(x: Array, y: Array, ceiling: float) -> Choice:
-    """Pick the estimator for one curve (x ascending or not)."""
+    """The estimator for one curve (x ascending or not) with what its back-tests say."""
     tests = folds(x)
-    if not tests:
-        return Choice(BASE, {})
-    admitted = [BASE, *(rival for rival in RIVALS if _enough_points(rival, x, tests[0]))]
-    errors = {estimator.name: backtest_error(estimator, x, y, tests, ceiling) for estimator in admitted}
-    best = min(admitted, key=lambda estimator: errors[estimator.name])
-    clear = errors[best.name] < CLEARLY_SMALLER * errors[BASE.name]
-    return Choice(best if clear else BASE, errors)
+    return Choice(BASE, {BASE.name: backtest_error(BASE, x, y, tests, ceiling)} if tests else {})
 
 
 def backtest_error(estimator: Estimator, x: Array, y: Array, tests: list[Fold], ceiling: float) -> float:
@@ -87,11 +68,3 @@ def backtest_error(estimator: Estimator, x: Array, y: Array, tests: list[Fold], 
         fit = estimator.fit(x[fold.train], y[fold.train], ceiling)
         squares.append(np.mean((fit.log_predict(x[fold.test])[0] - np.log(y[fold.test])) ** 2))
     return float(np.sqrt(np.mean(squares)))
-
-
-def _enough_points(estimator: Estimator, x: Array, latest: Fold) -> bool:
-    needed = POINTS_PER_PARAMETER * estimator.form.num_params
-    known = x[latest.train]
-    return bool(
-        len(np.unique(x[estimator.used(x)])) >= needed and len(np.unique(known[estimator.used(known)])) >= needed
-    )

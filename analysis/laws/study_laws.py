@@ -16,7 +16,6 @@ from analysis.laws.forms import Array
 from analysis.laws.law import Law, ceiling_of, fit_law
 from analysis.laws.uncertainty import NUM_DRAWS, run_spread
 from analysis.runs.load import Records
-from analysis.runs.metrics import is_accuracy
 
 MIN_SIZES = 3
 MIN_FREEDOM_FOR_WILD = 4.0
@@ -41,7 +40,7 @@ def model_runs(records: Records, metric: str) -> dict[str, ModelRuns]:
     found = {}
     for model, rows in runs.groupby("model", sort=False):
         value = rows[metric].to_numpy(float)
-        error = 1.0 - value if is_accuracy(metric) else value
+        error = records.metric(metric).errors(value)
         found[str(model)] = ModelRuns(rows["num_images"].to_numpy(float), error, rows["seed"].to_numpy(int))
     return found
 
@@ -49,6 +48,10 @@ def model_runs(records: Records, metric: str) -> dict[str, ModelRuns]:
 def study_laws(records: Records, metric: str) -> tuple[dict[str, Law], pd.DataFrame]:
     """Laws by model, and a table (model, reason) of models that allow none."""
     laws, without = {}, []
+    reason = records.metric(metric).no_law_because
+    if reason:
+        models = records.runs.loc[records.runs[metric].notna(), "model"].unique()
+        return {}, pd.DataFrame([(str(model), reason) for model in models], columns=["model", "reason"])
     everything = model_runs(records, metric)
     weights = _shared_weights(everything)
     for model, runs in everything.items():

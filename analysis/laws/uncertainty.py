@@ -1,26 +1,23 @@
-"""How sure a fitted curve is: draws from resampled runs, and a structural term from back-tests.
+"""How sure a fitted curve is: draws of the law, of its drift ahead of the data, and of one run's noise.
 
-The independent unit is a training run; every run is drawn anew from the run-to-run spread (the spread of its own size
-where repeats tell it, pooled otherwise), the prior's centre is drawn from the prior, and the law is fitted again.
-That answers "how well is this curve known if the form is right". Where back-tests miss by more than that can
-explain, the form is not quite right, and their error per doubling is added to what lies beyond the data.
+Draws follow the posterior of `analysis.laws.posterior`. What moves a drawn law away from the fitted one are noise of
+the runs, drift of the curve and the prior's width, so that two models compared can share the noise of their seeds.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import chdtri, ndtri
+from scipy.special import ndtri
 
-from analysis.laws.backtest import folds
-from analysis.laws.estimator import BASE, Estimator
-from analysis.laws.fitting import Fit, Prior, fit_form
-from analysis.laws.forms import Array
+from analysis.laws.drift import SpreadPrior, drift_at, drift_covariance, drift_paths
+from analysis.laws.estimator import Estimator
+from analysis.laws.fitting import Fit, Prior
+from analysis.laws.forms import M2, Array
+from analysis.laws.posterior import Posterior, posterior, size_means
 
-NUM_DRAWS = 200
-NUM_FOLD_DRAWS = 100
+NUM_DRAWS = 400
 MIN_DEGREES_OF_FREEDOM = 4.0
 """Below this many, the run-to-run spread leans on `Prior.log_error`."""
-STRUCTURE_TEST_LEVEL = 0.10
 _NOISE_LEVELS = 25
 
 
@@ -29,26 +26,31 @@ class Draws:
     """Curves that the data allow, in rows."""
 
     centre: Fit
-    """The fit to the data as they are."""
+    """The posterior's mean law."""
     prior_log_error: float
-    """Run spread against which the prior of `centre` was weighed."""
+    """Run spread of that law, against which the prior is weighed."""
     curves: Fit
-    """[B] refitted curves."""
+    """[B] drawn laws."""
     run_log_sd: Array
     """[B] drawn standard deviation of the log error of one run."""
     run_noise: Array
     """[B, N] standardised noise of each run of the data, in their order."""
-    normal: Array
-    """[B] standard normal numbers that carry the structural term."""
-    structural_log_sd: float
-    """Structural standard deviation, log error per doubling beyond the data; 0 when back-tests show none."""
+    drift_log_sd: Array
+    """[B] drawn standard deviation of the drift at one doubling beyond the data."""
+    drift: Array
+    """[B, K] drawn drifts of unit size."""
     x_max: float
     """Largest x of the data."""
 
+    @property
+    def structural_log_sd(self) -> float:
+        """Median drift, log error at one doubling beyond the data."""
+        return float(np.median(self.drift_log_sd))
+
     def log_mean_curve(self, x: Array) -> Array:
         """[B, N] draws of the log of the mean curve."""
-        beyond = np.maximum(np.log2(np.asarray(x, dtype=float) / self.x_max), 0.0)
-        return self.curves.log_predict(x) + self.structural_log_sd * self.normal[:, None] * beyond
+        beyond = np.log2(np.asarray(x, dtype=float) / self.x_max)
+        return self.curves.log_predict(x) + self.drift_log_sd[:, None] * drift_at(self.drift, beyond)
 
     def log_new_run(self, x: Array) -> Array:
         """[B * K, N] draws of the log error of one further run at each x; each curve with K evenly likely noises."""
@@ -59,38 +61,53 @@ class Draws:
 
 def draw_curves(
     estimator: Estimator, x: Array, y: Array, *, ceiling: float, seed: int = 0, num_draws: int = NUM_DRAWS,
-    noise: Array | None = None
+    noise: Array | None = None, spread: SpreadPrior | None = None
 ) -> Draws:  # fmt: skip
-    """Resample the runs (x[N], y[N]) and refit; `noise` [B, N] replaces the normal numbers of the runs, so that two
-    models compared can share them."""
+    """Draw laws of the runs (x[N], y[N]); `noise` [B, N] replaces the normal numbers of the runs, so that two models
+    compared can share them."""
     rng = np.random.default_rng(seed)
     own_noise = rng.standard_normal((num_draws, len(x)))
     run_noise = own_noise if noise is None else noise
-    centre, prior, curves, run_log_sd = _draw(estimator, x, y, ceiling, rng, run_noise)
-    normal = rng.standard_normal(num_draws)
-    structural = structural_log_sd(x, y, ceiling, rng)
-    return Draws(centre, prior.log_error, curves, run_log_sd, run_noise, normal, structural, float(np.max(x)))
-
-
-def _draw(
-    estimator: Estimator, x: Array, y: Array, ceiling: float, rng: np.random.Generator, noise: Array
-) -> tuple[Fit, Prior, Fit, Array]:
-    """The fit and its prior, one refit for each row of `noise` [B, N], and the run spread drawn for each."""
-    num_draws = len(noise)
     used = estimator.used(x)
-    x_used, y_used = x[used], y[used]
-    prior = Prior()
-    for _ in range(2):
-        centre, weighed = fit_form(estimator.form, x_used, y_used, prior=prior, ceiling=ceiling), prior
-        log_sd, freedom = run_spread(centre, x_used, y_used, x, y, prior)
-        prior = Prior(max(log_sd, 1e-4))
-    drawn_sd = log_sd * np.sqrt(freedom / rng.chisquare(freedom, num_draws))
-    shaken = np.exp(np.log(y_used) + drawn_sd[:, None] * noise[:, used])
-    curves = fit_form(
-        estimator.form, x_used, shaken, prior=Prior(prior.log_error, rng.standard_normal((num_draws, 2))),
-        ceiling=ceiling, starts=centre.theta
+    known = posterior(size_means(x, np.log(y), used), spread)
+    node = _drawn_nodes(known.weight, num_draws, rng)
+    theta = known.theta[node] + _shifts(known, node, run_noise[:, used], rng)
+    x_max = float(np.max(x))
+    centre = _law(np.einsum("k,kp->p", known.weight, known.theta)[None], x_max, ceiling)
+    log_error = float(np.exp(np.sum(known.weight * np.log(known.run))))
+    return Draws(
+        centre, log_error, _law(theta, x_max, ceiling), known.run[node], run_noise, known.drift[node],
+        drift_paths(num_draws, rng), x_max
     )  # fmt: skip
-    return centre, weighed, curves, drawn_sd
+
+
+def _drawn_nodes(weight: Array, num_draws: int, rng: np.random.Generator) -> Array:
+    """[B] nodes of the grid as often as their weight says, in random order: two models must not share an order."""
+    levels = (np.arange(num_draws) + rng.uniform()) / num_draws
+    node = np.minimum(np.searchsorted(np.cumsum(weight), levels), len(weight) - 1)
+    return np.asarray(rng.permutation(node))
+
+
+def _shifts(known: Posterior, node: Array, noise: Array, rng: np.random.Generator) -> Array:
+    """[B, 3] distances of the drawn laws from their node's: the fit's linear answer to noise, drift and prior."""
+    means = known.means
+    mean_noise = np.zeros((len(node), len(means.count)))
+    np.add.at(mean_noise, (slice(None), means.owner), noise)
+    mean_noise /= means.count
+    covariance = drift_covariance(-means.u / np.log(2)) + 1e-12 * np.eye(len(means.u))
+    past = rng.standard_normal((len(node), len(means.u))) @ np.linalg.cholesky(covariance).T
+    moved = known.run[node, None] * mean_noise + known.drift[node, None] * past
+    prior = rng.standard_normal((len(node), 2))
+    return np.asarray(
+        np.einsum("bps,bs->bp", known.gain[node], moved) + np.einsum("bpq,bq->bp", known.prior_gain[node], prior)
+    )
+
+
+def _law(theta: Array, x_max: float, ceiling: float) -> Fit:
+    """Rows (log error at x_max, log exponent, floor logit) as fits of M2."""
+    shape = np.clip(theta[:, 1:], M2.lower, M2.upper)
+    log_scale = theta[:, 0] - np.logaddexp(0.0, shape[:, 1])
+    return Fit(M2, shape, log_scale, x_max, ceiling, np.zeros(len(theta)))
 
 
 def run_spread(fit: Fit, x: Array, y: Array, all_x: Array, all_y: Array, prior: Prior) -> tuple[float, float]:
@@ -146,19 +163,3 @@ def _normal_matrix(fit: Fit, jacobian: Array, log_error: float) -> Array:
     return np.asarray(normal)
 
 
-def structural_log_sd(x: Array, y: Array, ceiling: float, rng: np.random.Generator) -> float:
-    """Root mean square of the base estimator's back-test errors per doubling, or 0 where runs alone explain them.
-
-    Always the base's: the back-tests of an estimator that was chosen by its back-tests flatter it.
-    """
-    errors, variances = [], []
-    for fold in folds(x):
-        noise = rng.standard_normal((NUM_FOLD_DRAWS, int(fold.train.sum())))
-        centre, _, curves, drawn_sd = _draw(BASE, x[fold.train], y[fold.train], ceiling, rng, noise)
-        miss = np.mean(np.log(y[fold.test]) - centre.log_predict(x[fold.test])[0])
-        spread = np.var(curves.log_predict(x[fold.test]).mean(axis=1)) + np.median(drawn_sd) ** 2 / fold.test.sum()
-        errors.append(miss / fold.doublings)
-        variances.append(spread / fold.doublings**2)
-    if not errors or np.sum(np.square(errors) / variances) <= chdtri(len(errors), STRUCTURE_TEST_LEVEL):
-        return 0.0
-    return float(np.sqrt(np.mean(np.square(errors))))

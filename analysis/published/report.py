@@ -11,7 +11,8 @@ from analysis.published.findings import sentences
 from analysis.published.tables import FIGURE_2_SOURCE, PUBLISHED_METRIC, figure_2_records, read_published
 from analysis.report.make_report import Report
 from analysis.report.page import PageTable, Section, write_page
-from analysis.report.tables import plain_text, save_csv, size_table, size_table_tips
+from analysis.report.tables import plain_text, size_table, size_table_tips
+from analysis.runs.csv_text import save_csv
 from analysis.runs.summary import cells
 
 LEADER = "bit-r152x2"

@@ -8,9 +8,9 @@ import pandas as pd
 
 from analysis.laws.law import FAR_DOUBLINGS, Law
 from analysis.runs.load import Records
-from analysis.runs.metrics import display_scale, is_accuracy
+from analysis.runs.metrics import Metric
 from analysis.runs.naming import FAMILY_TITLES
-from analysis.runs.number_text import cost_text, count_text
+from analysis.runs.number_text import chance_text, cost_text, count_text
 
 
 def law_table(records: Records, laws: Mapping[str, Law]) -> pd.DataFrame:
@@ -38,49 +38,48 @@ def law_table(records: Records, laws: Mapping[str, Law]) -> pd.DataFrame:
 
 def prediction_table(records: Records, laws: Mapping[str, Law], metric: str) -> pd.DataFrame:
     """Each model at twice and four times its largest size, with both intervals and the sensitivity to the window."""
-    scale = display_scale(metric)
+    measure = records.metric(metric)
     rows = []
     for model, law in laws.items():
         for factor in (2.0, 4.0):
             at = factor * law.draws.x_max
             row = law.predict(np.array([at])).iloc[0]
-            other = [_printed(value, metric) for value in law.window_sensitivity(at).values()]
+            other = [_printed(value, measure) for value in law.window_sensitivity(at).values()]
             doublings = row["doublings_beyond"]
             rows.append(
                 {
                     "model": records.models[model].title,
                     "images": count_text(at),
                     "doublings beyond the data": f"{doublings:.1f}" + (" (far)" if doublings >= FAR_DOUBLINGS else ""),
-                    "prediction": f"{_printed(row['error'], metric):.{1 if scale > 1 else 3}f}",
-                    "90 %, mean curve": _interval(row["mean_low"], row["mean_high"], metric),
-                    "90 %, one new run": _interval(row["run_low"], row["run_high"], metric),
-                    "other windows": _range(other, metric),
+                    "prediction": f"{_printed(row['error'], measure):.{measure.digits}f}",
+                    "90 %, mean curve": _interval(row["mean_low"], row["mean_high"], measure),
+                    "90 %, one new run": _interval(row["run_low"], row["run_high"], measure),
+                    "other windows": _range(other, measure),
                 }
             )
     return pd.DataFrame(rows)
 
 
-def _printed(error: float, metric: str) -> float:
-    return display_scale(metric) * (1.0 - error) if is_accuracy(metric) else error
+def _printed(error: float, measure: Metric) -> float:
+    return measure.scale * measure.value_of_error(error)
 
 
-def _range(values: list[float], metric: str) -> str:
+def _range(values: list[float], measure: Metric) -> str:
     """Smallest to largest, or `-` when the windows hold the same points."""
-    digits = 1 if display_scale(metric) > 1 else 3
+    digits = measure.digits
     low, high = min(values), max(values)
     return "-" if high - low < 1e-9 * abs(high) else f"{low:.{digits}f} to {high:.{digits}f}"
 
 
-def _interval(low: float, high: float, metric: str) -> str:
-    ends = sorted((_printed(low, metric), _printed(high, metric)))
-    digits = 1 if display_scale(metric) > 1 else 3
+def _interval(low: float, high: float, measure: Metric) -> str:
+    ends = sorted((_printed(low, measure), _printed(high, measure)))
+    digits = measure.digits
     return f"{ends[0]:.{digits}f} to {ends[1]:.{digits}f}"
 
 
 def comparison_table(records: Records, table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Differences as they are printed; `-` where one seed leaves the spread unknown."""
-    scale = display_scale(metric)
-    digits = 1 if scale > 1 else 3
+    scale, digits = records.metric(metric).scale, records.metric(metric).digits
     names = FAMILY_TITLES | {name: model.title for name, model in records.models.items()}
     return pd.DataFrame(
         {
@@ -91,13 +90,18 @@ def comparison_table(records: Records, table: pd.DataFrame, metric: str) -> pd.D
             "B mean": (scale * table["mean_b"]).map(f"{{:.{digits}f}}".format),
             "A - B": (scale * table["difference"]).map(f"{{:+.{digits}f}}".format),
             "90 % interval": [
-                "-" if math.isnan(low) else f"{scale * low:+.{digits}f} to {scale * high:+.{digits}f}"
+                interval_text(low, high, records.metric(metric))
                 for low, high in zip(table["low"], table["high"], strict=True)
             ],
-            "P(A better)": table["p_a_better"].map(lambda p: "-" if math.isnan(p) else f"{p:.2f}"),
+            "P(A better)": table["p_a_better"].map(lambda p: chance_text(p) or "-"),
             "paired seeds": table["pairs"],
         }
     )
+
+
+def interval_text(low: float, high: float, measure: Metric) -> str:
+    """Ends of a difference in stored units as printed; `-` where the spread is unknown."""
+    return "-" if math.isnan(low) else f"{measure.text(low, '+')} to {measure.text(high, '+')}"
 
 
 def crossover_table(records: Records, table: pd.DataFrame) -> pd.DataFrame:
@@ -112,8 +116,10 @@ def crossover_table(records: Records, table: pd.DataFrame) -> pd.DataFrame:
                 "verdict": row.verdict,
                 "crossover, images": "-" if math.isnan(row.size) else count_text(row.size),
                 "90 % interval": _size_interval(row.low, row.high),
-                "P(crossed in the data)": f"{row.p_crossed_in_data:.2f}",
-                "P(crossed by the end)": f"{row.p_crossed_by_end:.2f}",
+                "P(first ahead at first)": chance_text(row.p_earlier_at_first),
+                "P(second ahead at last)": chance_text(row.p_later_at_last),
+                "P(crossed in the data)": chance_text(row.p_crossed_in_data),
+                "P(crossed by the end)": chance_text(row.p_crossed_by_end),
                 "searched to": count_text(row.end),
             }
         )

@@ -4,7 +4,7 @@ Runs of different conditions (`analysis.runs.conditions`) get sections of their 
 suffix.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,24 +12,38 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.figures.installed import installed_figures
 from analysis.figures.overfit import with_gap
 from analysis.figures.published import published_figure_3
 from analysis.figures.style import drawing_style
 from analysis.laws.law import Law
+from analysis.report.compute_section import compute_part
 from analysis.report.methods import methods_text
+from analysis.report.options import ReportOptions
 from analysis.report.page import PageTable, Section, write_page
-from analysis.report.sections import CELL_TEXT, Part, across_budgets, condition_part
-from analysis.report.tables import latex, plain_text, save_csv
+from analysis.report.sections import CELL_TEXT, condition_part
+from analysis.report.tables import latex, plain_text
+from analysis.runs.conditions import in_order
+from analysis.runs.csv_text import save_csv
 from analysis.runs.load import EXCLUDED_COLUMNS, Records
-from analysis.runs.metrics import display_scale, headline_for, metric_title
+from analysis.runs.metrics import check_direction, headline_for
+from analysis.runs.overlay import overlaid, renamed
 from analysis.runs.rows import read_rows
-from analysis.runs.summary import runs_without
+from analysis.runs.summary import runs_without, without_impossible
 
 _MAX_PRINTED = 20
 """Left-out runs named on the screen; the files name all."""
 _PUBLISHED_TEXT = (
     "Numbers of the papers, measured on TPUv3 cores; not comparable in time or throughput with this study's device."
 )
+
+
+Progress = Callable[[str], None]
+_PLAIN = ReportOptions()
+
+
+def _silent(_: str) -> None:
+    """Nobody asked for progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,37 +54,67 @@ class Report:
     words: str
 
 
-def make_report(records: Records, out: Path, wanted_metric: str | None, *, published: bool = False) -> Report:
-    """Write the report of `records` into folder `out`, made when missing."""
+def make_report(
+    records: Records,
+    out: Path,
+    wanted_metric: str | None,
+    options: ReportOptions = _PLAIN,
+    *,
+    progress: Progress = _silent,
+) -> Report:
+    """Write the report of `records` into folder `out`, made when missing. `progress` is told each part that begins."""
+    if options.titles:
+        records = renamed(records, options.titles)
+    if options.overlay:
+        records = overlaid(records, options.labels)
     metric = headline_for(records.runs, records.eval_order, wanted_metric)
-    excluded = pd.concat([records.excluded, runs_without(records, metric)], ignore_index=True)[EXCLUDED_COLUMNS]
+    check_direction(records.metric(metric))
+    records, impossible = without_impossible(records, metric)
+    excluded = pd.concat([records.excluded, impossible, runs_without(records, metric)], ignore_index=True)
+    excluded = excluded[EXCLUDED_COLUMNS].drop_duplicates(["study", "run_id"]).reset_index(drop=True)
     out.mkdir(parents=True, exist_ok=True)
     arrow_rows, lost_rows = read_rows(records.run_dirs.values())
     rows = arrow_rows.to_pandas()
     records = replace(records, runs=with_gap(records, rows))
     files: list[Path] = []
     sections: list[Section] = []
-    words = [f"{metric_title(metric)}: {CELL_TEXT}"]
-    conditions = sorted(records.runs.loc[records.runs[metric].notna(), "condition"].unique())
+    words = [f"{records.metric(metric).title}: {CELL_TEXT}"]
+    conditions = in_order(records.runs[records.runs[metric].notna()])
     laws: dict[str, Law] = {}
-    with drawing_style():
+    with drawing_style(options.width_inches):
+        compute = compute_part(records, metric)
         for rank, condition in enumerate(conditions):
+            progress(f"condition {rank + 1} of {len(conditions)}: {condition or 'all runs'}")
             own = records.of_condition(condition, f"_{rank + 1}" if rank else "")
             heading = condition if len(conditions) > 1 else ""
-            part = condition_part(own, rows, metric, heading=heading, published=published)
+            part = condition_part(
+                own,
+                rows,
+                metric,
+                heading=heading,
+                published=options.published,
+                has_equal_compute=condition in compute.conditions,
+            )
             sections += part.sections
             laws |= part.laws
             words += [heading, plain_text(part.main_table), ""]
-            files += _save_part(part, own.suffix, out)
-        if len(conditions) > 1:
-            sections += across_budgets(records, metric)
-        if published:
+            files += _save_tables_of(part.saved, part.papers, own.suffix, out)
+        sections = compute.sections + sections if _asks_for_compute(records) else sections + compute.sections
+        files += _save_tables_of(compute.saved, compute.papers, "", out)
+        if options.published:
             sections.append(Section("Published: cost and throughput", _PUBLISHED_TEXT, tuple(published_figure_3())))
+        added = installed_figures(records, rows, metric)
+        sections += [Section("Further figures", drawings=tuple(added))] if added else []
         sections += _closing_sections(records, metric, excluded, laws, lost_rows)
-        files += [path for section in sections for drawing in section.drawings for path in drawing.save(out)]
+        drawings = [drawing for section in sections for drawing in section.drawings]
+        for number, drawing in enumerate(drawings, 1):
+            progress(f"figure {number} of {len(drawings)}: {drawing.name}")
+            if not options.show_titles:
+                drawing.hide_titles()
+            files += drawing.save(out)
         files += _save_tables(records, excluded, arrow_rows, out)
         title = " + ".join(sorted(records.runs["study"].unique()))
-        files += write_page(title, _counts(records, excluded), sections, out)
+        files += write_page(title, " ".join([*records.questions, _counts(records, excluded)]), sections, out)
     return Report(files, "\n".join([*words, *_closing_words(excluded, files)]))
 
 
@@ -94,7 +138,7 @@ def _closing_sections(
 
 def _run_table(records: Records, metric: str) -> pd.DataFrame:
     runs = records.runs[["run_id", "model", "fraction", "num_images", "seed"]].copy()
-    runs[metric_title(metric)] = (display_scale(metric) * records.runs[metric]).map("{:.2f}".format)
+    runs[records.metric(metric).title] = (records.metric(metric).scale * records.runs[metric]).map("{:.2f}".format)
     for column in ("flops", "device_hours", "images_per_second"):
         if column in records.runs:
             runs[column.replace("_", " ")] = records.runs[column].map("{:.3g}".format)
@@ -102,9 +146,14 @@ def _run_table(records: Records, metric: str) -> pd.DataFrame:
     return runs
 
 
-def _save_part(part: Part, suffix: str, out: Path) -> list[Path]:
-    paths = [save_csv(frame, out / f"{name}{suffix}.csv") for name, frame in part.saved.items()]
-    for name, entry in part.papers.items():
+def _asks_for_compute(records: Records) -> bool:
+    """Whether the study was planned to compare models at equal compute: that section then comes first."""
+    return "protocol" in records.runs and bool((records.runs["protocol"] == "matched_compute").any())
+
+
+def _save_tables_of(saved: dict[str, pd.DataFrame], papers: dict[str, PageTable], suffix: str, out: Path) -> list[Path]:
+    paths = [save_csv(frame, out / f"{name}{suffix}.csv") for name, frame in saved.items()]
+    for name, entry in papers.items():
         path = out / f"{name}{suffix}.tex"
         path.write_text(latex(entry.table, entry.caption, label=f"tab:{name}{suffix}"), encoding="utf-8")
         paths.append(path)
@@ -135,5 +184,5 @@ def _closing_words(excluded: pd.DataFrame, files: Sequence[Path]) -> list[str]:
             lines.append(f"  and {len(excluded) - _MAX_PRINTED} more, in excluded.csv")
         lines.append("")
     lines.append(f"report   {next(path for path in files if path.name == 'index.html')}")
-    lines += [f"figure   {path} (.svg, .csv)" for path in files if path.suffix == ".png"]
+    lines += [f"figure   {path} (.svg, .pdf, .csv)" for path in files if path.suffix == ".png"]
     return lines

@@ -10,7 +10,6 @@ import scipy
 from analysis.laws.estimator import POINTS_PER_PARAMETER
 from analysis.laws.law import Law
 from analysis.runs.load import Records
-from analysis.runs.metrics import metric_title
 from analysis.runs.number_text import count_text, percent_text
 from scaling import __version__
 
@@ -35,7 +34,7 @@ def _runs(records: Records, metric: str, num_excluded: int) -> str:
     return (
         f"{len(runs)} finished runs of {runs['model'].nunique()} models on {len(sizes)} pre-training sizes ({listed} "
         f"distinct images), {seeds} runs a point; a run's seed sets initialisation, order, augmentation and, unless "
-        f"planned otherwise, the subset draw. The headline metric is {metric_title(metric)} ({metric}). "
+        f"planned otherwise, the subset draw. The headline metric is {records.metric(metric).title} ({metric}). "
         f"{left_out or 'No run was left out.'}"
     )
 

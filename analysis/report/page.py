@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from analysis.figures.drawing import Drawing, inline_svg
 from analysis.figures.style import FAMILY_COLOURS, GRID, INK, MUTED, PAPER
-from analysis.report.tables import markdown
+from analysis.report.tables import markdown, plain_markdown
 
 THEMED = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"} | {
     colour: f"var(--{family})" for family, colour in FAMILY_COLOURS.items()
@@ -85,16 +85,16 @@ def _html(title: str, subtitle: str, sections: list[Section]) -> str:
 
 
 def _markdown(title: str, subtitle: str, sections: list[Section]) -> str:
-    parts = [f"# {title}", subtitle]
+    parts = [f"# {plain_markdown(title)}", plain_markdown(subtitle)]
     for section in sections:
-        parts.append(f"## {section.title}")
+        parts.append(f"## {plain_markdown(section.title)}")
         if section.text:
-            parts.append(section.text)
+            parts += map(plain_markdown, section.text.split("\n\n"))
         for entry in section.tables:
-            parts += [entry.caption, markdown(entry.table)]
+            parts += [plain_markdown(entry.caption), markdown(entry.table)]
         for drawing in section.drawings:
             parts += [
                 f"![{drawing.title}]({drawing.name}.png)",
-                f"*{drawing.caption}* Data: {drawing.name}.csv",
+                f"*{plain_markdown(drawing.caption)}* Data: {drawing.name}.csv",
             ]
     return "\n\n".join(parts) + "\n"

@@ -11,9 +11,11 @@ from analysis.comparison.compare import COLUMNS, at_matched_data
 from analysis.comparison.crossover import crossovers
 from analysis.comparison.matched_cost import at_matched_cost, family_curves, model_curves
 from analysis.figures.accuracy_vs_cost import accuracy_vs_cost
+from analysis.figures.accuracy_vs_setting import accuracy_vs_setting
 from analysis.figures.accuracy_vs_size import accuracy_vs_size
 from analysis.figures.accuracy_vs_throughput import accuracy_vs_throughput, throughput_column
-from analysis.figures.drawing import Drawing
+from analysis.figures.drawing import Drawing, present
+from analysis.figures.evaluations import evaluation_figure, evaluation_matrix
 from analysis.figures.law_fits import law_fits
 from analysis.figures.learning_curves import learning_curves
 from analysis.figures.matched import differences_figure
@@ -26,8 +28,8 @@ from analysis.published.tables import PUBLISHED_METRIC, figure_2_records
 from analysis.report.law_tables import comparison_table, crossover_table, law_table, prediction_table
 from analysis.report.page import PageTable, Section
 from analysis.report.tables import size_table, size_table_tips
+from analysis.runs.evaluations import chance_text_of, evaluation_metrics, noise_text
 from analysis.runs.load import Records
-from analysis.runs.metrics import metric_title
 from analysis.runs.summary import cells, runs_behind
 
 CELL_TEXT = "mean ± standard deviation over runs (number of runs)"
@@ -54,17 +56,26 @@ class Part:
 
 
 def condition_part(
-    records: Records, rows: pd.DataFrame, metric: str, *, heading: str = "", published: bool = False
+    records: Records,
+    rows: pd.DataFrame,
+    metric: str,
+    *,
+    heading: str = "",
+    published: bool = False,
+    has_equal_compute: bool = False,
 ) -> Part:
-    """Figures and tables of runs that differ in model, size and seed alone; `rows` are their logs."""
+    """Figures and tables of runs that differ in model, size and seed alone; `rows` are their logs.
+
+    `has_equal_compute`: the report has a section on matched compute with these runs.
+    """
     table = cells(records, metric)
     main_table = size_table(records, table, metric)
-    main = PageTable(f"{metric_title(metric)}: {CELL_TEXT}", main_table, size_table_tips(records, table))
+    main = PageTable(f"{records.metric(metric).title}: {CELL_TEXT}", main_table, size_table_tips(records, table))
     laws, lawless = study_laws(records, metric)
-    crossed = crossovers(laws)
+    crossed = crossovers(records, metric, laws)
     compute, compute_drawings = _compute_comparisons(records, metric)
     speed_column = throughput_column(records)
-    speed = at_matched_cost(family_curves(records, metric, speed_column), speed_column, metric)
+    speed = at_matched_cost(family_curves(records, metric, speed_column), speed_column, records.metric(metric))
     matched = pd.concat([t for t in (at_matched_data(records, metric), compute, speed) if len(t)] or [compute])
     matched = matched.reset_index(drop=True)
     law_tables = _law_tables(records, metric, laws, lawless, crossed)
@@ -73,11 +84,15 @@ def condition_part(
     )
     sections = [
         Section(
-            "Accuracy and pre-training size", "", present(accuracy_vs_size(records, table, metric), beside), (main,)
+            "Accuracy and pre-training size",
+            " ".join(filter(None, (chance_text_of(records, metric), noise_text(records, metric)))),
+            present(accuracy_vs_setting(records, metric) or accuracy_vs_size(records, table, metric), beside),
+            (main,),
         ),
+        _evaluation_section(records, metric),
         Section("Throughput and accuracy", drawings=tuple(accuracy_vs_throughput(records, table, metric))),
         Section("Cost and accuracy", drawings=tuple(accuracy_vs_cost(records, metric))),
-        _comparison_section(records, metric, matched, compute_drawings),
+        _comparison_section(records, metric, matched, compute_drawings, has_equal_compute),
         Section(
             "Laws and crossovers",
             drawings=present(law_fits(records, laws, metric) if laws else None),
@@ -98,26 +113,17 @@ def condition_part(
     )
 
 
-def across_budgets(records: Records, metric: str) -> list[Section]:
-    """Models at matched compute over the budgets of all conditions that share data and evaluations."""
-    same = [name for name in ("data_digest", "evals") if name in records.runs]
-    if any(records.runs[name].nunique() > 1 for name in same):
-        return []
-    curves = model_curves(records, metric, "flops")
-    table = at_matched_cost(curves, "flops", metric)
-    if table.empty:
-        return []
-    drawing = matched_compute(
-        records, curves, table, metric, name="matched_compute_budgets", facts="each budget with its largest subset"
-    )
-    text = f"{metric_title(metric)} at matched compute, over all budgets"
-    printed = PageTable(text, comparison_table(records, table, metric))
-    return [Section("Matched compute", drawings=present(drawing), tables=(printed,))]
-
-
-def present(*drawings: Drawing | None) -> tuple[Drawing, ...]:
-    """Those that were drawn."""
-    return tuple(drawing for drawing in drawings if drawing is not None)
+def _evaluation_section(records: Records, headline: str) -> Section:
+    """A figure and a table of every other evaluation, after a matrix of all of them."""
+    metrics = evaluation_metrics(records)
+    others = [name for name in metrics if name != headline]
+    drawings, tables = list(present(evaluation_matrix(records, [headline, *others]))), []
+    for name in others:
+        table = cells(records, name)
+        drawings.append(evaluation_figure(records, table, name))
+        caption = " ".join([f"{records.metric(name).title}: {CELL_TEXT}.", chance_text_of(records, name)]).strip()
+        tables.append(PageTable(caption, size_table(records, table, name), size_table_tips(records, table)))
+    return Section("All evaluations", drawings=tuple(drawings), tables=tuple(tables))
 
 
 def _compute_comparisons(records: Records, metric: str) -> tuple[pd.DataFrame, tuple[Drawing, ...]]:
@@ -128,7 +134,7 @@ def _compute_comparisons(records: Records, metric: str) -> tuple[pd.DataFrame, t
         (model_curves(records, metric, "flops"), "matched_compute", "models trained at several costs"),
         (family_curves(records, metric, "flops"), "matched_compute_families", "families between their models"),
     ):
-        table = at_matched_cost(curves, "flops", metric)
+        table = at_matched_cost(curves, "flops", records.metric(metric))
         if len(table):
             tables.append(table)
             drawings.append(matched_compute(records, curves, table, metric, name=name, facts=facts))
@@ -136,7 +142,11 @@ def _compute_comparisons(records: Records, metric: str) -> tuple[pd.DataFrame, t
 
 
 def _comparison_section(
-    records: Records, metric: str, matched: pd.DataFrame, compute_drawings: tuple[Drawing, ...]
+    records: Records,
+    metric: str,
+    matched: pd.DataFrame,
+    compute_drawings: tuple[Drawing, ...],
+    has_equal_compute: bool,
 ) -> Section:
     tables = []
     drawings: list[Drawing] = []
@@ -146,10 +156,12 @@ def _comparison_section(
             drawings += present(differences_figure(records, rows, metric, name))
         printed = comparison_table(records, rows, metric)
         tables.append(
-            PageTable(f"{metric_title(metric)} at matched {name}", printed, _pair_tips(records, rows, printed, metric))
+            PageTable(
+                f"{records.metric(metric).title} at matched {name}", printed, _pair_tips(records, rows, printed, metric)
+            )
         )
     lacks_compute = "flops" in records.runs and "flops" not in set(matched["matched"])
-    text = _NO_MATCHED_COMPUTE if lacks_compute else ""
+    text = _NO_MATCHED_COMPUTE if lacks_compute and not has_equal_compute else ""
     return Section("Models compared", text, (*drawings, *compute_drawings), tuple(tables))
 
 
@@ -173,9 +185,12 @@ def _law_tables(
         tips["runs used"] = [runs_behind(records, metric, model, *law.window) for model, law in laws.items()]
         tables["laws"] = PageTable(f"Laws. {_FORMULAE_NOTE}", printed, tips)
         predictions = prediction_table(records, laws, metric)
-        tables["predictions"] = PageTable(f"Predictions of {metric_title(metric)}", predictions)
+        tables["predictions"] = PageTable(f"Predictions of {records.metric(metric).title}", predictions)
     if len(crossed):
-        text = "Crossovers: inside the data by interpolation of means, beyond it by the laws, at most two doublings"
+        text = (
+            "Crossovers: P(first ahead at the smallest common size and second at the largest, or at the end of the "
+            "search); inside the data by interpolation of means, beyond it by the laws, at most two doublings"
+        )
         tables["crossovers"] = PageTable(text, crossover_table(records, crossed))
     if len(lawless):
         tables["lawless"] = PageTable("Models without a law", lawless)

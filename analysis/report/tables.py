@@ -1,12 +1,11 @@
 """The study's main table, model × subset size, and tables as text, Markdown, LaTeX and CSV."""
 
+import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
 from analysis.runs.load import Records
-from analysis.runs.metrics import display_scale
 from analysis.runs.number_text import count_text, percent_text, spread_text
 
 _LATEX = str.maketrans(
@@ -19,8 +18,7 @@ _LATEX = str.maketrans(
 
 def size_table(records: Records, table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Model × subset size with `mean ± sd (n)` in each cell; `-` where no run is finished."""
-    scale = display_scale(metric)
-    digits = 1 if scale != 1 else 3
+    measure = records.metric(metric)
     sizes = sorted(set(table["num_images"]))
     headings = {size: _heading(table, size) for size in sizes}
     rows = []
@@ -30,7 +28,7 @@ def size_table(records: Records, table: pd.DataFrame, metric: str) -> pd.DataFra
         for size in sizes:
             if size in by_size.index:
                 cell = by_size.loc[size]
-                text = spread_text(scale * cell["mean"], scale * cell["sd"], digits)
+                text = spread_text(measure.scale * cell["mean"], measure.scale * cell["sd"], measure.digits)
                 row[headings[size]] = f"{text} ({cell['num_runs']})"
             else:
                 row[headings[size]] = "-"
@@ -87,17 +85,16 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(padded).rstrip()
 
 
+def plain_markdown(text: str) -> str:
+    """The text on one line, without a tag that a reader of Markdown would take for HTML."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.split("\n")))
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A Markdown table; bars inside cells are escaped."""
 
     def line(values: Sequence[object]) -> str:
-        return "| " + " | ".join(str(value).replace("|", "\\|") for value in values) + " |"
+        return "| " + " | ".join(plain_markdown(str(value)).replace("|", "\\|") for value in values) + " |"
 
     rule = "| --- |" + " ---: |" * (len(table.columns) - 1)
     return "\n".join([line(list(table.columns)), rule, *(line(list(row)) for row in table.to_numpy())])
-
-
-def save_csv(table: pd.DataFrame, path: Path) -> Path:
-    """Write with Unix line ends and full float precision."""
-    table.to_csv(path, index=False, lineterminator="\n")
-    return path

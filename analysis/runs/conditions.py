@@ -7,12 +7,11 @@ changes only from size to size belongs to the protocol and stays in one series.
 """
 
 from dataclasses import replace
-from itertools import pairwise
 
 import pandas as pd
 
 from analysis.runs.naming import ModelName
-from analysis.runs.number_text import cost_text, number_text
+from analysis.runs.number_text import number_text, power_text
 from scaling.records.run_plan import RecipePlan
 
 SERIES_SETTINGS = (
@@ -28,14 +27,14 @@ SERIES_SETTINGS = (
 """Columns that tell series of one model apart: all that a plan may set and that is no size, seed or budget."""
 BUDGETS = {"constant_steps": "steps", "constant_epochs": "epochs", "matched_compute": "flops"}
 """The column that holds what a protocol keeps equal."""
-_BUDGET_TOLERANCE = 0.05
+BUDGET_TOLERANCE = 0.05
 """Whole steps make budgets of one protocol differ a little; larger gaps are other budgets."""
 
 
 def name_series(runs: pd.DataFrame, models: dict[str, ModelName]) -> tuple[pd.DataFrame, dict[str, ModelName]]:
     """Add column `condition` and rename `model` where settings differ; returns the runs and the new names."""
     runs = runs.copy()
-    runs["condition"] = _conditions(runs)
+    runs["condition"] = condition_text(condition_parts(runs))
     names: dict[str, ModelName] = {}
     for (_, model), group in runs.groupby(["condition", "model"], sort=True):
         differing = _differing_settings(group)
@@ -58,7 +57,8 @@ def _differing_settings(group: pd.DataFrame) -> list[str]:
     return [name for name in settings if (counts[name] > 1).any()]
 
 
-def _conditions(runs: pd.DataFrame) -> pd.Series:
+def condition_parts(runs: pd.DataFrame) -> pd.DataFrame:
+    """What must be equal for a comparison, in words: a column each for data, protocol, batch and evaluations."""
     parts = pd.DataFrame(index=runs.index)
     parts["data"] = _data_names(runs)
     parts["protocol"] = _budgets(runs)
@@ -66,18 +66,28 @@ def _conditions(runs: pd.DataFrame) -> pd.Series:
     if "evals" in runs and runs["evals"].nunique() > 1:
         ranks = {text: rank for rank, text in enumerate(sorted(runs["evals"].unique()), 1)}
         parts["evals"] = "evaluations " + runs["evals"].map(ranks).astype(str)
-    return parts.apply(lambda row: ", ".join(part for part in row if part), axis=1)
+    return parts
+
+
+def condition_text(parts: pd.DataFrame) -> "pd.Series[str]":
+    """The parts of each row in one text."""
+    rows = parts.to_numpy(str).tolist()
+    return pd.Series([", ".join(part for part in row if part) for row in rows], index=parts.index, dtype=str)
 
 
 def _data_names(runs: pd.DataFrame) -> pd.Series:
-    """Folder names of the data; with the digest where one name stands for two contents."""
+    """Folder names of the data; where one name stands for two contents with the study, or with the digest where a
+    study has both."""
     if "data_digest" not in runs:
         return pd.Series("", index=runs.index)
     name_of = runs.groupby("data_digest")["data"].min()
-    ambiguous = name_of[name_of.duplicated(keep=False)].index
-    return runs["data_digest"].map(
-        {digest: f"{name} {digest[:6]}" if digest in ambiguous else name for digest, name in name_of.items()}
-    )
+    ambiguous = set(name_of[name_of.duplicated(keep=False)].index)
+    studies = runs.groupby("data_digest")["study"].agg(lambda names: ", ".join(sorted(set(names))))
+    by_study = not studies[list(ambiguous)].duplicated().any()
+    told = dict(name_of.items())
+    for digest in ambiguous:
+        told[digest] += f" ({studies[digest]})" if by_study else f" {digest[:6]}"
+    return runs["data_digest"].map(told)
 
 
 def _budgets(runs: pd.DataFrame) -> pd.Series:
@@ -89,16 +99,38 @@ def _budgets(runs: pd.DataFrame) -> pd.Series:
         if protocol == "constant_steps":
             texts[group.index] = [f"{round(value):,} steps".replace(",", " ") for value in amount]
             continue
-        for low, high in _clusters(sorted(amount.unique())):
-            members = amount[(amount >= low) & (amount <= high)]
-            middle = float(members.median())
-            per_epochs = protocol == "constant_epochs"
-            texts[members.index] = f"{number_text(middle)} epochs" if per_epochs else cost_text("flops", middle)
+        groups = [amount[amount.between(*ends)] for ends in clusters(sorted(amount.unique()))]
+        middles = [float(members.median()) for members in groups]
+        per_epochs = protocol == "constant_epochs"
+        names = [number_text(middle) for middle in middles] if per_epochs else budget_names(middles)
+        for members, name in zip(groups, names, strict=True):
+            texts[members.index] = f"{name} epochs" if per_epochs else f"{name} FLOPs"
     return texts
 
 
-def _clusters(values: list[float]) -> list[tuple[float, float]]:
-    """Split ascending values where the next is more than `_BUDGET_TOLERANCE` larger."""
-    edges = [i for i, (a, b) in enumerate(pairwise(values), 1) if b > a * (1 + _BUDGET_TOLERANCE)]
-    starts, ends = [0, *edges], [*edges, len(values)]
-    return [(values[start], values[end - 1]) for start, end in zip(starts, ends, strict=True)]
+def budget_names(flops: list[float]) -> list[str]:
+    """Amounts of FLOPs as short texts that differ: two digits name a budget unless another would share its name."""
+    short = [power_text(value, 2) for value in flops]
+    return [name if short.count(name) == 1 else power_text(value, 4) for name, value in zip(short, flops, strict=True)]
+
+
+def in_order(runs: pd.DataFrame) -> list[str]:
+    """The conditions of `runs`: by data, protocol, budget from small to large, and name."""
+    first = runs.groupby("condition", sort=True).head(1)
+    keys = {}
+    for row in first.to_dict("records"):
+        protocol = str(row.get("protocol", ""))
+        amount = float(row[BUDGETS[protocol]]) if protocol in BUDGETS else 0.0
+        keys[row["condition"]] = (str(row.get("data", "")), protocol, amount, row["condition"])
+    return sorted(keys, key=keys.__getitem__)
+
+
+def clusters(values: list[float], tolerance: float = BUDGET_TOLERANCE) -> list[tuple[float, float]]:
+    """Ends of groups of ascending values: in a group, no value is more than `tolerance` larger than the first."""
+    ends: list[tuple[float, float]] = []
+    for value in values:
+        if ends and value <= ends[-1][0] * (1 + tolerance):
+            ends[-1] = (ends[-1][0], value)
+        else:
+            ends.append((value, value))
+    return ends

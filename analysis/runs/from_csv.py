@@ -3,48 +3,55 @@
 The columns are those of `runs.csv` in a report. `model` and `num_images` are needed; `run_id` (made from the row),
 `study` and `fraction` (share of the largest size) are filled in; costs, device and settings are used where they are
 given. Without a column `seed` every row is a seed of its own, so that no two models are compared as pairs. Every column
-with a slash in its name, and the one named by --metric, is a metric; accuracies are fractions.
+with a slash in its name, and the one named by --metric, is a metric; accuracies are fractions. A cell that is no
+number of its column ends the reading with its line; an empty one is a missing value; a repeated row counts once.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from analysis.runs.conditions import BUDGETS, SERIES_SETTINGS
+from analysis.runs.csv_text import read_table
 from analysis.runs.load import EXCLUDED_COLUMNS, Records, assemble
-from analysis.runs.metrics import is_accuracy
+from analysis.runs.metrics import Metric, known_metric
 from analysis.runs.naming import parse_model_name
 from scaling.errors import UserError, did_you_mean
 
 NEEDED = ("model", "num_images")
 _NUMBERS = ("flops", "device_hours", "images_per_second", "epochs", "steps", "batch", "num_params", "fraction")
+_COSTS = ("flops", "device_hours", "images_per_second", "epochs", "steps", "batch", "num_params")
+"""Columns of `_NUMBERS` that are above 0 where they are given."""
 _BLANKS = {"device": "unknown device", "precision": "unknown precision", "num_devices": 1}
 """What stands for a cell that is empty, or for a column that is not there."""
 
 
-def records_from_csv(paths: Sequence[Path], metric: str | None) -> Records:
-    """Read the tables; UserError names the file, line and column that cannot be used."""
+def records_from_csv(paths: Sequence[Path], metric: str | None, declared: Metric | None = None) -> Records:
+    """Read the tables; UserError names the file, line and column that cannot be used. `declared` is what the user
+    says about one metric."""
     if metric in SERIES_SETTINGS:
         raise UserError(f"--metric {metric}: this is the name of a setting; call the column upstream/{metric}, say")
-    runs = pd.concat([_read(path, metric) for path in sorted(paths)], ignore_index=True)
+    known = {declared.name: declared} if declared else {}
+    runs = pd.concat([_read(path, metric, known) for path in sorted(paths)], ignore_index=True)
     if "seed" not in runs:
         runs["seed"] = range(len(runs))
+    elif runs["seed"].isna().any():
+        raise UserError(f"{paths[0]}: only some tables have a column 'seed'; give it in all tables or in none")
     twins = runs[runs["run_id"].duplicated()]
     if len(twins):
         raise UserError(f"{paths[0]}: run_id {twins['run_id'].iloc[0]!r} occurs twice; give every run its own run_id")
     models = {
-        name: parse_model_name(name, str(rows["family"].iloc[0]), _first_number(rows))
+        str(name): parse_model_name(str(name), str(rows["family"].iloc[0]), _first_number(rows))
         for name, rows in runs.groupby("model", sort=True)
     }
-    return assemble(runs, pd.DataFrame(columns=EXCLUDED_COLUMNS), models, {}, {})
+    runs, repeated = _without_repeats(runs)
+    return assemble(runs, repeated, models, {}, {}, declared=known)
 
 
-def _read(path: Path, metric: str | None) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as CSV ({error}); give a table with a header line") from error
+def _read(path: Path, metric: str | None, known: dict[str, Metric]) -> pd.DataFrame:
+    table = read_table(path)
     for name in NEEDED:
         if name not in table:
             raise UserError(f"{path}: no column {name!r}; {did_you_mean(name, table.columns)}")
@@ -53,34 +60,86 @@ def _read(path: Path, metric: str | None) -> pd.DataFrame:
     _check(path, table, "model", table["model"].notna(), "give every row a model")
     table["model"] = table["model"].astype(str)
     images = pd.to_numeric(table["num_images"], errors="coerce")
-    _check(path, table, "num_images", images > 0, "give the number of training images, above 0")
+    _check(path, table, "num_images", np.isfinite(images) & (images > 0), "give the number of training images, above 0")
     table["num_images"] = images
     if "seed" in table:
         seeds = pd.to_numeric(table["seed"], errors="coerce")
         _check(path, table, "seed", seeds % 1 == 0, "give a whole number, or leave out the column")
         table["seed"] = seeds.astype(int)
     for name in (name for name in _NUMBERS if name in table):
-        numbers = pd.to_numeric(table[name], errors="coerce")
-        _check(path, table, name, numbers.notna() | table[name].isna(), "give a number or nothing")
-        table[name] = numbers
-    for name in [name for name in table if "/" in str(name) or name == metric]:
-        table[name] = pd.to_numeric(table[name], errors="coerce")
-        if is_accuracy(str(name)):
-            _check(path, table, str(name), ~(table[name] > 1), "give accuracies as fractions, from 0 to 1")
+        _to_numbers(path, table, name, "give a number or nothing")
+        if name in _COSTS:
+            _check(path, table, name, ~(table[name] <= 0), "give a number above 0 or nothing")
+    for name in [str(name) for name in table if "/" in str(name) or name == metric]:
+        if not pd.to_numeric(table[name], errors="coerce").notna().any() and name != metric:
+            continue  # a column of words
+        measure = known.get(name) or known_metric(name)
+        _to_numbers(path, table, name, _rule(measure))
+        _check(path, table, name, ~measure.outside(table[name]), _rule(measure))
     _check_protocol(path, table)
-    given = set(table.columns)
-    defaults: dict[str, object] = {
-        "study": path.stem,
+    return _filled(path, table, images)
+
+
+def _filled(path: Path, table: pd.DataFrame, images: "pd.Series[float]") -> pd.DataFrame:
+    """The table with every column that records need; an empty cell is filled like a column that is not there."""
+    defaults: dict[str, pd.Series] = {
+        "study": pd.Series(path.stem, index=table.index),
         "family": table["model"].str.split("-").str[0].str.lower(),
         "fraction": images / images.max(),
-        "run_id": [f"{path.name}:{line + 2}" for line in range(len(table))],
+        "run_id": pd.Series([f"{path.name}:{line + 2}" for line in range(len(table))], index=table.index),
     }
-    for name, value in defaults.items():
-        if name not in given:
-            table[name] = value
+    for name, values in defaults.items():
+        table[name] = table[name].where(table[name].notna(), values) if name in table else values
+    for name in ("study", "family", "run_id"):
+        table[name] = table[name].astype(str)
     for name, blank in _BLANKS.items():
-        table[name] = table[name].fillna(blank) if name in given else blank
+        table[name] = table[name].fillna(blank) if name in table else blank
     return table.drop(columns=["condition"], errors="ignore")
+
+
+def _without_repeats(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows that repeat another in everything but their run_id and study are left out; rows of one model, size and seed
+    that differ in nothing but what was measured are refused: they are no independent runs."""
+    said = [name for name in runs if name not in ("run_id", "study", "fraction")]
+    first = runs.groupby(said, dropna=False, sort=False)["run_id"].transform("first")
+    repeated = runs[first != runs["run_id"]]
+    excluded = repeated[["study", "run_id", "model", "fraction", "seed"]].copy()
+    excluded["status"] = "duplicate"
+    excluded["reason"] = "repeats " + first[repeated.index] + ", which is used"
+    kept = runs.drop(index=repeated.index).reset_index(drop=True)
+    keys = [
+        name for name in kept
+        if name in ("study", "model", "num_images", "seed", "subset_seed", "data", "data_digest", "protocol", "batch",
+                    "evals", "device", "precision", *SERIES_SETTINGS, *BUDGETS.values())
+    ]  # fmt: skip
+    twin = kept.groupby(keys, dropna=False, sort=False)["run_id"].transform("first")
+    clash = kept[twin != kept["run_id"]]
+    if len(clash):
+        row = clash.iloc[0]
+        raise UserError(
+            f"{row['run_id']} has the model, num_images and seed of {twin[clash.index[0]]} ({row['model']}, "
+            f"{row['num_images']:g}, {row['seed']}) and other values; give every run a seed of its own, or leave out "
+            "the column seed"
+        )
+    return kept, excluded[EXCLUDED_COLUMNS]
+
+
+def _to_numbers(path: Path, table: pd.DataFrame, name: str, rule: str) -> None:
+    """Replace a column by its numbers; an empty cell stays empty, anything else that is no finite number is refused."""
+    numbers = pd.to_numeric(table[name], errors="coerce")
+    good = (numbers.notna() | table[name].isna()) & ~np.isinf(numbers)
+    _check(path, table, name, good, rule)
+    table[name] = numbers
+
+
+def _rule(measure: Metric) -> str:
+    if measure.is_percent:
+        return "give accuracies as fractions, from 0 to 1 (0.632 for 63.2 %), or nothing"
+    if np.isfinite(measure.low) and np.isfinite(measure.high):
+        return f"give a number from {measure.low:g} to {measure.high:g}, or nothing"
+    return (
+        f"give a number from {measure.low:g} on, or nothing" if np.isfinite(measure.low) else "give a number or nothing"
+    )
 
 
 def _check(path: Path, table: pd.DataFrame, name: str, good: "pd.Series[bool]", rule: str) -> None:
@@ -101,6 +160,10 @@ def _check_protocol(path: Path, table: pd.DataFrame) -> None:
             raise UserError(
                 f"{path}: protocol {protocol} without column {BUDGETS[protocol]!r}; add it to tell budgets apart"
             )
+        _check(
+            path, table, BUDGETS[protocol], table[BUDGETS[protocol]].notna() | (table["protocol"] != protocol),
+            f"protocol {protocol} needs it to tell budgets apart",
+        )  # fmt: skip
 
 
 def _first_number(rows: pd.DataFrame) -> float | None:

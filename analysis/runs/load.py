@@ -11,16 +11,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from analysis.runs.conditions import name_series
+from analysis.runs.metrics import Metric, known_metric
 from analysis.runs.naming import ModelName, parse_model_name
 from scaling.errors import UserError
 from scaling.records.canonical import canonical_json
 from scaling.records.result import RunResult
+from scaling.records.run_dir import StudyDir
 from scaling.records.run_plan import InputPlan, RunPlan
 from scaling.records.state import Status
 from scaling.records.study import RunRecord, load_study
 
+_MAX_SWEEP_BYTES = 1_000_000
 EXCLUDED_COLUMNS = ["study", "run_id", "model", "fraction", "seed", "status", "reason"]
 
 _COSTS = (
@@ -59,6 +63,14 @@ class Records:
     """Folders of the finished runs by run_id."""
     suffix: str = ""
     """Added to file names when the records of several conditions are drawn apart."""
+    questions: tuple[str, ...] = ()
+    """What the studies want to know, as their sweeps say."""
+    declared: dict[str, Metric] = field(default_factory=dict)
+    """Metrics that the user described, by name; the names of others say what they are."""
+
+    def metric(self, name: str) -> Metric:
+        """Direction, bounds and print of a metric."""
+        return self.declared.get(name) or known_metric(name)
 
     @property
     def eval_order(self) -> list[str]:
@@ -72,8 +84,9 @@ class Records:
         return replace(self, runs=runs, suffix=suffix)
 
 
-def load_records(study_dirs: Sequence[Path]) -> Records:
-    """Read every study; UserError when a folder is no study, or no run is finished anywhere."""
+def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> Records:
+    """Read every study; UserError when a folder is no study, or no run is finished anywhere. `declared` is what the
+    user says about one metric."""
     studies = [load_study(folder) for folder in dict.fromkeys(study_dirs)]
     records = sorted(
         (record for study in studies for record in study.runs),
@@ -118,7 +131,21 @@ def load_records(study_dirs: Sequence[Path]) -> Records:
         )
         for record in records
     }
-    return assemble(pd.DataFrame(rows), pd.DataFrame(excluded, columns=EXCLUDED_COLUMNS), models, plans, run_dirs)
+    table = pd.DataFrame(excluded, columns=EXCLUDED_COLUMNS)
+    known = {declared.name: declared} if declared else {}
+    found = assemble(pd.DataFrame(rows), table, models, plans, run_dirs, declared=known)
+    return replace(found, questions=tuple(filter(None, map(_question, sorted(dict.fromkeys(study_dirs))))))
+
+
+def _question(study_dir: Path) -> str:
+    """The sweep's `question`; empty where there is none, or the sweep cannot be read."""
+    path = StudyDir(study_dir).sweep
+    try:
+        sweep = yaml.safe_load(path.read_text(encoding="utf-8")) if path.stat().st_size < _MAX_SWEEP_BYTES else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
+        return ""
+    question = sweep.get("question") if isinstance(sweep, dict) else None
+    return " ".join(question.split()) if isinstance(question, str) else ""
 
 
 def assemble(
@@ -127,13 +154,15 @@ def assemble(
     models: dict[str, ModelName],
     plans: dict[str, RunPlan],
     run_dirs: dict[str, Path],
+    *,
+    declared: dict[str, Metric] | None = None,
 ) -> Records:
     """Name series and conditions, and put the rows in their order."""
     runs, series = name_series(runs, models)
     named = models | series
     keys = ["condition", "num_images", "seed", "study", "run_id"]
     order = sorted(range(len(runs)), key=lambda i: (named[runs["model"][i]], *runs.loc[i, keys]))
-    return Records(runs.iloc[order].reset_index(drop=True), excluded, plans, named, run_dirs)
+    return Records(runs.iloc[order].reset_index(drop=True), excluded, plans, named, run_dirs, declared=declared or {})
 
 
 def _standing(record: RunRecord) -> tuple[str, str]:

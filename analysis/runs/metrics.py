@@ -1,13 +1,18 @@
-"""Which metric is the headline, and how a metric is printed.
+"""What a metric is: which way is better, its bounds and how it is printed. The one place that knows.
 
-The headline is linear 5-shot top-1 when the study measured it (the proxy for transfer of Mixer Section 3.3), else
-upstream precision at 1. Accuracies are stored as fractions and printed in percent; everything else keeps its unit.
+A name settles it for what this project measures and for the usual names of classification and detection; anything
+else is declared (`--higher-is-better`, `--lower-is-better`, `--bounds`) or refused. Nothing is guessed: a law
+fitted to an accuracy as if it were an error is a wrong number that looks right.
 """
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from scaling.errors import UserError, did_you_mean
 
@@ -15,22 +20,151 @@ FEWSHOT_SUFFIX = "/5shot_top1"
 UPSTREAM_METRIC = "upstream/precision_at_1"
 THROUGHPUT_METRIC = "throughput/images_per_second"
 
-_ACCURACY_ENDINGS = ("top1", "top5", "accuracy", "precision_at_1", "avg5", "real", "vtab")
+Array = NDArray[np.float64]
+
+_SHARES = re.compile(
+    r"top_?\d+$|accuracy$|(?:^|_)(?:acc|precision|recall|f1|f1_score|m?iou|m?ap|auc|auroc|avg5|real|vtab)(?:_at_\d+)?$"
+)
+"""Shares of right answers: higher is better, from 0 to 1, printed in percent."""
+_SPEEDS = re.compile(r"(?:^|_)(?:images|examples|samples)_per_second$")
+_LOSSES = re.compile(r"loss$|error$|(?:^|_)(?:err|nll|perplexity|ppl|mse|rmse|mae)$")
+"""Losses and errors: lower is better, 0 at best."""
+_GAPS = re.compile(r"(?:^|_)loss_gap$")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric by its full name, such as `unseen/5shot_top1`."""
+
+    name: str
+    higher_is_better: bool | None = None
+    """None when neither its name nor a declaration tells."""
+    low: float = -math.inf
+    """Smallest value it can take, in stored units."""
+    high: float = math.inf
+    is_percent: bool = False
+    """Stored as a fraction, printed in percent."""
+
+    @property
+    def direction(self) -> float:
+        """1 where higher is better, -1 where lower is; UserError when that is unknown."""
+        if self.higher_is_better is None:
+            raise UserError(
+                f"{self.name}: the name does not say whether higher or lower is better; "
+                "add --higher-is-better or --lower-is-better"
+            )
+        return 1.0 if self.higher_is_better else -1.0
+
+    @property
+    def scale(self) -> float:
+        """Factor from the stored value to the printed one."""
+        return 100.0 if self.is_percent else 1.0
+
+    @property
+    def digits(self) -> int:
+        """Decimals of a printed value."""
+        return 1 if self.is_percent else 3
+
+    @property
+    def title(self) -> str:
+        """Axis text with unit, such as `unseen: linear 5-shot top-1, %`."""
+        name, _, leaf = self.name.rpartition("/")
+        leaf = re.sub(r"^(\d+)shot_top1", r"linear \1-shot top-1", leaf).replace("_at_", "@").replace("_", " ")
+        return f"{name + ': ' if name else ''}{leaf}{', %' if self.is_percent else ''}"
+
+    @property
+    def error_title(self) -> str:
+        """Axis text of what laws are fitted to."""
+        if not self.higher_is_better:
+            return self.title
+        return f"{self.title.removesuffix(', %')} error, %" if self.is_percent else f"{self.high:g} - {self.title}"
+
+    @property
+    def no_law_because(self) -> str:
+        """Why no law can be fitted: empty when the distance to the best value is known."""
+        best = self.high if self.direction > 0 else self.low
+        if math.isfinite(best):
+            return ""
+        return f"{self.name} has no best value to approach; declare --bounds LOW HIGH"
+
+    def errors(self, values: Array) -> Array:
+        """Distance of stored values to the best possible one: what laws are fitted to, 0 at best."""
+        return self.high - values if self.direction > 0 else values - self.low
+
+    def value_of_error(self, error: float) -> float:
+        """The stored value that lies `error` away from the best."""
+        return self.high - error if self.direction > 0 else self.low + error
+
+    def text(self, value: float, sign: str = "") -> str:
+        """A stored value as it is printed."""
+        return f"{self.scale * value:{sign}.{self.digits}f}"
+
+    def outside(self, values: pd.Series) -> pd.Series:
+        """Which values it cannot take; missing ones are not among them."""
+        return values.notna() & ~values.between(self.low, self.high)
+
+
+def known_metric(name: str) -> Metric:
+    """What the name alone tells."""
+    leaf = re.sub(r"[^a-z0-9]+", "_", name.rsplit("/", 1)[-1].lower())
+    if _SHARES.search(leaf):
+        return Metric(name, True, 0.0, 1.0, is_percent=True)
+    if _GAPS.search(leaf):
+        return Metric(name, False)
+    if _LOSSES.search(leaf):
+        return Metric(name, False, 0.0)
+    if _SPEEDS.search(leaf):
+        return Metric(name, True, 0.0)
+    return Metric(name)
+
+
+def declared_metric(
+    name: str, *, higher_is_better: bool | None = None, bounds: tuple[float, float] | None = None
+) -> Metric:
+    """The metric with what the user says about it; what is not said stays as the name tells.
+
+    UserError when the declaration contradicts the name or the bounds are none.
+    """
+    metric = known_metric(name)
+    known = metric.higher_is_better
+    if higher_is_better is None:
+        higher_is_better = known
+    elif known is not None and known is not higher_is_better:
+        words = ("higher", "lower") if known else ("lower", "higher")
+        raise UserError(
+            f"--{words[1]}-is-better: {name} is known as a metric whose {words[0]} values are better; "
+            "leave the option out, or rename the metric"
+        )
+    low, high = bounds or (metric.low, metric.high)
+    if not low < high:
+        raise UserError(f"--bounds {low:g} {high:g}: the first must be below the second; give LOW HIGH")
+    is_percent = metric.is_percent and (low, high) == (0.0, 1.0)
+    return Metric(name, higher_is_better, low, high, is_percent)
+
+
+def check_direction(metric: Metric) -> None:
+    """UserError, with the way out, for a metric of which nothing says whether higher or lower is better."""
+    _ = metric.direction
+
+
+def metric_names(runs: pd.DataFrame, wanted: str | None = None) -> dict[str, int]:
+    """Metrics that runs hold and how many runs hold each: numbers whose name has a slash, and `wanted`."""
+    numbers = runs.select_dtypes("number")
+    counts = {str(name): int(numbers[name].notna().sum()) for name in numbers if "/" in str(name) or name == wanted}
+    return {name: count for name, count in counts.items() if count}
 
 
 def headline_for(runs: pd.DataFrame, eval_order: Sequence[str], wanted: str | None) -> str:
-    """Name of the metric to plot.
+    """Name of the metric to plot: linear 5-shot top-1 when the study measured it (the proxy for transfer of Mixer
+    Section 3.3), else upstream precision at 1.
 
     `eval_order` holds the names of the evaluations as planned; of several few-shot evaluations the one that
     most runs have wins, then the first planned. UserError when `wanted` exists nowhere or nothing fits.
     """
-    numbers = runs.select_dtypes("number")
-    counts = {str(name): int(numbers[name].notna().sum()) for name in numbers if "/" in str(name) or name == wanted}
-    counts = {name: count for name, count in counts.items() if count}
+    counts = metric_names(runs, wanted)
     if wanted is not None:
         if wanted not in counts:
-            hint = did_you_mean(wanted, sorted(counts))
-            raise UserError(f"--metric {wanted}: no finished run has this metric; {hint}")
+            raise UserError(f"--metric {wanted}: no finished run has this metric; {_hint(wanted, counts)}")
         return wanted
     fewshot = [name for name in counts if name.endswith(FEWSHOT_SUFFIX)]
     if fewshot:
@@ -39,29 +173,10 @@ def headline_for(runs: pd.DataFrame, eval_order: Sequence[str], wanted: str | No
     if UPSTREAM_METRIC in counts:
         return UPSTREAM_METRIC
     raise UserError(
-        f"no finished run has a metric *{FEWSHOT_SUFFIX} or {UPSTREAM_METRIC}; name one with --metric "
-        f"({did_you_mean('', sorted(counts))})"
+        f"no finished run has a metric *{FEWSHOT_SUFFIX} or {UPSTREAM_METRIC}; "
+        f"name one with --metric ({_hint('', counts)})"
     )
 
 
-def is_accuracy(metric: str) -> bool:
-    """Whether the metric is a fraction of correct answers, printed in percent."""
-    leaf = metric.rsplit("/", 1)[-1].lower()
-    return leaf.endswith(_ACCURACY_ENDINGS)
-
-
-def direction(metric: str) -> float:
-    """1 where higher is better, -1 for losses and errors."""
-    return -1.0 if metric.rsplit("/", 1)[-1].lower().endswith(("loss", "error")) else 1.0
-
-
-def display_scale(metric: str) -> float:
-    """Factor from the stored value to the printed one: 100 for accuracies."""
-    return 100.0 if is_accuracy(metric) else 1.0
-
-
-def metric_title(metric: str) -> str:
-    """Axis text with unit, such as `unseen: 5-shot top-1, %`."""
-    name, _, leaf = metric.rpartition("/")
-    leaf = re.sub(r"^(\d+)shot_top1", r"linear \1-shot top-1", leaf).replace("_at_", "@").replace("_", " ")
-    return f"{name}: {leaf}{', %' if is_accuracy(metric) else ''}" if name else leaf
+def _hint(wanted: str, counts: Mapping[str, int]) -> str:
+    return did_you_mean(wanted, sorted(counts)) if counts else "metrics have a slash in their names; none of these has"

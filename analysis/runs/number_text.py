@@ -23,10 +23,12 @@ def number_text(value: float) -> str:
     return count_text(value) if value >= 1 else f"{value:.2g}"
 
 
-def power_text(value: float) -> str:
-    """3·10¹¹, as amounts of FLOPs are written."""
+def power_text(value: float, num_digits: int = 3) -> str:
+    """3·10¹¹, as amounts of FLOPs are written; 9.999·10¹¹ rounds to 10¹²."""
     power = math.floor(math.log10(value) + 1e-9)
-    digits = f"{value / 10.0**power:.3g}"
+    if float(f"{value / 10.0**power:.{num_digits}g}") >= 10:
+        power += 1
+    digits = f"{value / 10.0**power:.{num_digits}g}"
     exponent = str(power).translate(_SUPERSCRIPT)
     return f"10{exponent}" if digits == "1" else f"{digits}·10{exponent}"
 
@@ -48,9 +50,23 @@ def percent_text(fraction: float) -> str:
     return f"{_significant(100 * fraction)} %"
 
 
+def share_text(share: float) -> str:
+    """A small relative difference: 0.02 %, below 0.01 %."""
+    return f"{_significant(round(100 * share, 2))} %" if share >= 5e-5 else "below 0.01 %"
+
+
 def spread_text(mean: float, sd: float, digits: int = 1) -> str:
     """`41.2 ± 0.6`, or `41.2` when there is no spread to tell."""
     return f"{mean:.{digits}f}" if math.isnan(sd) else f"{mean:.{digits}f} ± {sd:.{digits}f}"
+
+
+def chance_text(probability: float) -> str:
+    """A probability with two decimals: 0.93, > 0.99, < 0.01; empty when it is unknown."""
+    if math.isnan(probability):
+        return ""
+    if probability >= 0.995:
+        return "> 0.99"
+    return "< 0.01" if probability < 0.005 else f"{probability:.2f}"
 
 
 def _significant(value: float) -> str:

@@ -5,10 +5,13 @@ as the range from the smallest to the largest run; one run has no spread, and no
 """
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from analysis.runs.load import Records
+from scaling.errors import UserError
 
 CELL_COLUMNS = ["model", "fraction", "num_images", "num_runs", "mean", "sd", "min", "max", "run_ids"]
 
@@ -39,6 +42,23 @@ def cells(records: Records, metric: str) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=CELL_COLUMNS)
     order = sorted(table.index, key=lambda i: (records.models[table.model[i]], table.num_images[i]))
     return table.loc[order].reset_index(drop=True)
+
+
+def without_impossible(records: Records, metric: str) -> tuple[Records, pd.DataFrame]:
+    """The records with values that the metric cannot take (infinite, or outside its bounds) made missing, and the
+    runs that had them in the columns of `Records.excluded`. UserError when no other value is left."""
+    values, measure = records.runs[metric].astype(float), records.metric(metric)
+    impossible = measure.outside(values) | np.isinf(values)
+    if not impossible.any():
+        return records, records.excluded.iloc[:0]
+    table = records.runs.loc[impossible, ["study", "run_id", "model", "fraction", "seed"]].copy()
+    table["status"] = "done"
+    table["reason"] = [
+        f"{metric} is {value:g}, outside {measure.low:g} to {measure.high:g}" for value in values[impossible]
+    ]
+    if (impossible | values.isna()).all():
+        raise UserError(f"{table['run_id'].iloc[0]}: {table['reason'].iloc[0]}, and no run has another value")
+    return replace(records, runs=records.runs.assign(**{metric: values.mask(impossible)})), table
 
 
 def runs_without(records: Records, metric: str) -> pd.DataFrame:

@@ -51,6 +51,8 @@ class Watch:
         self._life = LifeWatch()
         self._rates: RateBook = rates_of(source.runs())
         self._live = LiveRates()
+        self._told: set[str] = set()
+        """Reasons that a person has been told: once for all runs that share one."""
 
     def run(self) -> None:
         """Until every run ended; Ctrl-C lets runs of this machine save a checkpoint first and is passed on."""
@@ -129,6 +131,9 @@ class Watch:
             if look is ELSEWHERE and view is not None:
                 holder = one.run.standing.reason or "by another process"
                 view.note(f"{one.run.plan.run_id} is already running {holder}; waiting for it")
+        if look.is_stuck and view is not None and look.reason not in self._told:
+            self._told.add(look.reason)
+            view.note(f"{one.run.plan.run_id} {look.reason}")
         was_started = before is not None and before.phase == "running"
         if look.phase == "queued" and look.reason and was_started and view is not None:
             view.note(f"{one.run.plan.run_id} {look.reason}")

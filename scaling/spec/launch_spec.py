@@ -50,10 +50,43 @@ class LocalSection(Frozen):
     )
 
 
-class SlurmSection(Frozen):
-    """Runs as tasks of Slurm job arrays."""
+class SlurmShape(Frozen):
+    """What a run takes of a Slurm cluster; what is left out comes from `launch`, then from the profile."""
 
+    nodes: Count | None = Field(None, description="Nodes of one run; default: launch.nodes.")
+    devices_per_node: Count | None = Field(
+        None,
+        description="Processes of a run on each node; default: launch.devices_per_node, else one for each GPU of the "
+        "profile's nodes.",
+    )
+    cpus: Count | None = Field(None, description="CPU cores of one process; default: launch.cpus, else the profile's.")
+    memory: Gigabytes | None = Field(
+        None, description="Memory of a run on one node, for example 64GB; default: launch.memory, else the profile's."
+    )
+    time: Seconds | None = Field(
+        None, description="Time limit of one job, for example 8h; default: launch.time, else the profile's."
+    )
+
+
+class SlurmOverride(Frozen):
+    """Where every field of `match` fits a run, `set` applies to it."""
+
+    match: dict[str, Any] = Field(description="Among model, fraction, seed, image_size; texts may hold * and ?.")
+    set: SlurmShape
+
+
+class SlurmSection(SlurmShape):
+    """Runs as tasks of Slurm job arrays, one array for each resource shape."""
+
+    profile: str = Field("", description="What the cluster's nodes are: a file such as slurm/profiles/h100.yaml.")
     max_parallel: Count | None = Field(None, description="Tasks of an array that run at a time; default: no bound.")
+    poll: Seconds = Field(20.0, description="Time between two queries of Slurm while the launcher watches.")
+    hung_after: Seconds | None = Field(
+        None,
+        description="A run whose heartbeat stands still for so long is asked to save, killed and queued again, for "
+        "example 30m; default: it is named only.",
+    )
+    overrides: list[SlurmOverride] = Field([], description="Resources of some of the runs, in the order written.")
 
 
 class RaySection(Frozen):

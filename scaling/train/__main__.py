@@ -37,9 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--threads", type=int, metavar="N", help="CPU threads of this process (default: the library's choice)"
     )
     parser.add_argument("--loader-threads", type=int, default=1, metavar="N", help="threads that decode (default: 1)")
+    parser.add_argument("--log", action="store_true", help="write all output to the run's log.txt, not to the terminal")
     args = parser.parse_args(argv)
     execution = Execution(threads=args.threads, loader_threads=args.loader_threads)
-    return train_run(args.run_dir, to_terminal=True, execution=execution)
+    return train_run(args.run_dir, to_terminal=not args.log, execution=execution)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ class PreemptionFlag:
         self.reason = ""
         for number in LEAVE_SIGNALS:
             signal.signal(number, self._on_signal)
+        # Whoever started this process may have held them back until now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, LEAVE_SIGNALS)
         if watch_parent:
             threading.Thread(target=self._watch_parent, daemon=True).start()
 

@@ -62,7 +62,7 @@ def test_matched_compute_stays_inside_what_both_models_measured(tmp_path: Path) 
         for steps in (200, 400, 800)
     ]
     records = load_records(studies)
-    table = at_matched_cost(model_curves(records, METRIC, "flops"), "flops", METRIC)
+    table = at_matched_cost(model_curves(records, METRIC, "flops"), "flops", records.metric(METRIC))
     ranges = records.runs.groupby("model")["flops"].agg(["min", "max"])
     assert len(table) == 3
     assert table["at"].min() >= ranges["min"].max() * (1 - 1e-9)
@@ -71,13 +71,13 @@ def test_matched_compute_stays_inside_what_both_models_measured(tmp_path: Path) 
 
 def test_one_cost_per_model_gives_no_matched_compute_row(tmp_path: Path) -> None:
     records = load_records([make_study(tmp_path, models=["mixer-b/32", "vit-b/32"])])
-    assert at_matched_cost(model_curves(records, METRIC, "flops"), "flops", METRIC).empty
+    assert at_matched_cost(model_curves(records, METRIC, "flops"), "flops", records.metric(METRIC)).empty
 
 
 def test_families_are_compared_between_their_models_only(tmp_path: Path) -> None:
     models = ["mixer-b/32", "mixer-l/16", "vit-b/32", "vit-l/32", "bit-r152x2"]
     records = load_records([make_study(tmp_path, models=models, seeds=(0, 1), noise=0.0)])
-    table = at_matched_cost(family_curves(records, METRIC, "flops"), "flops", METRIC)
+    table = at_matched_cost(family_curves(records, METRIC, "flops"), "flops", records.metric(METRIC))
     cost = records.runs.groupby("model")["flops"].median()
     assert set(zip(table["model_a"], table["model_b"], strict=True)) == {("mixer", "vit")}
     assert table["at"].tolist() == pytest.approx(np.geomspace(cost["vit-b/32"], cost["vit-l/32"], 3).tolist())
@@ -92,7 +92,7 @@ def verdicts(tmp_path: Path, first: Truth, second: Truth, noise: float) -> pd.Se
     truths = {"mixer-b/32": first, "vit-b/32": second}
     records = load_records([make_study(tmp_path, models=list(truths), truths=truths, noise=noise, seeds=range(4))])
     laws, _ = study_laws(records, METRIC)
-    return crossovers(laws).iloc[0]
+    return crossovers(records, METRIC, laws).iloc[0]
 
 
 def test_a_crossover_inside_the_data_is_found_where_it_is(tmp_path: Path) -> None:
@@ -111,9 +111,9 @@ def test_parallel_curves_do_not_cross(tmp_path: Path) -> None:
     assert np.isnan(found["size"])
 
 
-def test_equal_curves_are_not_identified(tmp_path: Path) -> None:
+def test_equal_curves_are_not_told_apart_at_first(tmp_path: Path) -> None:
     found = verdicts(tmp_path, curve(0.30, 0.10, 0.7), curve(0.30, 0.10, 0.7), 0.01)
-    assert found.verdict == "not identified"
+    assert found.verdict == "not told apart at first"
     assert np.isnan(found["size"])
 
 

@@ -47,6 +47,12 @@ def test_a_small_table_of_anybodys_runs_is_enough(tmp_path: Path, capsys: pytest
         ("model,num_images,protocol\na,100,mine\n", "mine.csv:2: protocol is 'mine'"),
         ("model,num_images,protocol\na,100,constant_steps\n", "without column 'steps'"),
         (f"model,num_images,{METRIC}\na,100,41.2\n", "is 41.2; give accuracies as fractions"),
+        (f"model,num_images,{METRIC}\na,100,-0.6\n", "is -0.6; give accuracies as fractions"),
+        (f"model,num_images,{METRIC}\na,100,63.2%\n", "is '63.2%'; give accuracies as fractions"),
+        (f"model,num_images,{METRIC}\na,100,.1\na,100,OOM\n", "mine.csv:3: unseen/5shot_top1 is 'OOM'"),
+        (f"model,num_images,{METRIC}\na,inf,.1\n", "num_images is inf"),
+        (f"model,num_images,{METRIC},flops\na,9,.1,0\n", "flops is 0"),
+        (f"model,num_images,seed,{METRIC}\na,100,0,.1\na,100,0,.2\n", "give every run a seed of its own"),
     ],
 )
 def test_a_table_that_cannot_be_used_names_its_line(
@@ -65,7 +71,7 @@ def test_a_column_that_is_a_setting_cannot_be_the_metric(tmp_path: Path, capsys:
     assert "call the column upstream/loss" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("seeds", [None, [0, 0, 1, 0, 0, 1]], ids=["no seeds", "a seed twice"])
+@pytest.mark.parametrize("seeds", [None, [0, 1, 2, 3, 4, 5]], ids=["no seeds", "no common seed"])
 def test_runs_that_no_seed_pairs_are_compared_as_independent(tmp_path: Path, seeds: list[int] | None) -> None:
     rows = pd.DataFrame(
         {"model": ["a"] * 3 + ["b"] * 3, "num_images": 100, METRIC: [0.50, 0.52, 0.53, 0.41, 0.43, 0.42]}
@@ -82,3 +88,36 @@ def test_empty_cells_of_the_device_are_said_to_be_unknown(tmp_path: Path) -> Non
     path = tmp_path / "mine.csv"
     path.write_text(f"model,num_images,device,{METRIC}\na,100,,0.4\nb,100,GPU,0.5\n")
     assert records_from_csv([path], None).runs["device"].tolist() == ["unknown device", "GPU"]
+
+
+def test_a_repeated_row_counts_once_and_is_listed(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(f"model,num_images,seed,{METRIC}\na,100,0,0.4\na,100,1,0.5\na,100,0,0.4\n")
+    records = records_from_csv([path], None)
+    assert cells(records, METRIC)["num_runs"].tolist() == [2]
+    assert records.excluded["reason"].tolist() == ["repeats mine.csv:2, which is used"]
+
+
+def test_an_empty_cell_is_listed_as_a_run_without_the_metric(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(f"model,num_images,study,{METRIC}\na,100,,0.4\na,200,x,\n")
+    assert main(["--from-csv", str(path), "--out", str(tmp_path / "out")]) == 0
+    assert pd.read_csv(tmp_path / "out" / "excluded.csv")["reason"].tolist() == [f"has no value of {METRIC}"]
+    assert pd.read_csv(tmp_path / "out" / "runs.csv")["study"].tolist() == ["mine", "x"]
+
+
+def test_names_that_are_formulas_markup_or_mathtext_are_shown_as_they_are(tmp_path: Path) -> None:
+    names = ["=1+cmd|' /C calc'!A0", "$x_{$", "<img src=x onerror=alert(1)>", "@a", "-2+3"]
+    table = pd.DataFrame([(name, n, 0.3 + n / 1e4) for name in names for n in (100, 200)],
+                         columns=["model", "num_images", METRIC])  # fmt: skip
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    out = tmp_path / "out"
+    assert main(["--from-csv", str(tmp_path / "mine.csv"), "--out", str(out)]) == 0
+    assert "<img" not in (out / "index.html").read_text()
+    assert "<img" not in (out / "report.md").read_text()
+    for path in out.glob("*.csv"):
+        texts = pd.read_csv(path, dtype=str, keep_default_na=False).to_numpy().ravel()
+        risky = [text for text in texts if text[:1] in ("=", "@") or text.startswith("-2+")]
+        assert not risky, f"{path.name}: {risky}"
+    again = records_from_csv([out / "runs.csv"], None)
+    assert set(again.runs["model"]) == set(names)

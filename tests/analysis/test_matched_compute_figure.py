@@ -8,7 +8,8 @@ from analysis.comparison.matched_cost import value_at
 from analysis.figures.accuracy_vs_cost import accuracy_vs_cost
 from analysis.figures.overfit import with_gap
 from analysis.figures.style import drawing_style
-from analysis.report.sections import across_budgets, condition_part
+from analysis.report.compute_section import compute_part
+from analysis.report.sections import condition_part
 from analysis.runs.load import load_records
 from analysis.runs.number_text import cost_text, range_text
 from analysis.runs.rows import read_rows
@@ -21,10 +22,12 @@ def test_models_at_several_budgets_are_drawn_together_and_the_marks_equal_the_ta
         for steps in (200, 400, 800)
     ]
     with drawing_style():
-        ((drawing,),) = [section.drawings for section in across_budgets(load_records(budgets), METRIC)]
-    marks = {tuple(line.get_xydata()[0]) for line in drawing.figure.axes[0].lines if line.get_gid()}
-    told = {(row.at, 100 * mean) for row in drawing.points.itertuples() for mean in (row.mean_a, row.mean_b)}
-    assert len(told) == 6
+        ((drawing,),) = [section.drawings for section in compute_part(load_records(budgets), METRIC).sections]
+    panels = [panel for panel in drawing.figure.axes if panel.get_title(loc="left")]
+    marks = {tuple(line.get_xydata()[0]) for panel in panels for line in panel.lines if line.get_gid()}
+    told = {(row.budget, 100 * mean) for row in drawing.points.itertuples() for mean in (row.mean_a, row.mean_b)}
+    assert len(panels) == 4
+    assert len(told) == 6 * 4
     assert np.array(sorted(marks)) == pytest.approx(np.array(sorted(told)))
 
 

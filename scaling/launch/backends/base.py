@@ -37,6 +37,7 @@ from scaling.spec.launch_spec import ENTRY_POINTS, LaunchSpec
 
 BACKENDS = {
     "local": "scaling.launch.backends.local:LocalBackend",
+    "slurm": "scaling.launch.backends.slurm:SlurmBackend",
 }
 """Name in a sweep's `launch.backend` -> class. A module is imported only when its back end is chosen."""
 
@@ -102,6 +103,8 @@ class Look:
     """Why it waits or what went wrong, in the back end's own words: `JobHeldUser`, `all cores are in use`."""
     where: str = ""
     """Node and job, for a person who wants to look: `node12 17_0`."""
+    is_stuck: bool = False
+    """Whether it may stay so until a person acts, for the reason given: held, impossible, hung, nobody answers."""
 
 
 class Backend(Protocol):

@@ -1,0 +1,47 @@
+"""CSV tables in and out: a spreadsheet that opens them runs no formula, and reading undoes what writing did.
+
+A text that starts with = + - @ is a formula to a spreadsheet. Such cells and headings get an apostrophe in front, by
+which spreadsheets know text; numbers, intervals and dashes stay as they are.
+"""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from scaling.errors import UserError
+
+_FORMULA = re.compile(r"[=+\-@\t\r]")
+_NUMERIC = re.compile(r"[-+]?[\d.,eE]*(?: (?:to|±) [-+]?[\d.,eE]+)?(?: \(\w+\))?")
+_QUOTED = re.compile(r"'(?=[=+\-@\t\r])")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A CSV file with a header line, in UTF-8 with or without a byte-order mark."""
+    try:
+        table = pd.read_csv(path, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error).strip()
+        raise UserError(f"{path}: cannot be read as CSV ({reason}); give a table with a header line") from error
+    table.columns = [_QUOTED.sub("", str(name), count=1) for name in table.columns]
+    for name in table.columns[[pd.api.types.is_string_dtype(kind) for kind in table.dtypes]]:
+        table[name] = table[name].str.replace(_QUOTED, "", regex=True, n=1)
+    return table
+
+
+def save_csv(table: pd.DataFrame, path: Path) -> Path:
+    """Write with Unix line ends and full float precision, formulas defused."""
+    harmless = table.rename(columns=lambda name: defused(str(name)))
+    for position, kind in enumerate(table.dtypes):
+        if not pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind):
+            values = table.iloc[:, position]
+            if values.map(lambda value: isinstance(value, str) and value != defused(value)).any():
+                text = values.map(lambda value: defused(value) if isinstance(value, str) else value)
+                harmless = harmless.assign(**{str(harmless.columns[position]): text})
+    harmless.to_csv(path, index=False, lineterminator="\n")
+    return path
+
+
+def defused(text: str) -> str:
+    """The text, with an apostrophe in front where a spreadsheet would take it for a formula."""
+    return f"'{text}" if _FORMULA.match(text) and not _NUMERIC.fullmatch(text) else text

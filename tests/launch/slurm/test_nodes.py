@@ -1,0 +1,74 @@
+"""One run on two nodes with two processes each, by the launcher's array and by `slurm/train.sbatch`."""
+
+import os
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from scaling.launch.backends.slurm import SlurmBackend
+from scaling.records.attempts import load_attempt
+from scaling.records.causes import Cause
+from scaling.records.ends import read_ends
+from scaling.records.result import RunResult
+from scaling.records.run_dir import RunDir
+from tests.launch.slurm.conftest import StartLab
+from tests.launch.slurm.lab import ROOT, held_at, needs_slurm, train_here, wait_for_result
+
+pytestmark = needs_slurm
+
+STEPS = ("protocol.steps=8", "defaults.log_every=1", "defaults.validate_every=4", "defaults.checkpoint_every=2")
+
+TOLERANCE = 1e-5
+"""Of weights after a few steps, relative to their size: sums over processes are rounded in another order."""
+
+
+def assert_close(run_dir: Path, reference: Path) -> None:
+    mine, theirs = (load_file(RunDir(folder).best_weights) for folder in (run_dir, reference))
+    for name, values in theirs.items():
+        assert np.abs(mine[name] - values).max() <= TOLERANCE * max(1.0, np.abs(values).max()), name
+    first, second = RunResult.load(run_dir), RunResult.load(reference)
+    assert first is not None and second is not None
+    assert abs(first.metrics["upstream/loss"] - second.metrics["upstream/loss"]) < TOLERANCE * 10
+
+
+def test_two_nodes_of_two_processes_equal_one_process_also_after_a_rank_was_killed(
+    start_lab: StartLab, make_backend: Callable[..., SlurmBackend], plan_tiny, tmp_path: Path
+) -> None:
+    [planned] = plan_tiny(*STEPS, name="wide")
+    run = planned.run_dir
+    reference = train_here(run, tmp_path / "reference")
+    start_lab("--nodes", "2", "--cpus", "2")
+    make_backend("tasks_per_node: 2\n", nodes=2).submit([run], None)
+    with held_at(run, 3) as pids:
+        assert len(pids) == 4
+        os.kill(pids[-1], signal.SIGKILL)
+    wait_for_result(run)
+    assert [end.cause for end in read_ends(run).all] == [Cause.LOST, Cause.DONE]
+    assert load_attempt(run, 1).num_devices == load_attempt(run, 2).num_devices == 4
+    assert_close(run, reference)
+
+
+def test_the_batch_template_trains_saves_and_queues_itself_again(
+    start_lab: StartLab, plan_tiny, tmp_path: Path
+) -> None:
+    """`slurm/train.sbatch` as it stands, but for what this machine has: no GPUs, two CPUs a node."""
+    [planned] = plan_tiny(*STEPS, name="template")
+    run = planned.run_dir
+    reference = train_here(run, tmp_path / "reference")
+    lab = start_lab("--nodes", "2", "--cpus", "2")
+    options = ("--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1", "--gres=none", "--time=20", "--export=ALL")
+    lab.environment["PYTHON"] = os.environ.get("PYTHON", "") or __import__("sys").executable
+    log = f"--output={tmp_path}/template.log"
+    answer = lab.run("sbatch", *options, log, str(ROOT / "slurm" / "train.sbatch"), str(run))
+    found = re.search(r"\d+", answer)
+    assert found is not None
+    with held_at(run, 3) as pids:
+        assert len(pids) == 2
+        lab.run("scancel", "--signal=USR1", found[0], check=False)
+    wait_for_result(run)
+    assert [end.cause for end in read_ends(run).all] == [Cause.PREEMPTED, Cause.DONE]
+    assert_close(run, reference)
