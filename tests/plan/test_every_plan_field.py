@@ -28,6 +28,7 @@ EXCEPTIONS = {
     **{f"{source}.{field}": PLACE for source in ("train", "val") for field in ("manifest", "access")},
     "subset.fraction": "the digest beside it names the samples",
     "subset.exclude": PLACE,
+    "subset.label_spread": DERIVED,
     "schedule.protocol": "how the steps were derived; the steps are in",
     "schedule.epochs": DERIVED,
     "intervals.log_steps": LATER,
