@@ -62,8 +62,9 @@ def _standing(run_dir: Path, plan: RunPlan) -> tuple[Standing, RunState]:
     if found.is_alive:
         return "running", state
     if found.status is Status.DONE:
-        failed = "failed" if found.evaluation_failed else "evaluate"
-        return "done" if found.is_finished else failed, state
+        if found.is_finished:
+            return "done", state
+        return ("failed" if found.evaluation_failed else "evaluate"), state
     if found.status is Status.FAILED:
         return "failed", state
     return "pending" if found.status is Status.PENDING else "resume", state

@@ -15,8 +15,8 @@ from scaling.evals.command import main
 from scaling.launch.backends.local import LocalBackend
 from scaling.launch.study_dir import PlannedRun
 from scaling.launch.watch import Watch
-from scaling.records.result import RunResult
 from scaling.records.run_plan import InputPlan
+from scaling.records.study import load_run
 from scaling.spec.study import LaunchSpec
 from tests.support.tiny_study import encode
 
@@ -54,9 +54,7 @@ def test_kept_weights_score_what_the_record_says_whatever_their_input(
     train(runs)
     told = ["--eval", "fewshot", "--set", f"support={stripes}", "--set", f"test={stripes}", "--set", "shots=[2]"]
     for run in runs:
-        result = RunResult.load(run.run_dir)
-        assert result is not None
-        recorded = result.metrics["fewshot/2shot_top1"]
+        recorded = load_run(run.run_dir).metrics["fewshot/2shot_top1"]
         alone = tmp_path / f"{run.plan.run_id}.safetensors"
         shutil.copy(run.run_dir / "checkpoints" / "best" / "model.safetensors", alone)
         assert fewshot(capsys, str(run.run_dir)) == recorded
