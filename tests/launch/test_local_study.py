@@ -222,7 +222,7 @@ def test_detached_runs_continue_and_one_of_them_is_cancelled(sweep: Path) -> Non
     answer = launch(sweep, *options, "--detach")
     assert answer.returncode == 0 and "2 runs submitted" in answer.stderr, answer.stderr
     study = sweep.parent / "runs" / "small"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 280
     while not any(state.step > 4 for state in states(study)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
