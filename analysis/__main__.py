@@ -2,16 +2,22 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analysis.runs.metrics import Metric, declared_metric
 from scaling.errors import UserError, run_command
 
+if TYPE_CHECKING:
+    from analysis.report.options import ReportOptions
+
 _DESCRIPTION = (
     "Draw the figures and tables of finished runs, fit their laws and write a report (index.html, report.md, CSV, "
-    "Parquet, LaTeX, PNG, SVG)."
+    "Parquet, LaTeX, PNG, SVG, PDF)."
 )
+_PATIENCE_SECONDS = 5.0
 _EXAMPLE = "example: python -m analysis runs/quickstart"
 
 
@@ -34,7 +40,7 @@ def _run(argv: Sequence[str] | None) -> int:
     if not options.sources:
         raise UserError("no study: name RUNS/<study> of a launched study, or use --published-only")
     read_csv = options.from_csv
-    declared = _declared(options)
+    declared, wishes = _declared(options), _wishes(options)
     if read_csv:
         records = records_from_csv(options.sources, options.metric, declared)
     else:
@@ -42,9 +48,41 @@ def _run(argv: Sequence[str] | None) -> int:
     first = options.sources[0]
     out = options.out or (first.with_suffix("") if read_csv else first) / "report"
     if options.check:
-        return check_report(records, out, options.metric, published=options.published)
-    print(make_report(records, out, options.metric, published=options.published).words)
+        return check_report(records, out, options.metric, wishes)
+    print(make_report(records, out, options.metric, wishes, progress=_progress()).words)
     return 0
+
+
+def _wishes(options: argparse.Namespace) -> "ReportOptions":
+    from analysis.report.options import ReportOptions, read_titles
+    from analysis.runs.overlay import labels_of
+
+    if options.label and not options.overlay:
+        raise UserError("--label names studies in one figure; add --overlay")
+    if options.label and options.from_csv:
+        raise UserError("--label names study folders; in tables, the column study names them")
+    return ReportOptions(
+        published=options.published,
+        overlay=options.overlay,
+        labels=labels_of(options.sources, options.label) if options.label else {},
+        titles=read_titles(options.rename) if options.rename else {},
+        num_columns=options.columns,
+        show_titles=not options.no_titles,
+    )
+
+
+def _progress() -> Callable[[str], None]:
+    """Tells on stderr, at most twice a second, what is being done once it takes longer than a few seconds."""
+    begin = last = time.monotonic()
+
+    def tell(what: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - begin > _PATIENCE_SECONDS and now - last > 0.5:
+            print(f"[{now - begin:.0f} s] {what}", file=sys.stderr, flush=True)
+            last = now
+
+    return tell
 
 
 def _declared(options: argparse.Namespace) -> Metric | None:
@@ -73,6 +111,15 @@ def _parser() -> argparse.ArgumentParser:
         "--bounds", metavar=("LOW", "HIGH"), nargs=2, type=float, help="smallest and largest value of --metric (0 inf)"
     )
     parser.add_argument("--published", action="store_true", help="also draw the papers' numbers beside the study's")
+    parser.add_argument("--overlay", action="store_true", help="draw studies and conditions into one set of figures")
+    parser.add_argument(
+        "--label", metavar="NAME", action="append", help="with --overlay: a name for each study, in their order"
+    )
+    parser.add_argument("--rename", metavar="FILE", type=Path, help="YAML or JSON that maps models to other titles")
+    parser.add_argument(
+        "--columns", type=int, choices=(1, 2), default=2, help="width of a figure in columns of a paper (default: 2)"
+    )
+    parser.add_argument("--no-titles", action="store_true", help="figures without titles, for a paper's captions")
     parser.add_argument(
         "--published-only", action="store_true", help="redraw the papers' Figures 2 (right) and 3 and Tables 2 and 3"
     )

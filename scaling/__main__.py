@@ -33,9 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         rows = [[f"python -m {module}", f"scaling-{name}", purpose] for name, (module, _, purpose) in COMMANDS.items()]
         print(plain_table(["command", "installed as", "what it does"], rows))
-        print(
-            "\nEach explains itself with --help. Begin with: python -m scaling.launch sweeps/quickstart.yaml --dry-run"
-        )
+        print("\n--help explains each. Begin with: python -m scaling.launch sweeps/quickstart.yaml --dry-run")
         return 0
     if words[0] not in COMMANDS:
         raise UserError(f"{words[0]!r} is no command; {did_you_mean(words[0], COMMANDS)}")

@@ -1,4 +1,5 @@
-"""Imports point one way, proven in fresh interpreters: what plans, reads or analyses never loads PyTorch."""
+"""Imports point one way, for every package: proven in fresh interpreters, so through other modules too, and read from
+the source, so that an import hidden in a function counts as well."""
 
 import ast
 import subprocess
@@ -7,60 +8,120 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("torch", "torchvision", "timm", "deepspeed", "ray")
+ROOT = Path(__file__).parent.parent
 
-LIGHT_MODULES = [
-    "scaling.errors",
-    "scaling.records.study",
-    "scaling.records.events",
-    "scaling.spec.sweep",
-    "scaling.plan.identity",
-    "scaling.data.format.manifest",
-    "scaling.data.select.subset",
-    "scaling.data.select.order",
-    "scaling.data.format.index",
-    "scaling.jft_like.make",
-    "scaling.evals.settings",
-    "scaling.models.registry",
-    "scaling.train.entry",
-    "scaling.launch.command",
-    "scaling.launch.backends.local",
-    "scaling.status.command",
-    "analysis.__main__",
-    "analysis.weights",
-]
+SHARED = {"scaling", "scaling.errors", "scaling.tables", "scaling.installed"}
+"""Modules outside of rooms; they import nothing of ours but each other."""
 
-FORBIDDEN = {
-    "scaling.records": (
-        "scaling.spec",
-        "scaling.data",
-        "scaling.models",
-        "scaling.train",
-        "scaling.evals",
-        "scaling.launch",
+DATA = ("scaling.data.format", "scaling.data.storage")
+
+READS = (*DATA, "scaling.data.select", "scaling.data.read")
+
+PLANS = ("scaling.records", "scaling.spec", *DATA, "scaling.data.select", "scaling.models", "scaling.evals")
+
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "scaling.records": (),
+    "scaling.spec": ("scaling.records",),
+    "scaling.data.format": ("scaling.records", "scaling.data.storage", "scaling.data.read"),
+    "scaling.data.storage": ("scaling.records", "scaling.data.format"),
+    "scaling.data.select": ("scaling.records", *DATA),
+    "scaling.data.read": ("scaling.records", *DATA, "scaling.data.select"),
+    "scaling.data.tools": ("scaling.records", *READS),
+    "scaling.jft_like": ("scaling.records", *DATA, "scaling.data.tools"),
+    "scaling.models": (),
+    "scaling.evals": ("scaling.records", "scaling.models", *READS, "scaling.data.tools"),
+    "scaling.plan": PLANS,
+    "scaling.train": ("scaling.records", "scaling.models", "scaling.evals", *READS),
+    "scaling.launch": (*PLANS, "scaling.plan", "scaling.train"),
+    "scaling.status": ("scaling.records",),
+    "scaling.bench": (*PLANS, "scaling.plan", "scaling.data.read", "scaling.train"),
+    "analysis.first_layer_maps": ("scaling.records",),
+    "analysis.runs": ("scaling.records", "analysis.laws"),
+    "analysis.laws": ("scaling.records", "analysis.runs"),
+    "analysis.comparison": ("scaling.records", "analysis.runs", "analysis.laws"),
+    "analysis.figures": (
+        *("scaling.records", "analysis.runs", "analysis.laws", "analysis.comparison"),
+        *("analysis.published", "analysis.first_layer_maps"),
     ),
-    "scaling.spec": ("scaling.data", "scaling.models", "scaling.train", "scaling.evals", "scaling.launch"),
-    "scaling.data": ("scaling.spec", "scaling.models", "scaling.train", "scaling.evals", "scaling.launch"),
-    "scaling.models": ("scaling.spec", "scaling.data", "scaling.train", "scaling.evals", "scaling.launch"),
-    "scaling.evals": ("scaling.spec", "scaling.train", "scaling.launch"),
-    "scaling.train": ("scaling.spec", "scaling.launch"),
-    "analysis": ("scaling.spec", "scaling.data", "scaling.models", "scaling.train", "scaling.evals", "scaling.launch"),
+    "analysis.report": (
+        *("scaling.records", "analysis.runs", "analysis.laws", "analysis.comparison", "analysis.figures"),
+        *("analysis.published", "analysis.first_layer_maps"),
+    ),
+    "analysis.published": (
+        *("scaling.records", "analysis.runs", "analysis.laws", "analysis.comparison", "analysis.figures"),
+        *("analysis.report", "analysis.first_layer_maps"),
+    ),
 }
-"""What the modules of a package may not load, directly or through others."""
+"""What the modules of a room may load of the others, directly or through others."""
+
+HEAVY = {"torch", "torchvision", "timm", "deepspeed", "ray", "submitit"}
+
+MAY_BE_HEAVY = {"scaling.data.read", "scaling.models", "scaling.evals", "scaling.train", "scaling.bench"}
+
+LIGHT_PARTS = [
+    *("scaling.models.registry", "scaling.evals.settings", "scaling.train.entry"),
+    *("scaling.__main__", "analysis.__main__", "analysis.fit", "analysis.power", "analysis.weights"),
+]
+"""Modules of heavy rooms that planning loads, and commands."""
+
+
+def modules_of(room: str) -> list[str]:
+    folder = ROOT / Path(*room.split("."))
+    files = [path for path in sorted(folder.rglob("*.py")) if path.name != "__main__.py"]
+    return [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in files]
 
 
 def loaded_modules(*names: str) -> set[str]:
     """`sys.modules` of a fresh interpreter that imported these modules."""
     imports = "; ".join(f"import {name}" for name in names)
     code = f"import sys; {imports}; print(*sorted(sys.modules))"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert answer.returncode == 0, answer.stderr
     return set(answer.stdout.split())
 
 
-@pytest.mark.parametrize("module", LIGHT_MODULES)
-def test_light_modules_load_no_heavy_library(module: str) -> None:
-    assert not loaded_modules(module) & set(HEAVY)
+def foreign(names: set[str], room: str) -> set[str]:
+    """Modules of ours among `names` that `room` may not load; packages above an allowed room come with it."""
+    allowed = (room, *ALLOWED[room])
+    above = {".".join(name.split(".")[:length]) for name in allowed for length in range(1, name.count(".") + 1)}
+    return {
+        name
+        for name in names
+        if name.partition(".")[0] in ("scaling", "analysis")
+        and name not in SHARED | above
+        and not any(f"{name}.".startswith(f"{part}.") for part in allowed)
+    }
+
+
+def test_every_package_has_its_rule() -> None:
+    """A new room is entered above before it is used."""
+    folders = {path.parent for package in ("scaling", "analysis") for path in (ROOT / package).rglob("__init__.py")}
+    packages = {".".join(folder.relative_to(ROOT).parts) for folder in folders} - {
+        "scaling",
+        "analysis",
+        "scaling.data",
+    }
+    missing = {name for name in packages if not any(f"{name}.".startswith(f"{room}.") for room in ALLOWED)}
+    assert not missing
+    assert all((ROOT / Path(*room.split("."))).is_dir() for room in ALLOWED)
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_a_room_loads_only_what_stands_below_it(room: str) -> None:
+    loaded = loaded_modules(*modules_of(room))
+    assert not foreign(loaded, room)
+    if room not in MAY_BE_HEAVY:
+        assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("module", LIGHT_PARTS)
+def test_commands_and_what_planning_asks_load_no_heavy_library(module: str) -> None:
+    assert not loaded_modules(module) & HEAVY
+
+
+def test_the_order_of_samples_needs_numpy_alone() -> None:
+    others = {"torch", "PIL", "scipy", "pandas", "fsspec", "webdataset", "matplotlib", "pyarrow"}
+    assert not loaded_modules(*modules_of("scaling.data.select")) & others
 
 
 def imports_of(path: Path) -> set[str]:
@@ -70,16 +131,34 @@ def imports_of(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            assert not node.level, f"{path}: write imports with their whole path"
+            folder = ROOT / Path(*node.module.split("."))
+            for alias in node.names:
+                is_module = (folder / f"{alias.name}.py").exists() or (folder / alias.name).is_dir()
+                found.add(f"{node.module}.{alias.name}" if is_module else node.module)
     return found
 
 
-@pytest.mark.parametrize("package", sorted(FORBIDDEN))
-def test_packages_import_only_what_stands_below_them(package: str) -> None:
-    """Read from the source, so that an import hidden in a function counts too."""
-    folder = Path(__file__).parent.parent / Path(*package.split("."))
-    files = sorted(folder.rglob("*.py"))
-    assert files
-    for path in files:
-        wrong = {name for name in imports_of(path) for bad in FORBIDDEN[package] if f"{name}.".startswith(f"{bad}.")}
-        assert not wrong, f"{path.name} imports {sorted(wrong)}"
+@pytest.mark.parametrize("room", ALLOWED)
+def test_a_hidden_import_follows_the_same_rule(room: str) -> None:
+    folder = ROOT / Path(*room.split("."))
+    for path in sorted(folder.rglob("*.py")):
+        wrong = foreign(imports_of(path), room)
+        assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+
+
+def test_back_ends_never_import_each_other() -> None:
+    folder = ROOT / "scaling" / "launch" / "backends"
+    names = {path.stem for path in folder.glob("*.py")} - {"__init__", "base", "resources"}
+    for name in names & {"local", "slurm", "ray"}:
+        others = {f"scaling.launch.backends.{other}" for other in names & {"local", "slurm", "ray"} - {name}}
+        loaded = loaded_modules(f"scaling.launch.backends.{name}")
+        assert not loaded & others and not imports_of(folder / f"{name}.py") & others
+
+
+def test_the_rules_can_fail() -> None:
+    assert foreign({"scaling.data.read.loader", "scaling.data", "scaling.errors"}, "scaling.data.select") == {
+        "scaling.data.read.loader"
+    }
+    assert foreign({"analysis.report.page"}, "analysis.runs") == {"analysis.report.page"}
+    assert "scaling.records.study" in loaded_modules("scaling.status.command")

@@ -5,23 +5,33 @@ interpolated, smoothed or left out: a size that a model lacks is a gap in its po
 """
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from analysis.figures.axes import EndLabel, end_labels, headline, subset_size_axis, value_axis
 from analysis.figures.drawing import Drawing
-from analysis.figures.style import looks, new_figure
+from analysis.figures.style import MUTED, looks, new_figure
+from analysis.runs.evaluations import chance_level, evaluation_noise
 from analysis.runs.load import Records
 from analysis.runs.metrics import Metric
 from analysis.runs.number_text import count_text, percent_text, range_text, spread_text
 
 
-def accuracy_vs_size(records: Records, table: pd.DataFrame, metric: str) -> Drawing:
-    """Draw the cells of `analysis.runs.summary.cells` and the runs behind them."""
+def accuracy_vs_size(
+    records: Records,
+    table: pd.DataFrame,
+    metric: str,
+    *,
+    name: str = "accuracy_vs_size",
+    title: str = "Accuracy and pre-training size",
+) -> Drawing:
+    """Draw the cells of `analysis.runs.summary.cells` and the runs behind them, the level of chance, and the noise of
+    the evaluation where it is known."""
     return against_size(
         records,
         table,
         metric,
-        name="accuracy_vs_size",
-        title="Accuracy and pre-training size",
+        name=name,
+        title=title,
         y_label=records.metric(metric).title,
         facts=_facts(table),
         caption=_caption(records, table, metric),
@@ -55,9 +65,24 @@ def against_size(
     subset_size_axis(ax, shares.to_dict())
     ax.set_xlabel("distinct pre-training images (share of the full set)")
     value_axis(ax, y_label)
+    _chance_and_noise(ax, records, table, metric)
     headline(ax, title, facts)
     end_labels(ax, ends)
     return drawing
+
+
+def _chance_and_noise(ax: Axes, records: Records, table: pd.DataFrame, metric: str) -> None:
+    """A dotted line at chance and a grey bar of evaluation noise behind each mean, where the plans tell them."""
+    measure, chance = records.metric(metric), chance_level(records, metric)
+    noise = evaluation_noise(records, metric)
+    if noise is not None:
+        reach = table["mean"].map(noise.total)
+        low, high = measure.scale * (table["mean"] - reach), measure.scale * (table["mean"] + reach)
+        ax.vlines(table["num_images"], low, high, color=MUTED, linewidth=5, alpha=0.18, zorder=1)
+    if chance is not None:
+        ax.axhline(measure.scale * chance, color=MUTED, linewidth=0.9, linestyle=":", zorder=1)
+        ax.annotate("chance", xy=(0.0, measure.scale * chance), xycoords=ax.get_yaxis_transform(), xytext=(3, 2),
+                    textcoords="offset points", fontsize=7.5, color=MUTED)  # fmt: skip
 
 
 def _tip(title: str, row: object, measure: Metric) -> str:
@@ -94,4 +119,8 @@ def _caption(records: Records, table: pd.DataFrame, metric: str) -> str:
         if lacking:
             sizes_text = ", ".join(count_text(size) for size in lacking)
             text += f" {records.models[str(model)].title} has no finished run at {sizes_text}."
+    if chance_level(records, metric) is not None:
+        text += f" Dotted: chance, {records.metric(metric).text(chance_level(records, metric) or 0.0)} %."
+    if evaluation_noise(records, metric) is not None:
+        text += " Grey bars: 90 % noise of the evaluation of one run (test images and support draws)."
     return text

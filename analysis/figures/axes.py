@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from analysis.figures.drawing import TITLE_GID
 from analysis.figures.style import MUTED
 from analysis.runs.number_text import count_text, number_text, percent_text
 
@@ -28,10 +29,11 @@ class EndLabel:
     colour: str
 
 
-def subset_size_axis(ax: Axes, fraction_of_size: Mapping[float, float | None]) -> None:
+def subset_size_axis(ax: Axes, fraction_of_size: Mapping[float, float | None], min_gap: float = 0.075) -> None:
     """Log x-axis with a tick at each subset size: the count and, where it is known, the share below it.
 
-    Sizes closer than a label's width keep their tick and lose their text, the larger size staying.
+    Sizes closer than a label's width (`min_gap` of the axis) keep their tick and lose their text, the larger size
+    staying.
     """
     sizes = sorted(fraction_of_size)
     ax.set_xscale("log")
@@ -42,7 +44,7 @@ def subset_size_axis(ax: Axes, fraction_of_size: Mapping[float, float | None]) -
     texts = {}
     last = math.inf
     for size in reversed(sizes):
-        if last - math.log(size) >= 0.075 * span:
+        if last - math.log(size) >= min_gap * span:
             share = fraction_of_size[size]
             texts[size] = count_text(size) + (f"\n{percent_text(share)}" if share is not None else "")
             last = math.log(size)
@@ -136,6 +138,6 @@ def value_axis(ax: Axes, label: str) -> None:
 
 def headline(ax: Axes, title: str, facts: str) -> None:
     """The title, and under it a small line that says what marks and bands are and how many runs stand behind them."""
-    ax.set_title(title, pad=20.0)
+    ax.set_title(title, pad=20.0, gid=TITLE_GID)
     ax.annotate(facts, xy=(0.0, 1.0), xytext=(0, 6), xycoords="axes fraction", textcoords="offset points",
-                fontsize=7.5, color=MUTED, va="bottom", ha="left", annotation_clip=False)  # fmt: skip
+                fontsize=7.5, color=MUTED, va="bottom", ha="left", annotation_clip=False, gid=TITLE_GID)  # fmt: skip

@@ -1,7 +1,7 @@
 """A figure together with what it shows: caption, the table behind it, and the text behind each point.
 
-Saving writes NAME.png, NAME.svg and NAME.csv. The files carry no date and no random ids: the same records give
-the same bytes.
+Saving writes NAME.png, NAME.svg, NAME.pdf and NAME.csv. The files carry no date and no random ids: the same records
+give the same bytes.
 """
 
 import io
@@ -12,12 +12,15 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.runs.csv_text import save_csv
 
 PNG_DPI = 200
+TITLE_GID = "title"
+"""Marks what `Drawing.hide_titles` hides."""
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 
@@ -49,17 +52,32 @@ class Drawing:
         if self._rendered:
             return self._rendered[0]
         stream = io.StringIO()
-        self.figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+        self.figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches=self._crop)
         text = stream.getvalue()
         self._rendered.append(text[text.index("<svg") :])
         return self._rendered[0]
 
+    @property
+    def _crop(self) -> str | None:
+        """Room of titles that are not shown is cut away."""
+        return None if all(title.get_visible() for title in self._titles()) else "tight"
+
+    def _titles(self) -> list[Artist]:
+        return self.figure.findobj(lambda artist: artist.get_gid() == TITLE_GID)
+
+    def hide_titles(self) -> None:
+        """Leave the titles to the caption of a paper; before the figure is saved."""
+        for title in self._titles():
+            title.set_visible(False)
+
     def save(self, folder: Path) -> list[Path]:
-        """Write the three files and return their paths, the PNG first."""
-        paths = [folder / f"{self.name}{ending}" for ending in (".png", ".svg", ".csv")]
-        self.figure.savefig(paths[0], dpi=PNG_DPI, metadata={"Software": None})
+        """Write the four files and return their paths, the PNG first."""
+        paths = [folder / f"{self.name}{ending}" for ending in (".png", ".svg", ".pdf", ".csv")]
+        self.figure.savefig(paths[0], dpi=PNG_DPI, metadata={"Software": None}, bbox_inches=self._crop)
         paths[1].write_text(self.svg(), encoding="utf-8")
-        save_csv(self.points, paths[2])
+        nothing = {"CreationDate": None, "Creator": None, "Producer": None}
+        self.figure.savefig(paths[2], metadata=nothing, bbox_inches=self._crop)
+        save_csv(self.points, paths[3])
         return paths
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from analysis.runs.naming import ModelName
@@ -24,6 +25,9 @@ PAPER = "#ffffff"
 
 FAMILY_COLOURS = {"mixer": "#d55e00", "vit": "#00508f", "bit": "#009e73"}
 _FURTHER_COLOURS = ("#cc79a7", "#56b4e9", "#e69f00", "#8c6d31", "#7f7f7f")
+
+_SHADES = (0.0, 0.45, -0.45, 0.25, -0.25, 0.65)
+"""How far the series of one model are mixed with paper or ink, in the order of their names."""
 
 _PATCH_MARKERS = {32: "o", 16: "^", 14: "D", 8: "v", 4: "s", 2: "P"}
 _NO_PATCH_MARKERS = {"mixer": "o", "vit": "^"}
@@ -74,7 +78,22 @@ def looks(models: Iterable[ModelName]) -> dict[str, Look]:
     named = list(models)
     further = sorted({model.family for model in named} - FAMILY_COLOURS.keys())
     colours = FAMILY_COLOURS | dict(zip(further, cycle(_FURTHER_COLOURS), strict=False))
-    return {model.name: _look(model, colours[model.family]) for model in named}
+    series: dict[str, list[str]] = {}
+    for model in sorted(named):
+        base, bracket, _ = model.name.partition(" [")
+        if bracket:
+            series.setdefault(base, []).append(model.name)
+    shade_of = {name: _SHADES[place % len(_SHADES)] for names in series.values() for place, name in enumerate(names)}
+    return {model.name: _look(model, _shaded(colours[model.family], shade_of.get(model.name, 0.0))) for model in named}
+
+
+def _shaded(colour: str, shade: float) -> str:
+    """The colour mixed with paper (above 0) or ink (below 0) by that share."""
+    if not shade:
+        return colour
+    own, other = to_rgb(colour), to_rgb(PAPER if shade > 0 else INK)
+    red, green, blue = ((1 - abs(shade)) * one + abs(shade) * two for one, two in zip(own, other, strict=True))
+    return to_hex((red, green, blue))
 
 
 def _look(model: ModelName, colour: str) -> Look:
@@ -90,9 +109,14 @@ def _look(model: ModelName, colour: str) -> Look:
     )
 
 
+PAGE_INCHES, COLUMN_INCHES = 7.0, 4.8
+"""Widths of a figure for two columns or a page, and for one column (set at 3.3 inches, its 9 pt become 6)."""
+
+
 @contextmanager
-def drawing_style() -> Iterator[None]:
-    """Figures made inside share fonts, axes and a fixed seed for SVG ids; nothing outside changes."""
+def drawing_style(width: float = PAGE_INCHES) -> Iterator[None]:
+    """Figures made inside share fonts, axes and a fixed seed for SVG ids; nothing outside changes, and nothing of a
+    user's matplotlibrc reaches in. `width` is that of a usual figure in inches."""
     settings = sns.axes_style("ticks") | {
         "font.family": "DejaVu Sans",
         "font.size": 9.0,
@@ -121,6 +145,8 @@ def drawing_style() -> Iterator[None]:
         "savefig.facecolor": PAPER,
         "svg.hashsalt": "scaling-study",
         "svg.fonttype": "path",
+        "pdf.fonttype": 42,
+        "figure.figsize": (width, 4.4),
         "text.parse_math": False,  # a $ in a model's name is a $
     }
     with mpl.rc_context():
@@ -130,5 +156,7 @@ def drawing_style() -> Iterator[None]:
 
 
 def new_figure(width: float = 7.0, height: float = 4.4) -> Figure:
-    """An empty figure in inches; layout is left to `constrained`, so that nothing is cut off."""
-    return Figure(figsize=(width, height), layout="constrained")
+    """An empty figure for a page of PAGE_INCHES, narrower where the style asks for it; layout is left to
+    `constrained`, so that nothing is cut off."""
+    narrower = mpl.rcParams["figure.figsize"][0] / PAGE_INCHES
+    return Figure(figsize=(width * narrower, height * narrower**0.5), layout="constrained")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.report.make_report import make_report
+from analysis.report.options import ReportOptions
 from analysis.runs.load import Records
 from scaling.errors import UserError
 
@@ -16,13 +17,13 @@ _MAX_CHANGES = 5
 """Changed cells named per table."""
 
 
-def check_report(records: Records, existing: Path, metric: str | None, *, published: bool) -> int:
+def check_report(records: Records, existing: Path, metric: str | None, options: ReportOptions) -> int:
     """Print the differences; 0 when there are none, 1 otherwise."""
     if not (existing / "index.html").exists():
         raise UserError(f"{existing} holds no report (index.html); make one by leaving out --check")
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder)
-        make_report(records, fresh, metric, published=published)
+        make_report(records, fresh, metric, options)
         changes = differences(existing, fresh)
     print("\n".join(changes) if changes else f"{existing}: up to date")
     return 1 if changes else 0

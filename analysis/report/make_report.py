@@ -4,7 +4,7 @@ Runs of different conditions (`analysis.runs.conditions`) get sections of their 
 suffix.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,12 +12,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.figures.installed import installed_figures
 from analysis.figures.overfit import with_gap
 from analysis.figures.published import published_figure_3
 from analysis.figures.style import drawing_style
 from analysis.laws.law import Law
 from analysis.report.compute_section import compute_part
 from analysis.report.methods import methods_text
+from analysis.report.options import ReportOptions
 from analysis.report.page import PageTable, Section, write_page
 from analysis.report.sections import CELL_TEXT, condition_part
 from analysis.report.tables import latex, plain_text
@@ -25,6 +27,7 @@ from analysis.runs.conditions import in_order
 from analysis.runs.csv_text import save_csv
 from analysis.runs.load import EXCLUDED_COLUMNS, Records
 from analysis.runs.metrics import check_direction, headline_for
+from analysis.runs.overlay import overlaid, renamed
 from analysis.runs.rows import read_rows
 from analysis.runs.summary import runs_without, without_impossible
 
@@ -35,6 +38,14 @@ _PUBLISHED_TEXT = (
 )
 
 
+Progress = Callable[[str], None]
+_PLAIN = ReportOptions()
+
+
+def _silent(_: str) -> None:
+    """Nobody asked for progress."""
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What was written and what to tell the user."""
@@ -43,8 +54,19 @@ class Report:
     words: str
 
 
-def make_report(records: Records, out: Path, wanted_metric: str | None, *, published: bool = False) -> Report:
-    """Write the report of `records` into folder `out`, made when missing."""
+def make_report(
+    records: Records,
+    out: Path,
+    wanted_metric: str | None,
+    options: ReportOptions = _PLAIN,
+    *,
+    progress: Progress = _silent,
+) -> Report:
+    """Write the report of `records` into folder `out`, made when missing. `progress` is told each part that begins."""
+    if options.titles:
+        records = renamed(records, options.titles)
+    if options.overlay:
+        records = overlaid(records, options.labels)
     metric = headline_for(records.runs, records.eval_order, wanted_metric)
     check_direction(records.metric(metric))
     records, impossible = without_impossible(records, metric)
@@ -59,9 +81,10 @@ def make_report(records: Records, out: Path, wanted_metric: str | None, *, publi
     words = [f"{records.metric(metric).title}: {CELL_TEXT}"]
     conditions = in_order(records.runs[records.runs[metric].notna()])
     laws: dict[str, Law] = {}
-    with drawing_style():
+    with drawing_style(options.width_inches):
         compute = compute_part(records, metric)
         for rank, condition in enumerate(conditions):
+            progress(f"condition {rank + 1} of {len(conditions)}: {condition or 'all runs'}")
             own = records.of_condition(condition, f"_{rank + 1}" if rank else "")
             heading = condition if len(conditions) > 1 else ""
             part = condition_part(
@@ -69,7 +92,7 @@ def make_report(records: Records, out: Path, wanted_metric: str | None, *, publi
                 rows,
                 metric,
                 heading=heading,
-                published=published,
+                published=options.published,
                 has_equal_compute=condition in compute.conditions,
             )
             sections += part.sections
@@ -78,13 +101,20 @@ def make_report(records: Records, out: Path, wanted_metric: str | None, *, publi
             files += _save_tables_of(part.saved, part.papers, own.suffix, out)
         sections = compute.sections + sections if _asks_for_compute(records) else sections + compute.sections
         files += _save_tables_of(compute.saved, compute.papers, "", out)
-        if published:
+        if options.published:
             sections.append(Section("Published: cost and throughput", _PUBLISHED_TEXT, tuple(published_figure_3())))
+        added = installed_figures(records, rows, metric)
+        sections += [Section("Further figures", drawings=tuple(added))] if added else []
         sections += _closing_sections(records, metric, excluded, laws, lost_rows)
-        files += [path for section in sections for drawing in section.drawings for path in drawing.save(out)]
+        drawings = [drawing for section in sections for drawing in section.drawings]
+        for number, drawing in enumerate(drawings, 1):
+            progress(f"figure {number} of {len(drawings)}: {drawing.name}")
+            if not options.show_titles:
+                drawing.hide_titles()
+            files += drawing.save(out)
         files += _save_tables(records, excluded, arrow_rows, out)
         title = " + ".join(sorted(records.runs["study"].unique()))
-        files += write_page(title, _counts(records, excluded), sections, out)
+        files += write_page(title, " ".join([*records.questions, _counts(records, excluded)]), sections, out)
     return Report(files, "\n".join([*words, *_closing_words(excluded, files)]))
 
 
@@ -154,5 +184,5 @@ def _closing_words(excluded: pd.DataFrame, files: Sequence[Path]) -> list[str]:
             lines.append(f"  and {len(excluded) - _MAX_PRINTED} more, in excluded.csv")
         lines.append("")
     lines.append(f"report   {next(path for path in files if path.name == 'index.html')}")
-    lines += [f"figure   {path} (.svg, .csv)" for path in files if path.suffix == ".png"]
+    lines += [f"figure   {path} (.svg, .pdf, .csv)" for path in files if path.suffix == ".png"]
     return lines

@@ -11,9 +11,11 @@ from analysis.comparison.compare import COLUMNS, at_matched_data
 from analysis.comparison.crossover import crossovers
 from analysis.comparison.matched_cost import at_matched_cost, family_curves, model_curves
 from analysis.figures.accuracy_vs_cost import accuracy_vs_cost
+from analysis.figures.accuracy_vs_setting import accuracy_vs_setting
 from analysis.figures.accuracy_vs_size import accuracy_vs_size
 from analysis.figures.accuracy_vs_throughput import accuracy_vs_throughput, throughput_column
 from analysis.figures.drawing import Drawing, present
+from analysis.figures.evaluations import evaluation_figure, evaluation_matrix
 from analysis.figures.law_fits import law_fits
 from analysis.figures.learning_curves import learning_curves
 from analysis.figures.matched import differences_figure
@@ -26,6 +28,7 @@ from analysis.published.tables import PUBLISHED_METRIC, figure_2_records
 from analysis.report.law_tables import comparison_table, crossover_table, law_table, prediction_table
 from analysis.report.page import PageTable, Section
 from analysis.report.tables import size_table, size_table_tips
+from analysis.runs.evaluations import chance_text_of, evaluation_metrics, noise_text
 from analysis.runs.load import Records
 from analysis.runs.summary import cells, runs_behind
 
@@ -81,8 +84,12 @@ def condition_part(
     )
     sections = [
         Section(
-            "Accuracy and pre-training size", "", present(accuracy_vs_size(records, table, metric), beside), (main,)
+            "Accuracy and pre-training size",
+            " ".join(filter(None, (chance_text_of(records, metric), noise_text(records, metric)))),
+            present(accuracy_vs_setting(records, metric) or accuracy_vs_size(records, table, metric), beside),
+            (main,),
         ),
+        _evaluation_section(records, metric),
         Section("Throughput and accuracy", drawings=tuple(accuracy_vs_throughput(records, table, metric))),
         Section("Cost and accuracy", drawings=tuple(accuracy_vs_cost(records, metric))),
         _comparison_section(records, metric, matched, compute_drawings, has_equal_compute),
@@ -104,6 +111,19 @@ def condition_part(
         {"cells": main}
         | {name: law_tables[name] for name in ("laws", "predictions", "crossovers") if name in law_tables},
     )
+
+
+def _evaluation_section(records: Records, headline: str) -> Section:
+    """A figure and a table of every other evaluation, after a matrix of all of them."""
+    metrics = evaluation_metrics(records)
+    others = [name for name in metrics if name != headline]
+    drawings, tables = list(present(evaluation_matrix(records, [headline, *others]))), []
+    for name in others:
+        table = cells(records, name)
+        drawings.append(evaluation_figure(records, table, name))
+        caption = " ".join([f"{records.metric(name).title}: {CELL_TEXT}.", chance_text_of(records, name)]).strip()
+        tables.append(PageTable(caption, size_table(records, table, name), size_table_tips(records, table)))
+    return Section("All evaluations", drawings=tuple(drawings), tables=tuple(tables))
 
 
 def _compute_comparisons(records: Records, metric: str) -> tuple[pd.DataFrame, tuple[Drawing, ...]]:

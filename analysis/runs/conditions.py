@@ -34,7 +34,7 @@ BUDGET_TOLERANCE = 0.05
 def name_series(runs: pd.DataFrame, models: dict[str, ModelName]) -> tuple[pd.DataFrame, dict[str, ModelName]]:
     """Add column `condition` and rename `model` where settings differ; returns the runs and the new names."""
     runs = runs.copy()
-    runs["condition"] = _conditions(runs)
+    runs["condition"] = condition_text(condition_parts(runs))
     names: dict[str, ModelName] = {}
     for (_, model), group in runs.groupby(["condition", "model"], sort=True):
         differing = _differing_settings(group)
@@ -57,7 +57,8 @@ def _differing_settings(group: pd.DataFrame) -> list[str]:
     return [name for name in settings if (counts[name] > 1).any()]
 
 
-def _conditions(runs: pd.DataFrame) -> pd.Series:
+def condition_parts(runs: pd.DataFrame) -> pd.DataFrame:
+    """What must be equal for a comparison, in words: a column each for data, protocol, batch and evaluations."""
     parts = pd.DataFrame(index=runs.index)
     parts["data"] = _data_names(runs)
     parts["protocol"] = _budgets(runs)
@@ -65,18 +66,28 @@ def _conditions(runs: pd.DataFrame) -> pd.Series:
     if "evals" in runs and runs["evals"].nunique() > 1:
         ranks = {text: rank for rank, text in enumerate(sorted(runs["evals"].unique()), 1)}
         parts["evals"] = "evaluations " + runs["evals"].map(ranks).astype(str)
-    return parts.apply(lambda row: ", ".join(part for part in row if part), axis=1)
+    return parts
+
+
+def condition_text(parts: pd.DataFrame) -> "pd.Series[str]":
+    """The parts of each row in one text."""
+    rows = parts.to_numpy(str).tolist()
+    return pd.Series([", ".join(part for part in row if part) for row in rows], index=parts.index, dtype=str)
 
 
 def _data_names(runs: pd.DataFrame) -> pd.Series:
-    """Folder names of the data; with the digest where one name stands for two contents."""
+    """Folder names of the data; where one name stands for two contents with the study, or with the digest where a
+    study has both."""
     if "data_digest" not in runs:
         return pd.Series("", index=runs.index)
     name_of = runs.groupby("data_digest")["data"].min()
-    ambiguous = name_of[name_of.duplicated(keep=False)].index
-    return runs["data_digest"].map(
-        {digest: f"{name} {digest[:6]}" if digest in ambiguous else name for digest, name in name_of.items()}
-    )
+    ambiguous = set(name_of[name_of.duplicated(keep=False)].index)
+    studies = runs.groupby("data_digest")["study"].agg(lambda names: ", ".join(sorted(set(names))))
+    by_study = not studies[list(ambiguous)].duplicated().any()
+    told = dict(name_of.items())
+    for digest in ambiguous:
+        told[digest] += f" ({studies[digest]})" if by_study else f" {digest[:6]}"
+    return runs["data_digest"].map(told)
 
 
 def _budgets(runs: pd.DataFrame) -> pd.Series:

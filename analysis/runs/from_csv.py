@@ -46,7 +46,7 @@ def records_from_csv(paths: Sequence[Path], metric: str | None, declared: Metric
         str(name): parse_model_name(str(name), str(rows["family"].iloc[0]), _first_number(rows))
         for name, rows in runs.groupby("model", sort=True)
     }
-    runs, repeated = _without_repeats(runs, models)
+    runs, repeated = _without_repeats(runs)
     return assemble(runs, repeated, models, {}, {}, declared=known)
 
 
@@ -97,7 +97,7 @@ def _filled(path: Path, table: pd.DataFrame, images: "pd.Series[float]") -> pd.D
     return table.drop(columns=["condition"], errors="ignore")
 
 
-def _without_repeats(runs: pd.DataFrame, models: dict[str, object]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _without_repeats(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows that repeat another in everything but their run_id and study are left out; rows of one model, size and seed
     that differ in nothing but what was measured are refused: they are no independent runs."""
     said = [name for name in runs if name not in ("run_id", "study", "fraction")]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from analysis.runs.conditions import name_series
 from analysis.runs.metrics import Metric, known_metric
@@ -18,10 +19,12 @@ from analysis.runs.naming import ModelName, parse_model_name
 from scaling.errors import UserError
 from scaling.records.canonical import canonical_json
 from scaling.records.result import RunResult
+from scaling.records.run_dir import StudyDir
 from scaling.records.run_plan import InputPlan, RunPlan
 from scaling.records.state import Status
 from scaling.records.study import RunRecord, load_study
 
+_MAX_SWEEP_BYTES = 1_000_000
 EXCLUDED_COLUMNS = ["study", "run_id", "model", "fraction", "seed", "status", "reason"]
 
 _COSTS = (
@@ -60,6 +63,8 @@ class Records:
     """Folders of the finished runs by run_id."""
     suffix: str = ""
     """Added to file names when the records of several conditions are drawn apart."""
+    questions: tuple[str, ...] = ()
+    """What the studies want to know, as their sweeps say."""
     declared: dict[str, Metric] = field(default_factory=dict)
     """Metrics that the user described, by name; the names of others say what they are."""
 
@@ -128,7 +133,19 @@ def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> 
     }
     table = pd.DataFrame(excluded, columns=EXCLUDED_COLUMNS)
     known = {declared.name: declared} if declared else {}
-    return assemble(pd.DataFrame(rows), table, models, plans, run_dirs, declared=known)
+    found = assemble(pd.DataFrame(rows), table, models, plans, run_dirs, declared=known)
+    return replace(found, questions=tuple(filter(None, map(_question, sorted(dict.fromkeys(study_dirs))))))
+
+
+def _question(study_dir: Path) -> str:
+    """The sweep's `question`; empty where there is none, or the sweep cannot be read."""
+    path = StudyDir(study_dir).sweep
+    try:
+        sweep = yaml.safe_load(path.read_text(encoding="utf-8")) if path.stat().st_size < _MAX_SWEEP_BYTES else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
+        return ""
+    question = sweep.get("question") if isinstance(sweep, dict) else None
+    return " ".join(question.split()) if isinstance(question, str) else ""
 
 
 def assemble(

@@ -29,6 +29,8 @@ class ModelName:
     """0 (Ti) to 5 (G)."""
     minus_patch: int
     name: str
+    label: str = ""
+    """The title of the model that a user prefers."""
 
     @property
     def patch(self) -> int | None:
@@ -37,7 +39,9 @@ class ModelName:
 
     @property
     def title(self) -> str:
-        """The spelling of the papers: Mixer-B/32, ViT-L/16, BiT-R152x2."""
+        """The spelling of the papers, Mixer-B/32, ViT-L/16, BiT-R152x2, or the user's; with what tells series apart."""
+        if self.label:
+            return self.label + "".join(self.name.partition(" [")[1:])
         head, dash, tail = self.name.partition("-")
         if head.lower() not in FAMILY_TITLES:
             return self.name
@@ -45,6 +49,11 @@ class ModelName:
         if size.lower() in LETTER_SCALES or _RESNET.fullmatch(size.lower()):
             size = size[:1].upper() + size[1:]
         return FAMILY_TITLES[head.lower()] + dash + size + slash + rest
+
+    @property
+    def base_title(self) -> str:
+        """The title without what tells series of the model apart."""
+        return self.title.partition(" [")[0]
 
     @property
     def panel_title(self) -> str:

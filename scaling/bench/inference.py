@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 
-from scaling.bench.machine import describe_machine, prepare_device
+from scaling.bench.machine import describe_machine, prepare_device, ratio_summary, timed
 from scaling.bench.options import add_json, add_model_options, model_settings, write_json
-from scaling.bench.timing import ratio_summary, timed
 from scaling.tables import plain_table
 
 LIBRARIES = ("torch", "timm")
@@ -92,13 +91,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 def _works(args: argparse.Namespace, folder: Path, device: torch.device) -> dict[tuple[str, str], Callable[[], object]]:
     """What is timed: one pass of each kind and model."""
     from scaling.bench.bare_loop import BareLoop
-    from scaling.bench.planned_trainer import make_pictures, plan_trainers
+    from scaling.bench.planned_trainer import make_images, plan_trainers
     from scaling.data.read.loader import Batch
     from scaling.models.arithmetic import autocast, normalise
     from scaling.models.vision_model import VisionModel
     from scaling.train.scoring import build_planned
 
-    manifest = make_pictures(folder, 32)
+    manifest = make_images(folder, 32)
     settings = model_settings(args)
     plans = plan_trainers(folder, manifest, args.models, args.batch, log_steps=1, settings=settings)
     works: dict[tuple[str, str], Callable[[], object]] = {}

@@ -1,10 +1,12 @@
-"""The machine at hand: on which device to measure, and what figures depend on besides the code."""
+"""Measuring on the machine at hand: its device, what figures depend on besides the code, and times and their ratios."""
 
 import importlib.metadata
 import os
 import platform
 import re
-from collections.abc import Sequence
+import statistics
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,3 +33,20 @@ def prepare_device(name: str) -> None:
     if name == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"  # DeepSpeed settles on an accelerator at its import.
     import scaling.train.preload  # noqa: F401
+
+
+def timed(work: Callable[[], Any], repeats: int, device: torch.device) -> tuple[float, float]:
+    """Wall seconds, and CPU seconds of the process, of one of `repeats` turns that the device has done."""
+    started = time.perf_counter(), time.process_time()
+    for _ in range(repeats):
+        work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (time.perf_counter() - started[0]) / repeats, (time.process_time() - started[1]) / repeats
+
+
+def ratio_summary(values: Sequence[float], base: Sequence[float]) -> dict[str, float]:
+    """Median and quartiles of the ratios, round by round."""
+    ratios = [ours / theirs for ours, theirs in zip(values, base, strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+    return {"median": middle, "lower_quartile": low, "upper_quartile": high}

@@ -26,6 +26,6 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def write_json(figures: Mapping[str, Any], path: Path | None) -> None:
-    """What `--json` asks for, if it was given."""
+    """Write the figures to the file of `--json`, if it was given."""
     if path is not None:
         path.write_text(json.dumps(figures, indent=2) + "\n")

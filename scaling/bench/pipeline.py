@@ -2,7 +2,7 @@
 
 All loaders read the same shards, crop (area 5-100 %), resize and flip, each in this process with one worker, in turns,
 so that drifts of the machine meet all alike. What is compared is images per second of CPU time of the whole process,
-after a warm-up; the ratios are what to trust. Ours keeps no decoded picture here. It delivers uint8, normalised on
+after a warm-up; the ratios are what to trust. Ours caches no decoded image here. It delivers uint8, normalised on
 the device; the others deliver normalised floats, as they do by default.
 """
 

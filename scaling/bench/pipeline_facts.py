@@ -1,4 +1,4 @@
-"""What stands beside the rates of input loaders: is it the same picture, what is the limit, does a step wait?"""
+"""What a report of input rates needs besides them: equal pixels, the decoding limit, and whether a step waits."""
 
 import io
 import time
@@ -23,7 +23,7 @@ ROOM = 1.5
 
 
 def our_batches(manifest: Manifest, image_size: int, batch: int) -> Generator[torch.Tensor, None, None]:
-    """This project's training batches with one thread and no memory of pictures, for ever."""
+    """An endless iterator of this project's training batches, with one thread and no cache of decoded images."""
     source = PixelSource(manifest, cache_bytes=0)
     subset = select_subset(manifest, 1.0, 0)
     loader = TrainLoader(source, subset, seed=0, batch=batch, image_size=image_size, augment="inception")

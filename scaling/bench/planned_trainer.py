@@ -35,7 +35,7 @@ grid: {{model: {models}}}
 """
 
 
-def make_pictures(folder: Path, side: int) -> Path:
+def make_images(folder: Path, side: int) -> Path:
     """Smooth random JPEGs of `side` pixels in shards; returns their manifest."""
     generator = np.random.default_rng(0)
     for first in range(0, NUM_PICTURES, SHARD_SAMPLES):
@@ -46,8 +46,8 @@ def make_pictures(folder: Path, side: int) -> Path:
                 coarse.resize((side, side), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=90)
                 label = int(generator.integers(NUM_CLASSES)) if number else NUM_CLASSES - 1
                 writer.write({"__key__": f"{number:06d}", "jpg": stream.getvalue(), "cls": label})
-    index_shards(expand_urls([str(folder)]), folder / "pictures.json", name="pictures")
-    return folder / "pictures.json"
+    index_shards(expand_urls([str(folder)]), folder / "images.json", name="images")
+    return folder / "images.json"
 
 
 def plan_trainers(

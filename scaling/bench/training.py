@@ -3,7 +3,7 @@
 The bare loop and this project's trainer (DeepSpeed engine, step edge, log, records) take turns on the same model, first
 with the same batches held in memory, then with batches that our loader makes from shards meanwhile. The trainer's time
 is divided by the bare loop's on the same input in the same round, so that drifts of the machine meet both alike. The
-ratio of the process's CPU time stands beside that of the wall clock: other programs disturb it less.
+ratio of the process's CPU time is reported beside that of the wall clock: other programs disturb it less.
 """
 
 import argparse
@@ -18,9 +18,8 @@ from typing import Any
 
 import torch
 
-from scaling.bench.machine import describe_machine, prepare_device
+from scaling.bench.machine import describe_machine, prepare_device, ratio_summary, timed
 from scaling.bench.options import add_json, add_model_options, model_settings, write_json
-from scaling.bench.timing import ratio_summary, timed
 from scaling.records.events import read_events
 from scaling.records.run_plan import RunPlan
 from scaling.tables import plain_table
@@ -76,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Seconds a step of each loop, every round, and what follows from them."""
     prepare_device(args.device)
-    from scaling.bench.planned_trainer import make_pictures, open_trainer, plan_trainers
+    from scaling.bench.planned_trainer import make_images, open_trainer, plan_trainers
     from scaling.train.process_group import join_processes
     from scaling.train.recorder import device_name
 
@@ -90,7 +89,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             return plan
 
         settings = [*model_settings(args), *args.set]
-        manifest = args.data or make_pictures(folder, args.image_size or 64)
+        manifest = args.data or make_images(folder, args.image_size or 64)
         plan = planned(args.batch or FIRST_GUESS)
         if args.batch is None:
             plan = planned(_batch_of(args.step_ms / 1000, plan, processes.device))
@@ -186,7 +185,7 @@ def _figures(
             "batch": plan.schedule.batch,
             "image_size": plan.model.image_size,
             "precision": plan.recipe.precision,
-            "input": "photographs" if args.data else "made-up pictures",
+            "input": "photographs" if args.data else "synthetic images",
             "threads": args.threads,
             "steps": args.steps,
             "rounds": args.rounds,

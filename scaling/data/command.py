@@ -30,7 +30,7 @@ COMMANDS = {
         "scaling.data.tools.commands.dedup",
         "find evaluation images, or near-duplicates of them, in the training set",
     ),
-    "show": ("scaling.data.tools.commands.show", "a picture sheet of samples with labels, a plot of class frequencies"),
+    "show": ("scaling.data.tools.commands.show", "a sheet of samples with labels, a plot of class frequencies"),
 }
 
 

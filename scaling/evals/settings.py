@@ -1,9 +1,11 @@
 """Which evaluations exist, and the settings of each. No torch here, so that planning can check a sweep."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
 
+from scaling.installed import Extensible
 from scaling.records.run_plan import Frozen
 
 Positive = Annotated[int, Field(gt=0, le=1_000_000)]
@@ -54,7 +56,7 @@ class EvaluationKind(Frozen):
     """`package.module:function`, imported when it is computed; see `scaling.evals.runner.Evaluator`."""
 
 
-EVALUATIONS: dict[str, EvaluationKind] = {
+_OWN: dict[str, EvaluationKind] = {
     "fewshot": EvaluationKind(
         settings=FewShotSettings, sources=("support", "test"), function="scaling.evals.fewshot:evaluate"
     ),
@@ -63,3 +65,6 @@ EVALUATIONS: dict[str, EvaluationKind] = {
     ),
     "throughput": EvaluationKind(settings=ThroughputSettings, sources=(), function="scaling.evals.throughput:evaluate"),
 }
+
+EVALUATIONS: Mapping[str, EvaluationKind] = Extensible("scaling.evaluations", EvaluationKind, _OWN)
+"""Every evaluation by its `kind` in a sweep; installed packages add theirs by entry points of this group."""

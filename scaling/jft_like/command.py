@@ -7,19 +7,19 @@ from pathlib import Path
 
 from scaling.data.format.manifest import load_manifest
 from scaling.data.tools.commands.index import summary
-from scaling.data.tools.commands.progress import Progress
+from scaling.data.tools.commands.progress import ProgressLine
 from scaling.jft_like.config import JftLikeConfig
 from scaling.jft_like.make import make_jft_like
 from scaling.jft_like.splits import splits_of
 
 DESCRIPTION = """\
-Write procedural pictures with JFT-300M's kind of labels as WebDataset shards, ready to train on:
+Write procedural images with JFT-300M's kind of labels as WebDataset shards, ready to train on:
   OUT/train, OUT/val                    multi-label, long-tailed, noisy; classes in a hierarchy
   OUT/fewshot/support, OUT/fewshot/test clean and balanced; classes that upstream images never show
 Each folder has a manifest.json. A class is a combination of shape, texture, palette and layout, such as
 radial.star.striped.red-cyan.pair; its hypernyms are the beginnings of its name. Unseen classes combine the
-same values in new ways. The same knobs give the same bytes, with any number of processes. Making that was stopped
-goes on when the command is given again.
+same values in new ways. The same knobs give the same bytes, with any number of processes. Give the same command
+again to continue after it was stopped.
 """
 
 EPILOG = """\
@@ -28,7 +28,7 @@ example:
 """
 
 HELP = {
-    "image_size": "side of the pictures in pixels; rendered, never scaled",
+    "image_size": "side of the images in pixels; rendered, never scaled",
     "num_train": "training images (JFT-300M: 302 million)",
     "num_val": "held-out upstream images, labelled as noisily as the training images",
     "num_leaf_classes": "upstream classes below their hypernyms",
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = JftLikeConfig(**{field.name: getattr(args, field.name) for field in fields(JftLikeConfig)})
-    made = make_jft_like(args.out, config, processes=args.processes, progress=Progress("shards"))
+    made = make_jft_like(args.out, config, processes=args.processes, progress=ProgressLine("shards"))
     if not made:
         print(f"{args.out} already holds this data set; nothing was made")
     for split in splits_of(config):

@@ -20,7 +20,7 @@ class JftLikeConfig:
     """A complete description of the data set: equal configs give equal files, byte for byte."""
 
     image_size: int = 32
-    """Side of the square pictures in pixels; every size is rendered, none is scaled."""
+    """Side of the square images in pixels; every size is rendered, none is scaled."""
     num_train: int = 8_000
     """Training images. JFT-300M: 302 million."""
     num_val: int = 1_000
@@ -45,7 +45,7 @@ class JftLikeConfig:
     variation: float = 0.7
     """Width of pose, colour, light, background and camera variation, 0 to 1."""
     seed: int = 0
-    """Of everything: classes, contents, labels, pictures."""
+    """Of everything: classes, contents, labels, images."""
     shard_samples: int = 1_000
     """Samples of a shard. Samples are in random order, so a prefix of the shards is a fair sample."""
     image_format: Literal["jpg", "png"] = "jpg"
@@ -54,7 +54,7 @@ class JftLikeConfig:
     def __post_init__(self) -> None:
         for name in ("num_train", "num_val", "num_test", "num_leaf_classes", "support_per_class", "shard_samples"):
             self._check(name, getattr(self, name) >= 1, "must be at least 1")
-        self._check("image_size", 8 <= self.image_size <= 4096, "must lie between 8 and 4096 pixels")
+        self._check("image_size", 8 <= self.image_size <= 4096, "must be between 8 and 4096 pixels")
         self._check("num_unseen_classes", self.num_unseen_classes >= 2, "must be at least 2")
         num_classes = self.num_leaf_classes + self.num_unseen_classes
         self._check(
@@ -63,10 +63,10 @@ class JftLikeConfig:
             f"and num_unseen_classes may use half of the {NUM_COMBINATIONS} combinations of visual factors; ask for "
             "fewer",
         )
-        self._check("labels_per_image", 1.0 <= self.labels_per_image <= 2.0, "must lie between 1 and 2")
-        self._check("zipf_exponent", 0.0 <= self.zipf_exponent <= 3.0, "must lie between 0 and 3")
+        self._check("labels_per_image", 1.0 <= self.labels_per_image <= 2.0, "must be between 1 and 2")
+        self._check("zipf_exponent", 0.0 <= self.zipf_exponent <= 3.0, "must be between 0 and 3")
         for name in ("noise", "clutter", "variation"):
-            self._check(name, 0.0 <= getattr(self, name) <= 1.0, "must lie between 0 and 1")
+            self._check(name, 0.0 <= getattr(self, name) <= 1.0, "must be between 0 and 1")
         self._check("seed", 0 <= self.seed < 2**63, "must be 0 or a positive 63-bit integer")
         self._check("image_format", self.image_format in ("jpg", "png"), "must be 'jpg' or 'png'")
 
@@ -75,7 +75,7 @@ class JftLikeConfig:
             raise UserError(f"{name} = {getattr(self, name)!r} of the JFT-like data set {rule}")
 
     def recipe(self) -> dict[str, Any]:
-        """What the pictures and labels depend on, as JSON."""
+        """What the images and labels depend on, as JSON."""
         return {"made_by": "scaling.data make", "recipe_version": RECIPE_VERSION, **asdict(self)}
 
     def differences(self, recipe: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ import fcntl
 import json
 import logging
 import multiprocessing
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from pathlib import Path
 from scaling.data.format.manifest import build_manifest
 from scaling.errors import UserError
 from scaling.jft_like.config import JftLikeConfig
-from scaling.jft_like.shards import PARTIAL_SUFFIX, ShardFacts, read_facts, write_shard
+from scaling.jft_like.shards import PARTIAL_SUFFIX, ShardFile, read_facts, write_shard
 from scaling.jft_like.splits import Split, make_samples, splits_of, taxonomy_of
 from scaling.records.files import write_json_atomic
 
@@ -113,7 +114,7 @@ def _jobs(split: Split, shard_samples: int) -> list[Job]:
 
 def _make_shards(
     out: Path, config: JftLikeConfig, jobs: list[Job], processes: int, progress: Progress | None
-) -> dict[str, ShardFacts]:
+) -> dict[str, ShardFile]:
     """Facts of every shard by url; only missing shards are made."""
     facts = {job.url: read_facts(path) for job in jobs if (path := out / job.split.folder / job.url).exists()}
     missing = [job for job in jobs if job.url not in facts]
@@ -126,7 +127,7 @@ def _make_shards(
     return facts
 
 
-def _run(out: Path, config: JftLikeConfig, jobs: list[Job], processes: int) -> Iterable[tuple[Job, ShardFacts]]:
+def _run(out: Path, config: JftLikeConfig, jobs: list[Job], processes: int) -> Iterable[tuple[Job, ShardFile]]:
     """Make the shards, in this process or in several, and yield each as it is done."""
     if processes <= 1:
         for job in jobs:
@@ -139,23 +140,28 @@ def _run(out: Path, config: JftLikeConfig, jobs: list[Job], processes: int) -> I
             yield running[future], future.result()
 
 
-def make_shard(out: Path, config: JftLikeConfig, job: Job) -> ShardFacts:
+def make_shard(out: Path, config: JftLikeConfig, job: Job) -> ShardFile:
     """Make one shard."""
     return write_shard(out / job.split.folder / job.url, make_samples(config, job.split, job.start, job.stop))
 
 
 def _write_manifest(
-    out: Path, config: JftLikeConfig, split: Split, jobs: list[Job], facts: dict[str, ShardFacts]
+    out: Path, config: JftLikeConfig, split: Split, jobs: list[Job], facts: dict[str, ShardFile]
 ) -> None:
     taxonomy, folder = taxonomy_of(config), out / split.folder
+    classes = taxonomy.names if split.label_type == "multi" else taxonomy.unseen_names
+    counts: Counter[int] = Counter()
+    for job in jobs:
+        counts.update(facts[job.url].class_counts)
     build_manifest(
         name=f"jft-like-{split.name}",
         label_type=split.label_type,
-        classes=taxonomy.names if split.label_type == "multi" else taxonomy.unseen_names,
+        classes=classes,
         folder=folder,
         urls=[job.url for job in jobs],
         num_samples=[job.stop - job.start for job in jobs],
         num_bytes=[facts[job.url].num_bytes for job in jobs],
         sha256=[facts[job.url].sha256 for job in jobs],
         origin={**config.recipe(), "split": split.name},
+        class_counts=[counts[number] for number in range(len(classes))],
     ).save(folder / "manifest.json")

@@ -1,7 +1,7 @@
 """Scenes to pixels: signed distances, textures and light evaluated for a whole batch at once.
 
 Nothing is scaled up: every size is rendered from the same formulas with edges one pixel wide, and larger
-pictures gain octaves of fine structure. Objects are grouped by family, so each formula runs once a batch; the
+images gain octaves of fine structure. Objects are grouped by family, so each formula runs once a batch; the
 grouping changes no number. All arrays are float32 from exactly rounded operations (see `exact`).
 """
 
@@ -27,7 +27,7 @@ LAYOUT_FUNCTIONS = tuple(LAYOUTS.values())
 
 @dataclass(frozen=True)
 class Grid:
-    """Pixel centres of a square picture of `size` pixels, in half-widths."""
+    """Pixel centres of a square image of `size` pixels, in half-widths."""
 
     size: int
 
@@ -48,19 +48,19 @@ class Grid:
 
 
 def _each(values: Rows) -> NDArray[np.float32]:
-    """One number per picture, (n,), ready to meet its pixels: (n, 1, 1) in float32."""
+    """One number per image, (n,), ready to meet its pixels: (n, 1, 1) in float32."""
     return values.astype(np.float32)[:, None, None]
 
 
 def _colours(values: Rows) -> NDArray[np.float32]:
-    """One colour per picture, (n, 3), as (n, 3, 1, 1) in float32."""
+    """One colour per image, (n, 3), as (n, 3, 1, 1) in float32."""
     return values.astype(np.float32)[:, :, None, None]
 
 
 def clouds(draws: Draws, size: int, cells: tuple[int, ...]) -> Floats:
     """Smooth noise about 0 within [-1, 1], (n, size, size): one octave of halved weight for each number of cells.
 
-    Octaves finer than two pixels a cell are left out, so that large pictures show more of the same field.
+    Octaves finer than two pixels a cell are left out, so that large images show more of the same field.
     """
     total = np.zeros((len(draws.keys), size, size), np.float32)
     weight, weights = 1.0, 0.0

@@ -1,4 +1,4 @@
-"""Where things are in a picture: objects with their pose and coat, clutter, background and light.
+"""Where things are in an image: objects with their pose and coat, clutter, background and light.
 
 A scene holds everything about a batch of images that does not depend on their resolution. Lengths are in
 half-widths of the image, whose corners are (-1, -1) and (1, 1). All of it is nuisance except the factors of the
@@ -46,7 +46,7 @@ class Objects:
 @dataclass(frozen=True, slots=True)
 class Light:
     """Of n images: direction of the light (n,), strength of its relief and shadows (n,), its colour (n, 3),
-    its fall-off over the picture (n, 2), softness of edges (n,) and grain of the sensor (n,)."""
+    its fall-off over the image (n, 2), softness of edges (n,) and grain of the sensor (n,)."""
 
     direction_x: Rows
     direction_y: Rows

@@ -3,29 +3,32 @@
 Headers carry no time, owner or mode of the machine, and a shard appears under its name only when it is complete.
 """
 
-import hashlib
 import io
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from scaling.data.format.checksum import file_sha256
+from scaling.data.format.shard import Shard
 from scaling.jft_like.splits import Sample
 
 PARTIAL_SUFFIX = ".partial"
-HASH_BLOCK_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class ShardFacts:
+class ShardFile:
     """What a manifest says about a shard."""
 
     num_bytes: int
     sha256: str
+    class_counts: Counter[int]
+    """Samples by class number."""
 
 
-def write_shard(path: Path, samples: Iterable[Sample]) -> ShardFacts:
+def write_shard(path: Path, samples: Iterable[Sample]) -> ShardFile:
     """Write the samples to `path`, by way of a temporary name beside it."""
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     with partial.open("wb") as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
@@ -39,14 +42,13 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> ShardFacts:
     return facts
 
 
-def read_facts(path: Path) -> ShardFacts:
-    """Size and checksum of a shard on disk."""
-    digest, num_bytes = hashlib.sha256(), 0
-    with path.open("rb") as stream:
-        while block := stream.read(HASH_BLOCK_BYTES):
-            digest.update(block)
-            num_bytes += len(block)
-    return ShardFacts(num_bytes, digest.hexdigest())
+def read_facts(path: Path) -> ShardFile:
+    """Size, checksum and class counts of a shard on disk."""
+    shard = Shard(str(path))
+    counts: Counter[int] = Counter()
+    for labels in shard.read_labels(range(len(shard))):
+        counts.update(set(labels))
+    return ShardFile(path.stat().st_size, file_sha256(path), counts)
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:

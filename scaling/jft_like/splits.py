@@ -18,8 +18,8 @@ from scaling.data.format.manifest import LabelType
 from scaling.jft_like.classes import Taxonomy, make_taxonomy
 from scaling.jft_like.config import JftLikeConfig
 from scaling.jft_like.draws import Draws
+from scaling.jft_like.images import render_images
 from scaling.jft_like.labels import Contents, LabelModel, balanced_labels
-from scaling.jft_like.pictures import render_pictures
 
 PIXELS_PER_BATCH = 2**18
 """Pixels rendered at once: arrays of this size stay in the processor's cache."""
@@ -70,16 +70,16 @@ def make_samples(config: JftLikeConfig, split: Split, start: int, stop: int) -> 
     step = max(1, PIXELS_PER_BATCH // config.image_size**2)
     for first in range(start, stop, step):
         index = np.arange(first, min(first + step, stop))
-        pictures, labels = render_batch(config, taxonomy, split, index)
-        for number, picture, label in zip(index.tolist(), pictures, labels, strict=True):
+        images, labels = render_batch(config, taxonomy, split, index)
+        for number, image, label in zip(index.tolist(), images, labels, strict=True):
             extension, encoded = _encode_label(split, label)
-            yield Sample(f"{number:09d}", config.image_format, _encode_image(config, picture), extension, encoded)
+            yield Sample(f"{number:09d}", config.image_format, _encode_image(config, image), extension, encoded)
 
 
 def render_batch(
     config: JftLikeConfig, taxonomy: Taxonomy, split: Split, index: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], list[list[int]]]:
-    """Pictures (n, image_size, image_size, 3) and the published labels of the samples `index`."""
+    """Images (n, image_size, image_size, 3) and the published labels of the samples `index`."""
     draws = Draws.of(config.seed, split.name, index)
     if split.label_type == "multi":
         model = LabelModel(taxonomy, config.labels_per_image, config.noise)
@@ -88,15 +88,15 @@ def render_batch(
         shown = balanced_labels(config.seed, split.name, index, len(taxonomy.unseen_names))
         factors = taxonomy.unseen_factors[shown]
         contents, labels = Contents(factors, factors, np.zeros(len(index), np.bool_)), shown[:, None].tolist()
-    pictures = render_pictures(
+    images = render_images(
         draws, contents, image_size=config.image_size, clutter=config.clutter, variation=config.variation
     )
-    return pictures, labels
+    return images, labels
 
 
-def _encode_image(config: JftLikeConfig, picture: NDArray[np.uint8]) -> bytes:
+def _encode_image(config: JftLikeConfig, image: NDArray[np.uint8]) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, **(JPEG_OPTIONS if config.image_format == "jpg" else PNG_OPTIONS))
+    Image.fromarray(image).save(stream, **(JPEG_OPTIONS if config.image_format == "jpg" else PNG_OPTIONS))
     return stream.getvalue()
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from scaling.errors import UserError, run_command
 from scaling.models.registry import check_name, check_options, default_image_size, list_models
+from scaling.tables import plain_table
 
 if TYPE_CHECKING:
     from scaling.models.cost import ModelCost
@@ -63,14 +64,14 @@ def _read_options(text: str) -> Mapping[str, object]:
 
 
 def _table(costs: Sequence["ModelCost"]) -> str:
-    """Sources stand below the table, numbered, because many models share one."""
+    """Sources follow the table as numbered notes, because many models share one."""
     sources = list(dict.fromkeys(cost.source for cost in costs))
-    header = ("model", "image", "params M", "published M", "GMACs fwd", "GFLOPs train", "source", "shape")
-    rows = [header]
+    headers = ["model", "image", "params M", "published M", "GMACs fwd", "GFLOPs train", "source", "shape"]
+    rows = []
     for cost in costs:
         published = cost.published_params_millions
         rows.append(
-            (
+            [
                 cost.name,
                 str(cost.image_size),
                 f"{cost.num_params_body / 1e6:.2f}",
@@ -79,17 +80,15 @@ def _table(costs: Sequence["ModelCost"]) -> str:
                 f"{cost.flops_train_per_image / 1e9:.4g}",
                 f"[{sources.index(cost.source) + 1}]",
                 " ".join(f"{key}={_shape_value(value)}" for key, value in cost.shape.items()),
-            )
+            ]
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     first = costs[0]
     notes = [f"[{number}] {source}" for number, source in enumerate(sources, start=1)]
     notes.append(
         f"Parameters without classifier ({first.num_classes} outputs); FLOPs with it, per image, train = forward + "
         f"backward: {first.method}; torch {first.torch_version}, timm {first.timm_version}."
     )
-    return "\n".join([*lines, "", *notes])
+    return "\n".join([plain_table(headers, rows), "", *notes])
 
 
 def _shape_value(value: object) -> str:

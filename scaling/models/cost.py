@@ -80,7 +80,7 @@ def count_cost(
         image_size=image_size,
         num_classes=num_classes,
         options=dict(options),
-        shape=asdict(spec.shape) if spec else {},
+        shape=asdict(spec.shape) if spec and spec.shape is not None else {},
         num_params=model.num_params,
         num_params_body=model.num_body_params,
         published_params_millions=spec.published_params_millions if spec else None,

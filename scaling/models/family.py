@@ -15,7 +15,7 @@ class ModelSpec:
     image_size: int
     """Side of the square input that the architecture is meant for, pixels."""
     shape: Any
-    """A frozen dataclass with what the family's builder needs to know; see `scaling.models.shapes`."""
+    """A frozen dataclass with what the family's builder needs to know, as in `scaling.models.shapes`, or None."""
     source: str
     """Where shape and published numbers stand."""
     published_params_millions: float | None = None

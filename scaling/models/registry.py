@@ -5,10 +5,10 @@ names a `Family`) or from `register_family`. Any timm model is reachable as `tim
 """
 
 import functools
-import importlib.metadata
 from collections.abc import Mapping
 
 from scaling.errors import UserError, did_you_mean, shown
+from scaling.installed import load_installed
 from scaling.models.family import Family, ModelSpec
 from scaling.models.timm_names import check_timm_name, is_timm_name
 from scaling.models.zoo import PAPER_FAMILIES
@@ -19,13 +19,7 @@ ENTRY_POINT_GROUP = "scaling.models"
 @functools.cache
 def _families() -> dict[str, Family]:
     families = {family.name: family for family in PAPER_FAMILIES}
-    for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
-        family = entry_point.load()
-        if not isinstance(family, Family):
-            raise UserError(
-                f"entry point {entry_point.name!r} of group {ENTRY_POINT_GROUP!r} gives {type(family).__name__}, "
-                "not a scaling.models.family.Family; point it at a Family object"
-            )
+    for family in load_installed(ENTRY_POINT_GROUP, Family).values():
         _add(families, family)
     return families
 

@@ -89,7 +89,7 @@ def mixer_state_at(state: Mapping[str, torch.Tensor], side: int, factor: int) ->
     """State of a Mixer on a `side` x `side` grid of tokens for a grid `factor` times as wide and high.
 
     With P the permutation from raster order to block order: W1' = (I (x) W1) P, W2' = P^T (I (x) W2), and
-    b2' = P^T (b2, …, b2), so the network goes on taking tokens in raster order.
+    b2' = P^T (b2, …, b2), so the network still takes tokens in raster order.
     """
     num_blocks = factor**2
     raster = torch.argsort(block_order(side, factor))

@@ -1,7 +1,7 @@
 """What every model of a study looks like to training and evaluation: a body, a pre-logits layer, a linear head.
 
 The three parts have the parameter prefixes `body.`, `pre_logits.` and `head.` in every family, so a checkpoint's
-classifier can be told from the rest without knowing the architecture.
+classifier can be separated from the rest without knowing the architecture.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from scaling.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class BuildArguments:
-    """Everything `build_model` was told: enough to build the same architecture again."""
+    """The arguments of `build_model`: enough to build the same architecture again."""
 
     name: str
     num_classes: int

@@ -31,7 +31,7 @@ def load_weights(model: VisionModel, source: str | Path, *, head: Head = "load")
     """Load `source` into `model`: a `.safetensors` file of ours, a published `.npz`, or `timm:NAME` from the hub.
 
     `head="keep"` leaves classifier and pre-logits layer as they are, for transfer. A checkpoint of another
-    resolution belongs into a model of that resolution, which `scaling.models.transfer` then changes. Raises
+    resolution is loaded into a model of that resolution, which `scaling.models.transfer` then changes. Raises
     `UserError` if the weights are not those of this architecture.
     """
     if is_timm_name(str(source)):

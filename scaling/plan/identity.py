@@ -49,7 +49,7 @@ def run_identity(
         "train": train.model_dump(exclude={"manifest", "access"}),
         "val": val.model_dump(exclude={"manifest", "access"}),
         "input": input.model_dump(),
-        "subset": subset.model_dump(exclude={"fraction", "exclude"}),
+        "subset": subset.model_dump(exclude={"fraction", "exclude", "label_spread"}),
         "schedule": schedule.model_dump(exclude={"protocol", "epochs"}),
         "recipe": recipe.model_dump(),
         "validate_steps": validate_steps,

@@ -10,11 +10,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from scaling.data.format.exclusion_list import load_exclusion
 from scaling.data.format.manifest import Manifest, find_manifest, load_manifest
-from scaling.data.select.exclusion import NOTHING, Exclusion, load_exclusion
+from scaling.data.select.exclusion import NO_EXCLUSION, Exclusion
 from scaling.data.select.subset import select_subset
 from scaling.errors import UserError, did_you_mean
 from scaling.evals.settings import EVALUATIONS, EvaluationKind
+from scaling.plan.check_data import class_problem, probe_problem, subset_problem, unfair_spread
 from scaling.records.run_plan import AccessPlan, EvalPlan, SourcePlan, SubsetPlan
 from scaling.spec.document import Document, Place
 from scaling.spec.study import EvalSpec, Study, explain, refuse_switches
@@ -29,7 +31,7 @@ class StudyData:
         self._subsets: dict[tuple[float, int], SubsetPlan] = {}
         data = study.data
         cache = str(Path(data.cache).resolve()) if data.cache else ""
-        self._access = AccessPlan(storage=data.storage, cache=cache, cache_gb=data.cache_gb)
+        self._access = AccessPlan(storage=data.storage, cache=cache, cache_gb=data.cache_gb, verify=data.verify_shards)
 
     @functools.cached_property
     def train(self) -> SourcePlan:
@@ -41,6 +43,8 @@ class StudyData:
         """The held-out split; UserError when its classes are not those of the training data."""
         train, name = self.train, self._study.data.val
         val = self._source(("data", "val"), name)
+        if problem := class_problem(self._manifest_of(train), self._manifest_of(val), self._study.data.train, name):
+            raise self._document.error(("data", "val"), problem)
         if val.num_classes != train.num_classes or val.label_type != train.label_type:
             raise self._document.error(
                 ("data", "val"),
@@ -66,7 +70,10 @@ class StudyData:
         """The training images of a run."""
         if (fraction, seed) not in self._subsets:
             place, exclusion = self._exclusion
-            subset = select_subset(self._manifest_of(self.train), fraction, seed, exclusion)
+            data, manifest = self._study.data, self._manifest_of(self.train)
+            if problem := subset_problem(manifest, data.train, fraction, data.allow_unfair_subsets):
+                raise self._document.error(("data", "train"), problem)
+            subset = select_subset(manifest, fraction, seed, exclusion)
             self._subsets[fraction, seed] = SubsetPlan(
                 fraction=fraction,
                 seed=seed,
@@ -74,6 +81,7 @@ class StudyData:
                 digest=subset.digest,
                 exclude=place,
                 exclusion_digest=exclusion.digest,
+                label_spread=unfair_spread(manifest, fraction),
             )
         return self._subsets[fraction, seed]
 
@@ -92,7 +100,7 @@ class StudyData:
         """Where the list of images is that no run may see, which is one for the whole study, and the list."""
         data = self._study.data
         if data.exclude is None:
-            return "", NOTHING
+            return "", NO_EXCLUSION
         place = str(find_manifest(data.root, data.exclude))
         try:
             return place, load_exclusion(place, self._manifest_of(self.train))
@@ -126,12 +134,16 @@ class StudyData:
             hint = did_you_mean(spec.kind, EVALUATIONS)
             raise self._document.error((*place, "kind"), f"{spec.kind!r} is no evaluation; {hint}")
         given = dict(spec.model_extra or {})
+        names = {role: str(given.get(role)) for role in kind.sources}
         sources = {role: self._eval_source(place, kind, role, given) for role in kind.sources}
         refuse_switches(kind.settings, self._document, given, place)
         try:
             settings = kind.settings.model_validate(given)
         except ValidationError as error:
             raise explain(error, self._document, kind.settings, place, ("kind", "name", *kind.sources)) from error
+        manifests = {role: (names[role], self._manifest_of(source)) for role, source in sources.items()}
+        if problem := probe_problem(spec.name or spec.kind, manifests, settings.model_dump()):
+            raise self._document.error(place, problem)
         return EvalPlan(
             kind=spec.kind,
             name=spec.name or spec.kind,

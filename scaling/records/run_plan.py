@@ -58,6 +58,8 @@ class AccessPlan(Frozen):
     """Folder of copies of remote shards, shared by runs and processes; empty: a temporary one of each process."""
     cache_gb: Annotated[float, Field(gt=0)] = 50.0
     """Bound on that folder, 10^9 bytes."""
+    verify: bool = True
+    """Whether the SHA-256 of local shards was compared with the manifest before their first use on a machine."""
 
 
 DEFAULT_ACCESS = AccessPlan()
@@ -102,6 +104,9 @@ class SubsetPlan(Frozen):
     exclude: str = ""
     """Where the list of excluded images was; empty for none. What it excludes is part of the digest."""
     exclusion_digest: str = ""
+    label_spread: float | None = None
+    """How many times as much as by chance label frequencies vary between the shards of the data set, where that makes
+    the subset no fair sample; None where it is one. Not part of the identity."""
 
 
 class SchedulePlan(Frozen):

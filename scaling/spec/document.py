@@ -1,4 +1,4 @@
-"""A sweep file that remembers where each value stands, so that an error can name file and line.
+"""A sweep file with the place of each value, so that an error can name file and line.
 
 Only bounded, plain data is read (`scaling.spec.plain_yaml`); a key written twice in one mapping is refused, because
 YAML would silently keep the last. `--set key=value` edits the data before anybody interprets it, and the place of such

@@ -117,7 +117,7 @@ class _Reader:
     def _alias(self, event: yaml.AliasEvent, place: Place) -> Any:
         name = event.anchor
         if name in self._open_anchors:
-            raise YamlProblem(f"*{name} stands inside the value that it names; it cannot", _line(event), place)
+            raise YamlProblem(f"*{name} is inside the value that it names; take it out", _line(event), place)
         if name not in self._anchors:
             raise YamlProblem(f"*{name} names no value above it; write &{name} there", _line(event), place)
         value, size = self._anchors[name]

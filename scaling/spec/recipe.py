@@ -1,8 +1,8 @@
 """Named recipes: the papers' published hyper-parameters, per data set and model.
 
 A recipe is a file `scaling/spec/recipes/NAME.yaml` with its source, settings of every run and settings of some
-models. It lies under everything that a study writes itself: recipe < defaults < grid, zip and include < overrides. Its
-name is no part of a run's identity; its values are. A model for which the papers publish nothing gets no guess: what
+models. Everything that a study writes itself takes precedence: recipe < defaults < grid, zip and include < overrides.
+Its name is no part of a run's identity; its values are. For a model without published values nothing is guessed: what
 is missing must be written in the study.
 """
 
@@ -39,7 +39,7 @@ def recipe_names() -> list[str]:
 
 
 def recipe_text(name: str) -> str:
-    """The recipe's file as it stands; UserError with the nearest name when there is none."""
+    """The text of the recipe's file; UserError with the nearest name for an unknown one."""
     if name not in recipe_names():
         raise UserError(f"{name!r} is no recipe; {did_you_mean(name, recipe_names())}")
     return (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")

@@ -38,7 +38,8 @@ def sweep_schema() -> dict[str, Any]:
         "additionalProperties": False,
     }
     properties = schema["properties"]
-    for name, body in {"defaults": one, "grid": axes, "zip": axes}.items():
+    sections: dict[str, dict[str, Any]] = {"defaults": one, "grid": axes, "zip": axes}
+    for name, body in sections.items():
         properties[name] = body | {"description": properties[name]["description"]}
     properties["include"]["items"] = one
     schema["$defs"]["OverrideSpec"]["properties"]["set"] = one

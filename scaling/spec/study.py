@@ -1,7 +1,7 @@
-"""What a study IS: the validated content of a sweep file.
+"""A study: the validated content of a sweep file.
 
 Unknown keys are refused with the nearest known name; every message names file, line, field, value and rule.
-The models are frozen: a study that validated cannot change under the planner's feet.
+The models are frozen: a validated study does not change while it is planned.
 """
 
 import functools
@@ -47,6 +47,12 @@ class DataSpec(Frozen):
     )
     max_corrupt: Annotated[int, Field(ge=0, le=10**12)] = Field(
         0, description="Training samples that may turn out unusable; others stand in for them, and they are counted."
+    )
+    allow_unfair_subsets: bool = Field(
+        False, description="Take subsets also of shards whose label frequencies differ by more than chance."
+    )
+    verify_shards: bool = Field(
+        True, description="Compare the SHA-256 of local shards with the manifest, once per shard and machine."
     )
     storage: dict[Literal["s3", "gs", "http", "https", "hf"], dict[str, Any]] = Field(
         {}, description="Options of fsspec's file systems by protocol, for example {s3: {endpoint_url: ...}}."
@@ -178,9 +184,9 @@ def explain(
     place: Place = (),
     names: Sequence[str] = (),
 ) -> UserError:
-    """The first problem of a pydantic error, told with its place in the document and a way out.
+    """The first problem of a pydantic error as one sentence with its place in the document and a way out.
 
-    `place` is where the validated value stands; `names` are further allowed keys that the model does not list.
+    `place` is that of the validated value; `names` are further allowed keys that the model does not list.
     """
     problems = error.errors(include_url=False)
     first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])

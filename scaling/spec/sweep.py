@@ -110,7 +110,7 @@ def _grid_points(study: Study, document: Document) -> list[dict[str, Any]]:
         axes.append([dict(zip(columns, row, strict=True)) for row in rows])
         overlap = set(study.zip) & set(study.grid)
         if overlap:
-            raise document.error(("zip", min(overlap)), "stands in grid as well; keep it in one of the two")
+            raise document.error(("zip", min(overlap)), "it is in grid as well; keep it in one of the two")
     if not axes:
         return []
     return [{k: v for part in combination for k, v in part.items()} for combination in itertools.product(*axes)]

@@ -1,6 +1,7 @@
 """`python -m scaling.status STUDY_DIR`: where every run of a study stands, read from its folders alone.
 
-It needs no scheduler and writes nothing, so it may be asked at any time from any machine that sees the folder.
+It needs no scheduler and writes nothing, so it may be asked at any time from any machine that sees the folder. The
+folder of one run is an answer too.
 """
 
 import argparse
@@ -12,13 +13,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scaling.records.study import RunRecord, load_study
+from scaling.launch.numbers import short_time
+from scaling.records.lease import LifeWatch
+from scaling.records.run_dir import RunDir
+from scaling.records.study import RunRecord, StudyRecords, load_run, load_study
+from scaling.status.live import LastWords, last_words, seconds_left
 from scaling.tables import plain_table
 
 EPILOG = """\
 examples:
   python -m scaling.status runs/quickstart
   python -m scaling.status runs/quickstart --watch
+  python -m scaling.status runs/quickstart/mixer-laptop-32px_003pct_s0-e1d0d320
 """
 
 WATCH_SECONDS = 2.0
@@ -32,24 +38,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("study_dir", type=Path, metavar="STUDY_DIR", help="the folder RUNS/<study>")
+    parser.add_argument("folder", type=Path, metavar="STUDY_DIR", help="RUNS/<study>, or the folder of one of its runs")
     parser.add_argument("--json", action="store_true", help="one object per run on stdout")
     parser.add_argument("--watch", action="store_true", help="print again every two seconds until all runs ended")
     args = parser.parse_args(argv)
+    life = LifeWatch()
     while True:
-        study = load_study(args.study_dir)
+        study = _load(args.folder, life)
         rows = [describe(record) for record in study.runs]
         print(json.dumps(rows, indent=2) if args.json else _table(rows))
-        if not args.watch or all(record.standing.has_ended for record in study.runs):
+        # Runs that left the plan are shown, and nobody will take them further.
+        if not args.watch or all(record.standing.has_ended for record in study.runs if record.in_plan):
             return 1 if study.damaged or any("failed" in row["status"] for row in rows) else 0
         sys.stdout.flush()
         time.sleep(WATCH_SECONDS)
         print()
 
 
+def _load(folder: Path, life: LifeWatch) -> StudyRecords:
+    """The records of a study, or of the one run whose folder it is."""
+    if RunDir(folder).plan.exists():
+        return StudyRecords((load_run(folder, watch=life),), ())
+    return load_study(folder, life)
+
+
 def describe(record: RunRecord) -> dict[str, Any]:
-    """One run as plain values: status, progress, the kept weights' scores."""
+    """One run as plain values: status, progress, the kept weights' scores, and of a running one its last words."""
     state, standing = record.state, record.standing
+    words = last_words(record.run_dir) if standing.is_alive else LastWords()
+    left = seconds_left(state, record.plan.schedule.steps, words.pause_share) if standing.is_alive else None
     return {
         "run_id": record.plan.run_id,
         "in_plan": record.in_plan,
@@ -61,6 +78,11 @@ def describe(record: RunRecord) -> dict[str, Any]:
         "host": state.host,
         "job": state.job,
         "heartbeat_age_seconds": round(state.heartbeat_age_seconds(), 1) if standing.is_alive else None,
+        "loss": words.loss,
+        "last_validation": words.precision_at_1,
+        "last_validation_step": words.validation_step,
+        "seconds_left": None if left is None else round(left, 1),
+        "scoring": state.scoring if standing.is_alive else "",
         "error": "" if standing.is_alive else standing.reason,
         "stopped_early": record.result is not None and record.result.stopped_early,
         "metrics": record.metrics,
@@ -74,14 +96,25 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
             row["status"] + (", early" if row["stopped_early"] else "") + ("" if row["in_plan"] else " (not in plan)"),
             f"{row['step']:,}/{row['steps']:,}",
             str(row["attempt"]),
-            f"{100 * row['metrics']['upstream/precision_at_1']:.1f} %"
-            if "upstream/precision_at_1" in row["metrics"]
-            else "-",
-            row["error"] or row["host"] + (f" {row['job']}" if row["job"] else ""),
+            _upstream(row),
+            "-" if row["loss"] is None else f"{row['loss']:.4g}",
+            "-" if row["seconds_left"] is None else short_time(row["seconds_left"]),
+            row["error"] or _where(row),
         ]
         for row in rows
     ]
     counts = Counter(row["status"] for row in rows)
     summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    table = plain_table(["run", "status", "step", "attempt", "upstream", "where / error"], cells)
-    return f"{table}\n\n{len(rows)} runs: {summary}"
+    headers = ["run", "status", "step", "attempt", "upstream", "loss", "left", "where / error"]
+    return f"{plain_table(headers, cells)}\n\n{len(rows)} runs: {summary}"
+
+
+def _upstream(row: dict[str, Any]) -> str:
+    """Precision at 1 of the kept weights, or of the last validation of a run on its way."""
+    value = row["metrics"].get("upstream/precision_at_1", row["last_validation"])
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _where(row: dict[str, Any]) -> str:
+    scoring = f", scoring {row['scoring']}" if row["scoring"] else ""
+    return row["host"] + (f" {row['job']}" if row["job"] else "") + scoring

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scaling.data.select.random_streams import RandomStream
 from scaling.models.arithmetic import autocast, normalise
 from scaling.models.vision_model import VisionModel
 from scaling.records.run_plan import RunPlan
@@ -25,9 +26,6 @@ from scaling.train.mixup import mixing_share, partners
 from scaling.train.optimizer import build_optimizer
 from scaling.train.process_group import apply_timeout
 from scaling.train.schedule import learning_rate_at
-
-MODEL_STREAM = 5
-"""Keeps the model's own draws (stochastic depth, dropout) apart from every other use of the same seed."""
 
 
 @dataclass
@@ -139,7 +137,7 @@ def build_engine(model: VisionModel, plan: RunPlan, batching: Batching, device: 
 
 
 def _model_seed(seed: int, step: int, rank: int) -> int:
-    return int(np.random.SeedSequence((seed, MODEL_STREAM, step, rank)).generate_state(1, np.uint64)[0])
+    return int(np.random.SeedSequence((seed, RandomStream.MODEL, step, rank)).generate_state(1, np.uint64)[0])
 
 
 def _seed_model(seed: int, device: torch.device) -> None:

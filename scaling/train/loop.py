@@ -15,9 +15,10 @@ from dataclasses import replace
 
 import torch
 
+from scaling.data.format.exclusion_list import load_exclusion
 from scaling.data.read.loader import Batch, EvalLoader, TrainLoader
 from scaling.data.read.transforms import Augmentation
-from scaling.data.select.exclusion import NOTHING, load_exclusion
+from scaling.data.select.exclusion import NO_EXCLUSION
 from scaling.data.select.permute import planned_permutation
 from scaling.data.select.subset import select_subset
 from scaling.errors import UserError
@@ -95,7 +96,7 @@ class Loop:
         """This process's share of the batches that follow `step`, for ever. Closing it ends the loader's threads."""
         plan = self._plan
         source = open_source(plan.train)
-        exclusion = load_exclusion(plan.subset.exclude, source.manifest) if plan.subset.exclude else NOTHING
+        exclusion = load_exclusion(plan.subset.exclude, source.manifest) if plan.subset.exclude else NO_EXCLUSION
         if exclusion.digest != plan.subset.exclusion_digest:
             raise UserError(f"{plan.subset.exclude} has changed since the run was planned; plan the study again")
         subset = select_subset(source.manifest, plan.subset.fraction, plan.subset.seed, exclusion)

@@ -7,15 +7,12 @@ processes that divides B/2. The share is a function of (seed, step), so a mixed 
 Blending targets is blending losses, because both losses are linear in the targets.
 """
 
-from scaling.data.select.order import generator
-
-MIXUP_STREAM = 7
-"""Keeps these draws apart from every other use of the same seed."""
+from scaling.data.select.random_streams import RandomStream, generator
 
 
 def mixing_share(seed: int, step: int, alpha: float) -> float:
     """Share of an image itself in the mixture, in [0.5, 1]; of its partner, 1 minus that."""
-    share = float(generator(seed, MIXUP_STREAM, step).beta(alpha, alpha))
+    share = float(generator(seed, RandomStream.MIXUP, step).beta(alpha, alpha))
     return max(share, 1.0 - share)
 
 

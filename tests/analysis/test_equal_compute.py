@@ -1,6 +1,5 @@
 """Runs that cost the same are compared directly, at each budget and subset size, and nowhere else."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -68,10 +67,9 @@ def test_two_budgets_give_differences_at_each_and_between_them(tmp_path: Path) -
 
 def test_costs_beyond_the_tolerance_are_no_common_budget(tmp_path: Path) -> None:
     (study,) = equal_study(tmp_path)
-    for path in study.glob("vit*/result.json"):
-        result = json.loads(path.read_text())
-        path.write_text(json.dumps(result | {"flops": result["flops"] * (1 + 2 * COST_TOLERANCE)}))
-    table = at_equal_compute(load_records([study]), METRIC)
+    records = load_records([study])
+    records.runs.loc[records.runs["model"] == "vit-b/32", "flops"] *= 1 + 2 * COST_TOLERANCE
+    table = at_equal_compute(records, METRIC)
     assert "vit-b/32" not in set(table["model_a"]) | set(table["model_b"])
     assert clusters([1.0, 1.04, 1.08], 0.05) == [(1.0, 1.04), (1.08, 1.08)]
 

@@ -105,7 +105,9 @@ def test_the_command_writes_the_same_files_twice(tmp_path: Path, capsys: pytest.
         assert main([str(tmp_path / "run"), "--out", str(tmp_path / out), "--layers", "1"]) == 0
     assert "by chance" in capsys.readouterr().out
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert names == [f"{figure}.{ending}" for figure in ("stem", "token_mixing") for ending in ("csv", "png", "svg")]
+    assert names == [
+        f"{figure}.{ending}" for figure in ("stem", "token_mixing") for ending in ("csv", "pdf", "png", "svg")
+    ]
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
     table = pd.read_csv(tmp_path / "one" / "token_mixing.csv")

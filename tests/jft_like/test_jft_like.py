@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scaling.data.format.class_counts import count_classes
 from scaling.data.format.manifest import load_manifest
 from scaling.data.read.pixels import PixelSource
 from scaling.errors import UserError
@@ -78,12 +79,12 @@ def test_few_shot_classes_are_balanced_and_unseen(made: Path) -> None:
         assert np.bincount(labels).tolist() == [each] * SMALL.num_unseen_classes
 
 
-def test_pictures_differ_and_fill_their_range(made: Path) -> None:
+def test_images_differ_and_fill_their_range(made: Path) -> None:
     source = PixelSource(load_manifest(made / "train" / "manifest.json"))
-    pictures = [source.get(0, index)[0] for index in range(100)]
-    assert all(picture.shape == (32, 32, 3) for picture in pictures)
-    assert len({picture.tobytes() for picture in pictures}) == 100
-    assert np.mean([picture.std() for picture in pictures]) > 25
+    images = [source.get(0, index)[0] for index in range(100)]
+    assert all(image.shape == (32, 32, 3) for image in images)
+    assert len({image.tobytes() for image in images}) == 100
+    assert np.mean([image.std() for image in images]) > 25
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.2, 0.5])
@@ -129,17 +130,25 @@ def resize(pixels: np.ndarray, side: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("image_size", [64, 224])
-def test_larger_pictures_are_drawn_finer_and_not_blown_up(tmp_path: Path, image_size: int) -> None:
+def test_larger_images_are_drawn_finer_and_not_blown_up(tmp_path: Path, image_size: int) -> None:
     """Shrunk to 32 px they show the same scene; their own finest detail is more than an enlargement has."""
 
-    def picture(size: int) -> np.ndarray:
+    def image(size: int) -> np.ndarray:
         knobs = JftLikeConfig(
             image_size=size, num_train=8, num_val=1, support_per_class=1, num_test=20, shard_samples=10, clutter=0.0
         )
         make_jft_like(tmp_path / str(size), knobs, processes=1)
         return PixelSource(load_manifest(tmp_path / str(size) / "train" / "manifest.json")).get(0, 3)[0]
 
-    small, large = picture(32), picture(image_size)
+    small, large = image(32), image(image_size)
     assert np.corrcoef(small.ravel(), resize(large, 32).ravel())[0, 1] > 0.8
     enlarged = resize(small, image_size)
     assert np.abs(np.diff(large.astype(float), axis=0)).max() > np.abs(np.diff(enlarged, axis=0)).max()
+
+
+def test_manifests_count_the_samples_of_each_class(made: Path) -> None:
+    for folder in ("train", "val", "fewshot/support", "fewshot/test"):
+        manifest = load_manifest(made / folder / "manifest.json")
+        samples = ((shard, range(num)) for shard, num in enumerate(manifest.shard_samples.tolist()))
+        assert manifest.class_counts is not None
+        assert manifest.class_counts.tolist() == count_classes(manifest, samples).tolist()

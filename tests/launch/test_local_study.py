@@ -179,3 +179,65 @@ def test_status_tells_where_every_run_stands(sweep: Path) -> None:
         [sys.executable, "-m", "scaling.status", "/nowhere"], capture_output=True, text=True, check=False
     )
     assert missing.returncode == 2 and "does not exist" in missing.stderr
+
+
+SLOW = (
+    "protocol.steps=1500",
+    "grid.model=[mixer-laptop-32px]",
+    "defaults.log_every=50",
+    "defaults.checkpoint_every=50%",
+)
+LONG = tuple(part for setting in SLOW for part in ("--set", setting))
+
+
+def test_a_launcher_started_right_after_a_killed_one_takes_its_runs_over(sweep: Path) -> None:
+    """Its runs are still alive then: they are shown, waited for while they save, and continued."""
+    launcher, study = launch_and_wait_for_steps(sweep, *LONG)
+    os.kill(launcher.pid, signal.SIGKILL)
+    again = launch(sweep, *LONG)
+    launcher.communicate()
+    assert again.returncode == 0, again.stderr
+    assert "running already" in again.stderr and "to train" not in again.stderr.splitlines()[0]
+    assert [state.status for state in states(study)] == ["done"] * 2
+    resumed = [event for path in study.glob("*/events.jsonl") for event in read_events(path).events]
+    assert any(event.kind == "start" and event.step > 0 for event in resumed)
+
+
+def test_two_launchers_train_each_run_once_and_both_end_well(sweep: Path) -> None:
+    options = ("--set", "protocol.steps=60")
+    both = [
+        subprocess.Popen(command(sweep, *options), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        for _ in range(2)
+    ]
+    told = [launcher.communicate(timeout=300)[1] for launcher in both]
+    assert [launcher.returncode for launcher in both] == [0, 0], told
+    study = sweep.parent / "runs" / "small"
+    assert [state.status for state in states(study)] == ["done"] * 4
+    for path in study.glob("*/events.jsonl"):
+        assert [event.kind for event in read_events(path).events].count("start") == 1
+
+
+def test_detached_runs_continue_and_one_of_them_is_cancelled(sweep: Path) -> None:
+    """With one run at a time, the second waits in the keeper's queue; the first is cancelled and stays so."""
+    options = (*LONG, "--max-parallel", "1")
+    answer = launch(sweep, *options, "--detach")
+    assert answer.returncode == 0 and "2 runs submitted" in answer.stderr, answer.stderr
+    study = sweep.parent / "runs" / "small"
+    deadline = time.monotonic() + 120
+    while not any(state.step > 4 for state in states(study)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (first,) = [path.parent for path in study.glob("*/state.json")]
+    stopped = launch(sweep, *options, "--cancel", first.name)
+    assert stopped.returncode == 0 and f"{first.name}: asked to stop" in stopped.stderr
+    while not list(study.glob("*/result.json")):
+        assert time.monotonic() < deadline, (study / "launch.log").read_text()
+        time.sleep(0.1)
+    while list((study / "jobs").glob("*.json")):
+        assert time.monotonic() < deadline, (study / "launch.log").read_text()
+        time.sleep(0.1)
+    assert sorted(state.status for state in states(study)) == ["cancelled", "done"]
+    assert list(first.glob("checkpoints/step_*/COMPLETE"))
+    ended = launch(sweep, *options)
+    assert ended.returncode == 1 and "cancelled (start them again with --retry-failed)" in ended.stderr
+    assert launch(sweep, *options, "--retry-failed").returncode == 0

@@ -45,8 +45,8 @@ def edited(old: str, new: str) -> str:
 HOSTILE = {
     "alias bomb": (SWEEP + "a: " + BOMB, "values, aliases written out"),
     "merge bomb": (SWEEP + "a: " + MERGE_BOMB, "values, aliases written out"),
-    "recursive anchor": (edited("augment: flip", "model_options: &o {a: *o}"), "stands inside the value"),
-    "merge of itself": (edited("augment: flip", "model_options: &o {<<: *o}"), "stands inside the value"),
+    "recursive anchor": (edited("augment: flip", "model_options: &o {a: *o}"), "is inside the value that it names"),
+    "merge of itself": (edited("augment: flip", "model_options: &o {<<: *o}"), "is inside the value that it names"),
     "deep list": (edited("Größe?", "[" * 100_000), "maximum nesting depth"),
     "deep mapping": (edited("Größe?", "{a: " * 500), "nested more than"),
     "deep block": (SWEEP + "x:\n" + "".join(" " * depth + "x:\n" for depth in range(1, 500)), "nested more than"),

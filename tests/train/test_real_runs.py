@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from scaling.launch.study_dir import PlannedRun, find_standings
+from scaling.records.evaluation import Evaluation
 from scaling.records.events import read_events
 from scaling.records.exit_codes import BUSY, DONE, FAILED, PREEMPTED
 from scaling.records.result import RunResult
@@ -57,6 +58,11 @@ def train(backend: LocalBackend, run: PlannedRun) -> RunResult:
     result = RunResult.load(run.run_dir)
     assert result is not None
     return result
+
+
+def few_shot(run: PlannedRun) -> dict[str, float]:
+    """The metrics of the run's only evaluation."""
+    return Evaluation.load(run.run_dir, "fewshot").metrics
 
 
 def kept_weights(run: PlannedRun) -> dict[str, torch.Tensor]:
@@ -107,7 +113,7 @@ def test_a_run_learns_and_leaves_its_records(backend: LocalBackend, plan_tiny) -
     (run,) = plan_tiny()
     result = train(backend, run)
     assert result.metrics["upstream/precision_at_1"] > 0.9  # Four colours; chance is 0.25.
-    assert 0 <= result.metrics["fewshot/2shot_top1"] <= 1
+    assert few_shot(run)["fewshot/2shot_top1"] > 0.5  # The colours are noisy, two images are few; chance is 0.25.
     assert result.examples_seen == 30 * 16
     assert result.unique_examples == 100
     assert result.flops == pytest.approx(480 * run.plan.model.flops_train_per_image)
@@ -351,10 +357,12 @@ def test_changed_data_is_refused(backend: LocalBackend, plan_tiny, tmp_path: Pat
 def test_a_new_evaluation_scores_the_kept_weights_without_training(backend: LocalBackend, plan_tiny) -> None:
     (run,) = plan_tiny("protocol.steps=10")
     first = train(backend, run)
+    first_scores = few_shot(run)
     (again,) = plan_tiny("protocol.steps=10", "evals.0.shots=[1, 2]")
     assert again.standing.told == "done, to be scored"
     assert again.run_dir == run.run_dir
     second = train(backend, again)
-    assert second.metrics["fewshot/2shot_top1"] == first.metrics["fewshot/2shot_top1"]
-    assert "fewshot/1shot_top1" in second.metrics
+    second_scores = few_shot(again)
+    assert second_scores["fewshot/2shot_top1"] == first_scores["fewshot/2shot_top1"]
+    assert second_scores["fewshot/1shot_top1"] > 0.25
     assert second.train_seconds == first.train_seconds

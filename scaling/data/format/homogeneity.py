@@ -6,14 +6,20 @@ so that rare classes and small shards need no merging, and a chi-square of these
 1959, Biometrika 46). An image counts once, by its first label, because labels of one image are not independent.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 SIGNIFICANCE = 1e-3
+
+MAX_COMPARED_SHARDS = 2000
+"""Of a larger data set so many, evenly spaced, are compared."""
+
+NO_LABEL = -1
+"""Stands for the label of an image that has none."""
 
 NOTABLE_SPREAD = 1.1
 """Spread above which a difference matters: with millions of images the smallest one is significant."""
@@ -27,23 +33,37 @@ class Homogeneity:
 
     @property
     def is_fair(self) -> bool:
+        """Whether a subset of whole shards is a fair sample of the data set."""
         return self.p_value >= SIGNIFICANCE or self.spread < NOTABLE_SPREAD
 
 
 def compare_shards(labels_by_shard: Sequence[NDArray[np.int64]]) -> Homogeneity | None:
     """Compare shards by the label of each image (any integers, one per image); None when nothing can differ."""
-    shards = [labels for labels in labels_by_shard if len(labels)]
-    sizes = np.array([len(labels) for labels in shards], dtype=np.float64)
+    return compare_label_counts([Counter(labels.tolist()) for labels in labels_by_shard])
+
+
+def compare_label_counts(counts_by_shard: Sequence[Mapping[int, int]]) -> Homogeneity | None:
+    """The same from each shard's number of images by label."""
+    # Imported here because planning reads manifests, which hold the result, and should not wait for SciPy.
+    from scipy import stats
+
+    shards = [counts for counts in counts_by_shard if counts]
     if len(shards) < 2:
         return None
-    classes, totals = np.unique(np.concatenate(shards), return_counts=True)
+    totals_by_label: Counter[int] = Counter()
+    for counts in shards:
+        totals_by_label.update(counts)
+    classes = np.array(sorted(totals_by_label))
+    totals = np.array([totals_by_label[label] for label in classes.tolist()])
+    sizes = np.array([sum(counts.values()) for counts in shards], dtype=np.float64)
     num_images = float(sizes.sum())
     if len(classes) < 2 or num_images < 5:
         return None
     sum_of_squares = 0.0
-    for labels, size in zip(shards, sizes, strict=True):
-        present, counts = np.unique(labels, return_counts=True)
-        sum_of_squares += float((counts**2 / (size * totals[np.searchsorted(classes, present)])).sum())
+    for counts, size in zip(shards, sizes, strict=True):
+        present = np.fromiter(counts.keys(), np.int64, len(counts))
+        numbers = np.fromiter(counts.values(), np.int64, len(counts))
+        sum_of_squares += float((numbers**2 / (size * totals[np.searchsorted(classes, present)])).sum())
     statistic = num_images * (sum_of_squares - 1)
     mean, variance = _moments(sizes, totals.astype(np.float64))
     if variance <= 0:

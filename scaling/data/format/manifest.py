@@ -4,9 +4,12 @@ The file is columnar JSON, so that 300,000 shards stay a few tens of megabytes a
 
     {"schema": 1, "name": "…", "label_type": "multi" | "single", "classes": [names], "num_samples": N,
      "num_bytes": M, "digest": "…", "shards": {"url": […], "num_samples": […], "bytes": […], "sha256": […]},
-     "origin": {…}}
+     "origin": {…}, "class_counts": [samples of each class], "labels": {…}, "shard_labels": {"spread": …, "p_value": …}}
 
-The digest names the content (labels' meaning, order and checksums of the shards), not where it lies, so data may
+The last three may be missing: how often each class occurs, what stands in the labels when that is no class number (see
+`labels`), and whether label frequencies differ between shards (see `homogeneity`).
+
+The digest names the content (labels' meaning, order and checksums of the shards), not where it is stored, so data may
 be moved or copied without becoming other data. A data set that exists elsewhere can be *declared* by count, with
 no shards: enough to plan a study, and refused by training:
 
@@ -14,15 +17,19 @@ no shards: enough to plan a study, and refused by training:
 """
 
 import json
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.data.storage.remote import RemoteFiles, is_url
+from scaling.data.format.homogeneity import Homogeneity
+from scaling.data.format.labels import CLASS_NUMBERS, MAX_CLASSES, LabelRule
+from scaling.data.storage.remote import MAX_TEXT_BYTES, RemoteFiles, is_url
 from scaling.errors import UserError
 from scaling.records.files import write_text_atomic
 from scaling.records.run_plan import DEFAULT_ACCESS, AccessPlan, content_digest
@@ -30,6 +37,21 @@ from scaling.records.run_plan import DEFAULT_ACCESS, AccessPlan, content_digest
 MANIFEST_SCHEMA = 1
 
 LabelType = Literal["single", "multi"]
+
+MAX_SAMPLES = 10**11
+"""Of a data set."""
+
+MAX_SHARD_SAMPLES = 10**8
+
+MAX_SHARD_BYTES = 2**50
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+URL = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,4096}")
+"""A path or url holds no control characters and nothing that is not UTF-8."""
+
+MAX_NAME = 1000
+"""Characters of the name of a data set or a class."""
 
 REMAKE = "make it again with 'python -m scaling.data index' or 'make'"
 
@@ -54,6 +76,17 @@ class Manifest:
     """What relative urls start at: a folder, or a url without a slash at its end."""
     access: AccessPlan = DEFAULT_ACCESS
     """How remote shards are reached."""
+    label_rule: LabelRule = CLASS_NUMBERS
+    """How what stands in the shards becomes class numbers."""
+    class_counts: NDArray[np.int64] | None = None
+    """Samples of each class, (number of classes,), one that has several labels counts for each; None when unknown."""
+    homogeneity: Homogeneity | None = None
+    """Whether label frequencies differ between shards; None when they were shuffled or not compared."""
+
+    @property
+    def has_class_names(self) -> bool:
+        """Whether classes have names, not numbers only, and so can be compared with those of another data set."""
+        return not self.is_declared and self.classes != tuple(map(str, range(len(self.classes))))
 
     @property
     def is_declared(self) -> bool:
@@ -98,9 +131,23 @@ class Manifest:
                     "sha256": list(self.shard_sha256),
                 },
             }
-        path.parent.mkdir(parents=True, exist_ok=True)
+            if self.class_counts is not None:
+                body["class_counts"] = self.class_counts.tolist()
+            if self.label_rule != CLASS_NUMBERS:
+                body["labels"] = self.label_rule.to_json()
+            if self.homogeneity is not None:
+                body["shard_labels"] = asdict(self.homogeneity)
+        make_folder(path.parent)
         write_text_atomic(path, json.dumps(body, ensure_ascii=False, indent=1) + "\n")
         return self
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; UserError when something else is in its place."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{folder} cannot be made a folder: a file is in its place; name another") from error
 
 
 def build_manifest(
@@ -114,6 +161,9 @@ def build_manifest(
     num_bytes: Sequence[int],
     sha256: Sequence[str],
     origin: Mapping[str, Any],
+    label_rule: LabelRule = CLASS_NUMBERS,
+    class_counts: Sequence[int] | None = None,
+    homogeneity: Homogeneity | None = None,
 ) -> Manifest:
     """A manifest from its shards' columns, all of one length and in canonical order."""
     assert len(urls) == len(num_samples) == len(num_bytes) == len(sha256)
@@ -126,9 +176,12 @@ def build_manifest(
         shard_bytes=np.asarray(num_bytes, dtype=np.int64),
         shard_sha256=tuple(sha256),
         num_samples=int(sum(num_samples)),
-        digest=_digest(label_type, classes, num_samples, sha256),
+        digest=_digest(label_type, classes, num_samples, sha256, label_rule),
         origin=origin,
         folder=folder,
+        label_rule=label_rule,
+        class_counts=None if class_counts is None else np.asarray(class_counts, dtype=np.int64),
+        homogeneity=homogeneity,
     )
 
 
@@ -164,6 +217,8 @@ def load_manifest(location: Path | str, access: AccessPlan = DEFAULT_ACCESS) -> 
 def _read_json(place: Path | str, access: AccessPlan) -> Any:
     """The parsed file; its text, as large as all that is parsed, is gone when this returns."""
     try:
+        if isinstance(place, Path) and place.stat().st_size > MAX_TEXT_BYTES:
+            raise UserError(f"{place} has {place.stat().st_size:,} bytes; that is no manifest")
         return json.loads(
             place.read_bytes() if isinstance(place, Path) else RemoteFiles(access.storage).read_text(place)
         )
@@ -186,7 +241,7 @@ def _near(place: Path | str) -> str:
 
 
 def find_manifest(root: str, name: str) -> Path | str:
-    """Where a study's manifest lies: an absolute path, or a url when it is one or `root` is."""
+    """Where a study's manifest is: an absolute path, or a url when it is one or `root` is."""
     if is_url(name):
         return name
     return f"{root.rstrip('/')}/{name}" if is_url(root) else (Path(root) / name).resolve()
@@ -194,13 +249,14 @@ def find_manifest(root: str, name: str) -> Path | str:
 
 def _from_fields(fields: "_Fields") -> Manifest:
     name, label_type = fields.get("name", str), fields.get("label_type", str)
+    if len(name) > MAX_NAME:
+        raise fields.error("name", f"has {len(name):,} characters, above the limit of {MAX_NAME:,}")
     if label_type not in get_args(LabelType):
         raise fields.error("label_type", f"{label_type!r} is neither 'single' nor 'multi'")
-    num_samples = fields.get("num_samples", int)
-    if num_samples <= 0:
-        raise fields.error("num_samples", f"{num_samples} is not above 0")
+    num_samples = fields.number("num_samples", 1, MAX_SAMPLES)
     if fields.body.get("declared"):
-        return declare_manifest(name, label_type, fields.get("num_classes", int), num_samples, fields.folder)
+        num_classes = fields.number("num_classes", 1, MAX_CLASSES)
+        return declare_manifest(name, label_type, num_classes, num_samples, fields.folder)
     shards = _Fields(fields.path, fields.get("shards", dict))
     columns = {name: shards.get(name, list) for name in ("url", "num_samples", "bytes", "sha256")}
     lengths = {name: len(column) for name, column in columns.items()}
@@ -209,24 +265,104 @@ def _from_fields(fields: "_Fields") -> Manifest:
     for column, kind in (("url", str), ("sha256", str), ("num_samples", int), ("bytes", int)):
         if any(type(value) is not kind for value in columns[column]):
             raise fields.error(f"shards.{column}", f"holds something else than {kind.__name__}")
-    if min(columns["num_samples"], default=0) < 0:
-        raise fields.error("shards.num_samples", "holds a negative number")
+    for column, largest in (("num_samples", MAX_SHARD_SAMPLES), ("bytes", MAX_SHARD_BYTES)):
+        if any(not 0 <= value <= largest for value in columns[column]):
+            raise fields.error(f"shards.{column}", f"holds a number that is negative or above {largest:,}")
+    if sum(columns["num_samples"]) != num_samples:
+        raise fields.error("num_samples", f"{num_samples}, but its shards hold {sum(columns['num_samples'])}")
+    for column in ("url", "sha256"):
+        _check_shard_names(fields, column, columns[column])
+    classes = fields.get("classes", list)
+    _check_classes(fields, classes)
     manifest = build_manifest(
         name=name,
         label_type=label_type,
-        classes=fields.get("classes", list),
+        classes=classes,
         folder=fields.folder,
         urls=columns["url"],
         num_samples=columns["num_samples"],
         num_bytes=columns["bytes"],
         sha256=columns["sha256"],
         origin=fields.get("origin", dict),
+        label_rule=_label_rule(fields, len(classes)),
+        class_counts=_class_counts(fields, len(classes), num_samples),
+        homogeneity=_homogeneity(fields),
     )
-    if manifest.num_samples != num_samples:
-        raise fields.error("num_samples", f"{num_samples}, but its shards hold {manifest.num_samples}")
     if manifest.digest != fields.get("digest", str):
         raise fields.error("digest", "does not fit the content, so that was edited")
     return manifest
+
+
+def _check_shard_names(fields: "_Fields", column: str, values: list[str]) -> None:
+    """Urls become paths and requests, checksums become file names of a cache."""
+    rule = SHA256 if column == "sha256" else URL
+    for value in values:
+        if not rule.fullmatch(value):
+            expected = (
+                "64 of the characters 0-9a-f" if column == "sha256" else "a path or url without control characters"
+            )
+            raise fields.error(f"shards.{column}", f"{value[:80]!r} is not {expected}")
+        if column == "url":
+            problem = _url_problem(value, isinstance(fields.folder, str))
+            if problem:
+                raise fields.error("shards.url", f"{value[:80]!r} {problem}")
+    if column == "url" and len(set(values)) != len(values):
+        value, count = Counter(values).most_common(1)[0]
+        raise fields.error(f"shards.{column}", f"{value[:80]!r} occurs {count} times; every shard counts once")
+
+
+def _url_problem(url: str, is_folder_remote: bool) -> str | None:
+    """Why a shard's url is not followed, as the end of a sentence."""
+    try:
+        if is_url(url):
+            return None
+    except UserError as error:
+        return f"is refused ({error})"
+    if ".." in url and ".." in re.split(r"[/\\\\]", url):
+        return "leaves the manifest's folder by '..'; write an absolute path"
+    if is_folder_remote and url.startswith("/"):
+        return "is a path of this machine in a manifest from elsewhere"
+    return None
+
+
+def _check_classes(fields: "_Fields", classes: list[Any]) -> None:
+    if not 1 <= len(classes) <= MAX_CLASSES:
+        raise fields.error("classes", f"holds {len(classes):,} names, but must hold 1 to {MAX_CLASSES:,}")
+    if any(type(name) is not str or len(name) > MAX_NAME for name in classes):
+        raise fields.error("classes", f"holds something else than texts of at most {MAX_NAME:,} characters")
+    if any(re.search(r"[\ud800-\udfff]", name) for name in classes):
+        raise fields.error("classes", "holds a name that cannot be written as UTF-8")
+
+
+def _label_rule(fields: "_Fields", num_classes: int) -> LabelRule:
+    if "labels" not in fields.body:
+        return CLASS_NUMBERS
+    try:
+        return LabelRule.from_json(fields.get("labels", dict), num_classes)
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise fields.error("labels", str(error)) from error
+
+
+def _class_counts(fields: "_Fields", num_classes: int, num_samples: int) -> list[int] | None:
+    if "class_counts" not in fields.body:
+        return None
+    counts = fields.get("class_counts", list)
+    if len(counts) != num_classes or any(type(count) is not int or not 0 <= count <= num_samples for count in counts):
+        raise fields.error(
+            "class_counts", f"is not one number from 0 to {num_samples:,} for each of {num_classes} classes"
+        )
+    return list(counts)
+
+
+def _homogeneity(fields: "_Fields") -> Homogeneity | None:
+    if "shard_labels" not in fields.body:
+        return None
+    body = fields.get("shard_labels", dict)
+    if set(body) != {"spread", "p_value"} or any(type(value) not in (int, float) for value in body.values()):
+        raise fields.error("shard_labels", "holds something else than the numbers 'spread' and 'p_value'")
+    return Homogeneity(spread=float(body["spread"]), p_value=float(body["p_value"]))
 
 
 @dataclass(frozen=True)
@@ -248,11 +384,26 @@ class _Fields:
             raise self.error(name, f"is of type {type(value).__name__}, but must be {kind.__name__}")
         return value
 
+    def number(self, name: str, smallest: int, largest: int) -> int:
+        value: int = self.get(name, int)
+        if not smallest <= value <= largest:
+            raise self.error(name, f"{str(value)[:30]} is not from {smallest} to {largest:,}")
+        return value
+
     def error(self, name: str, problem: str) -> UserError:
         return UserError(f"manifest {self.path}: {name}: {problem}; {REMAKE}")
 
 
-def _digest(label_type: str, classes: Sequence[str], num_samples: Sequence[int], sha256: Sequence[str]) -> str:
-    return content_digest(
-        {"label_type": label_type, "classes": list(classes), "num_samples": list(num_samples), "sha256": list(sha256)}
-    )
+def _digest(
+    label_type: str, classes: Sequence[str], num_samples: Sequence[int], sha256: Sequence[str], rule: LabelRule
+) -> str:
+    content: dict[str, Any] = {
+        "label_type": label_type,
+        "classes": list(classes),
+        "num_samples": list(num_samples),
+        "sha256": list(sha256),
+    }
+    # Where labels are class numbers, the digest is that of manifests from before there were other forms.
+    if rule != CLASS_NUMBERS:
+        content["labels"] = rule.to_json()
+    return content_digest(content)

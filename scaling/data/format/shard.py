@@ -1,38 +1,44 @@
 """The samples of one shard in tar order, and their bytes fetched by offset.
 
 Members of one key (the name up to the first dot of its last component, as in WebDataset) are one sample: one
-image (jpg, jpeg, png, webp) and one label (cls, or else json). Other files are passed over unread, so a pickle in
-a shard is never opened. A sample without image or label, with two of one kind, or whose members are not adjacent is
-an error, because skipping it would change the count and mixing it would change the label.
+image (jpg, jpeg, jfif, jpe, png, webp) and one label (cls, or else json). Where all images and labels of a key have
+names with further dots, `photo.v2.jpg` and `photo.v2.cls`, the key ends at the last dot instead, so that no sample is
+lost. Other files are passed over unread, so a pickle in a shard is never opened, and they are counted by extension. A
+sample without image or label, with two of one kind, with an image of a format that is not read, or whose members are
+not adjacent is an error, because skipping it would change the count and mixing it would change the label.
 
-No file stays open between two reads, so any number of shards can be in use; a shard that changes its size while it
-is in use gives an error, not a crash as with a memory map.
+No file stays open between two reads, so any number of shards can be in use; a shard that changes while it is in use
+gives an error, not a crash as with a memory map.
 """
 
-import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scaling.data.format.corrupt import CorruptSampleError, CorruptShardError
+from scaling.data.format.labels import CLASS_NUMBERS, LabelRule, parse_cls, parse_json
 from scaling.data.format.tar_headers import Member, read_members
 from scaling.data.storage.shard_files import LocalTar, ShardFiles
 from scaling.records.run_plan import DEFAULT_ACCESS
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "jfif", "jpe", "png", "webp")
 LABEL_EXTENSIONS = ("cls", "json")
-DECLARED_EXTENSIONS = frozenset(IMAGE_EXTENSIONS + LABEL_EXTENSIONS)
+UNREAD_IMAGE_EXTENSIONS = (
+    *("bmp", "dib", "tif", "tiff", "gif", "avif", "heic", "heif", "jp2", "j2k", "jxl", "ppm", "pgm", "pbm", "pnm"),
+    *("tga", "ico", "dds", "exr", "hdr", "svg", "raw", "dng", "cr2", "nef", "arw"),
+)
+"""Images of these formats are not read; they are named, never passed over in silence."""
+DECLARED_EXTENSIONS = frozenset(IMAGE_EXTENSIONS + LABEL_EXTENSIONS + UNREAD_IMAGE_EXTENSIONS)
 
 MAX_IMAGE_BYTES = 256 * 1024 * 1024
 MAX_LABEL_BYTES = 1024 * 1024
 """Members above these are no photographs and no labels."""
-
-MAX_LABELS = 10_000
-"""Labels of one image; more is not a label list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +49,21 @@ class Samples:
     places: NDArray[np.int64]
     """(n, 4): image offset, image bytes, label offset, label bytes."""
     label_is_json: NDArray[np.bool_]
+    passed_over: Counter[str]
+    """Members that are no part of any sample, by what follows the key in their names."""
 
 
 class Shard:
     """An indexed shard; threads may share one."""
 
-    def __init__(self, location: str, tar: LocalTar | None = None) -> None:
+    def __init__(self, location: str, tar: LocalTar | None = None, rule: LabelRule = CLASS_NUMBERS) -> None:
         """`tar` is the shard on this machine; without it, it is opened with the defaults."""
         self.location = location
+        self._rule = rule
         self._tar = tar or ShardFiles(DEFAULT_ACCESS).open(location)
-        self._tar_bytes = self._tar.path.stat().st_size
+        status = self._tar.path.stat()
+        self._tar_bytes = status.st_size
+        self._stamp = (status.st_mtime_ns, status.st_ino)
         if self._tar_bytes == 0:
             raise CorruptShardError(f"shard {location} is empty; make or copy it again")
         with self._opened() as descriptor:
@@ -63,31 +74,53 @@ class Shard:
     def __len__(self) -> int:
         return len(self._samples.keys)
 
+    @property
+    def passed_over(self) -> Counter[str]:
+        """Members that are no part of any sample, counted by what follows the key in their names."""
+        return self._samples.passed_over
+
     def key(self, index: int) -> str:
         """The sample's name in the shard."""
         return self._samples.keys[index]
 
     def read(self, index: int) -> tuple[bytes, list[int]]:
-        """Encoded picture and class numbers of a sample."""
+        """Encoded image and class numbers of a sample."""
         with self._opened() as descriptor:
             return self._image(descriptor, index), self._labels(descriptor, index)
 
     def read_image(self, index: int) -> bytes:
-        """Encoded picture of a sample."""
+        """Encoded image of a sample."""
         with self._opened() as descriptor:
             return self._image(descriptor, index)
 
     def read_labels(self, indices: Iterable[int]) -> list[list[int]]:
-        """Class numbers: `.cls` is an integer; `.json` a list of them, {"labels": […]} or {"label": n}."""
+        """Class numbers of samples, by the rule of the data set."""
         with self._opened() as descriptor:
             return [self._labels(descriptor, index) for index in indices]
+
+    def read_label_values(self, indices: Iterable[int]) -> list[list[Any]]:
+        """What stands in the labels of samples, before it becomes class numbers."""
+        with self._opened() as descriptor:
+            return [self._label_values(descriptor, index) for index in indices]
+
+    def label_error(self, index: int, problem: object) -> CorruptSampleError:
+        """A sample's label cannot be used."""
+        return CorruptSampleError(
+            f"shard {self.location}: the label of sample {self.key(index)!r} cannot be read ({problem}); expected an "
+            'integer in .cls, or a list of integers, {"labels": [...]} or {"label": n} in .json'
+        )
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
         descriptor = self._tar.open()
         try:
-            if os.fstat(descriptor).st_size != self._tar_bytes:
+            status = os.fstat(descriptor)
+            if status.st_size != self._tar_bytes:
                 raise CorruptShardError(f"shard {self.location} changed its size while in use; start again")
+            if (status.st_mtime_ns, status.st_ino) != self._stamp and self._tar.check is not None:
+                # Written or replaced since it was indexed: the same bytes, or an error.
+                self._tar.check()
+                self._stamp = (status.st_mtime_ns, status.st_ino)
             yield descriptor
         finally:
             os.close(descriptor)
@@ -97,39 +130,33 @@ class Shard:
         return os.pread(descriptor, size, offset)
 
     def _labels(self, descriptor: int, index: int) -> list[int]:
+        values = self._label_values(descriptor, index)
+        try:
+            return self._rule.class_numbers(values)
+        except ValueError as error:
+            raise self.label_error(index, error) from error
+
+    def _label_values(self, descriptor: int, index: int) -> list[Any]:
         _, _, offset, size = self._samples.places[index].tolist()
         raw = os.pread(descriptor, size, offset)
         try:
-            return parse_json_labels(raw) if self._samples.label_is_json[index] else [int(raw)]
+            return parse_json(raw) if self._samples.label_is_json[index] else parse_cls(raw)
         except (ValueError, RecursionError) as error:
-            raise CorruptSampleError(
-                f"shard {self.location}: the label of sample {self.key(index)!r} cannot be read ({error}); expected an "
-                'integer in .cls, or a list of integers, {"labels": [...]} or {"label": n} in .json'
-            ) from error
-
-
-def parse_json_labels(raw: bytes) -> list[int]:
-    """Class numbers of a `.json` label; ValueError says what is wrong."""
-    value = json.loads(raw)
-    if isinstance(value, dict):
-        if "labels" not in value and "label" not in value:
-            raise ValueError("it has neither 'labels' nor 'label'")
-        value = value["labels"] if "labels" in value else value["label"]
-    labels = value if isinstance(value, list) else [value]
-    if len(labels) > MAX_LABELS or any(type(label) is not int for label in labels):
-        raise ValueError(f"labels must be at most {MAX_LABELS:,} integers")
-    return labels
+            raise self.label_error(index, error) from error
 
 
 def group_samples(members: list[Member], location: str) -> Samples:
     """Adjacent members of one key become a sample; keys without image or label are errors, not gaps."""
     groups: dict[str, dict[str, Member]] = {}
+    passed_over: Counter[str] = Counter()
     last_key = None
     for member in members:
         name = member.name
-        dot = name.find(".", name.rfind("/") + 1)
-        extension = name[dot + 1 :].lower()
-        if extension not in DECLARED_EXTENSIONS or dot <= 0 or name[dot - 1] == "/":
+        start = name.rfind("/") + 1
+        dot = name.find(".", start)
+        rest = name[dot + 1 :].lower()
+        if dot < 0 or dot == start or rest.rpartition(".")[2] not in DECLARED_EXTENSIONS:
+            passed_over["hidden files" if dot == start else f".{rest}"[:40] if dot > 0 else "no extension"] += 1
             continue
         key = name[:dot]
         if key != last_key:
@@ -139,21 +166,39 @@ def group_samples(members: list[Member], location: str) -> Samples:
                 )
             groups[key] = {}
             last_key = key
-        limit = MAX_LABEL_BYTES if extension in LABEL_EXTENSIONS else MAX_IMAGE_BYTES
+        limit = MAX_LABEL_BYTES if rest.endswith(LABEL_EXTENSIONS) else MAX_IMAGE_BYTES
         if member.size > limit:
             raise CorruptShardError(
                 f"shard {location}: {name!r} has {member.size:,} bytes, above the limit of {limit:,}; remove it"
             )
-        if extension in groups[key]:
+        if rest in groups[key]:
             raise CorruptShardError(f"shard {location}: {name!r} stands there twice; remove one of the two")
-        groups[key][extension] = member
-    places = np.empty((len(groups), 4), dtype=np.int64)
-    is_json = np.zeros(len(groups), dtype=np.bool_)
-    for row, (key, group) in enumerate(groups.items()):
-        image, label = _image_and_label(key, group, location)
-        places[row] = image.offset, image.size, label.offset, label.size
-        is_json[row] = "cls" not in group
-    return Samples(list(groups), places, is_json)
+        groups[key][rest] = member
+    keys: list[str] = []
+    places: list[tuple[int, int, int, int]] = []
+    is_json: list[bool] = []
+    for whole_key, group in groups.items():
+        for key, fields in _split_dotted(whole_key, group):
+            image, label = _image_and_label(key, fields, location)
+            places.append((image.offset, image.size, label.offset, label.size))
+            is_json.append("cls" not in fields)
+            keys.append(key)
+            passed_over.update(f".{rest}" for rest, member in fields.items() if member not in (image, label))
+    return Samples(
+        keys, np.array(places, dtype=np.int64).reshape(-1, 4), np.array(is_json, dtype=np.bool_), passed_over
+    )
+
+
+def _split_dotted(key: str, group: dict[str, Member]) -> Iterator[tuple[str, dict[str, Member]]]:
+    """A key's members as they are; by the name up to the last dot where every one of them has further dots."""
+    if any("." not in rest for rest in group):
+        yield key, group
+        return
+    parts: dict[str, dict[str, Member]] = {}
+    for rest, member in group.items():
+        extension = rest.rpartition(".")[2]
+        parts.setdefault(member.name[: -len(extension) - 1], {})[extension] = member
+    yield from parts.items()
 
 
 def _image_and_label(key: str, group: dict[str, Member], location: str) -> tuple[Member, Member]:
@@ -164,6 +209,7 @@ def _image_and_label(key: str, group: dict[str, Member], location: str) -> tuple
         found = ", ".join(group)
         raise CorruptShardError(
             f"shard {location}: sample {key!r} has {found}, but needs exactly one image "
-            f"({', '.join(IMAGE_EXTENSIONS)}) and a label (cls or json)"
+            f"({', '.join(IMAGE_EXTENSIONS)}) and a label (cls or json) whose names are the key, one dot and the "
+            "extension; rename or convert them and pack again"
         )
     return images[0], labels[0]

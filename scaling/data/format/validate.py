@@ -1,11 +1,12 @@
 """Every promise of a manifest checked against its shards, and what a study should know before it trains on them.
 
-Per shard: size, checksum, tar structure, count; per sample: label and picture. Across shards: keys and pictures
+Per shard: size, checksum, tar structure, count; per sample: label and image. Across shards: keys and images
 that occur twice, and whether label frequencies differ by more than chance. Problems are collected, never repaired,
 and nothing but one shard at a time per thread is held, besides 16 bytes a sample.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,23 +16,18 @@ from numpy.typing import NDArray
 
 from scaling.data.format.checksum import file_sha256
 from scaling.data.format.corrupt import CorruptSampleError
-from scaling.data.format.homogeneity import Homogeneity, compare_shards
+from scaling.data.format.homogeneity import MAX_COMPARED_SHARDS, NO_LABEL, Homogeneity, compare_label_counts
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.shard import Shard
 from scaling.data.read.decode import DecodeError, decode_rgb
 from scaling.data.storage.shard_files import ShardFiles
 from scaling.errors import UserError
 
-MAX_COMPARED_SHARDS = 2000
-"""Of a larger data set so many, evenly spaced, are compared."""
-
-NO_LABEL = -1
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     kind: str
-    """`unreadable`, `checksum`, `count`, `no end marker`, `label`, `picture`."""
+    """`unreadable`, `checksum`, `count`, `no end marker`, `label`, `image`, `class counts`."""
     text: str
 
 
@@ -39,9 +35,10 @@ class Finding:
 class ShardReport:
     findings: list[Finding] = field(default_factory=list)
     key_hashes: list[bytes] = field(default_factory=list)
-    picture_hashes: list[bytes] = field(default_factory=list)
-    first_labels: list[int] = field(default_factory=list)
+    image_hashes: list[bytes] = field(default_factory=list)
+    first_labels: Counter[int] = field(default_factory=Counter)
     num_unlabelled: int = 0
+    class_counts: Counter[int] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +50,8 @@ class Validation:
     """Read in all shards that could be opened."""
     num_repeated_keys: int
     """Samples whose key an earlier sample has, in whichever shard."""
-    num_repeated_pictures: int
-    """Samples whose picture an earlier sample has, byte for byte."""
+    num_repeated_images: int
+    """Samples whose image an earlier sample has, byte for byte."""
     num_unlabelled: int
     homogeneity: Homogeneity | None
 
@@ -70,38 +67,41 @@ def validate_data(
     if manifest.is_declared:
         raise UserError(f"data set {manifest.name!r} is declared by count only; there is nothing to validate")
     findings: list[Finding] = []
-    keys, pictures, labels = [], [], []
+    keys, images, labels = [], [], list[Counter[int]]()
+    counts: Counter[int] = Counter()
     num_samples = num_unlabelled = 0
     every = -(-len(manifest.urls) // MAX_COMPARED_SHARDS)
     with ThreadPoolExecutor(threads) as pool:
         files = ShardFiles(manifest.access)
-        reports = pool.map(lambda number: examine_shard(manifest, files, number, decode), range(len(manifest.urls)))
+        reports = pool.map(lambda number: check_shard(manifest, files, number, decode), range(len(manifest.urls)))
         for shard_id, report in enumerate(reports):
             findings += report.findings
             keys.append(_as_numbers(report.key_hashes))
-            pictures.append(_as_numbers(report.picture_hashes))
+            images.append(_as_numbers(report.image_hashes))
             if shard_id % every == 0:
-                labels.append(np.array(report.first_labels, dtype=np.int64))
+                labels.append(report.first_labels)
             num_samples += len(report.key_hashes)
             num_unlabelled += report.num_unlabelled
+            counts.update(report.class_counts)
             progress(shard_id + 1, len(manifest.urls), num_samples)
+    findings += _compare_counts(manifest, counts, findings)
     return Validation(
         findings=findings,
         num_samples=num_samples,
         num_repeated_keys=_num_repeated(keys),
-        num_repeated_pictures=_num_repeated(pictures),
+        num_repeated_images=_num_repeated(images),
         num_unlabelled=num_unlabelled,
-        homogeneity=compare_shards(labels),
+        homogeneity=compare_label_counts(labels),
     )
 
 
-def examine_shard(manifest: Manifest, files: ShardFiles, shard_id: int, decode: bool) -> ShardReport:
+def check_shard(manifest: Manifest, files: ShardFiles, shard_id: int, decode: bool) -> ShardReport:
     """Check one shard against its row of the manifest; a remote one is fetched for it, whatever a cache holds."""
     report = ShardReport()
     location, _, sha256 = manifest.shard_row(shard_id)
     try:
         tar = files.open(location)
-        shard = Shard(location, tar)
+        shard = Shard(location, tar, manifest.label_rule)
     except UserError as error:
         report.findings.append(Finding("unreadable", str(error)))
         return report
@@ -117,11 +117,26 @@ def examine_shard(manifest: Manifest, files: ShardFiles, shard_id: int, decode: 
         text = f"shard {location} has no end marker; samples at its end may have been cut off"
         report.findings.append(Finding("no end marker", text))
     for index in range(len(shard)):
-        _examine_sample(manifest, shard, index, decode, report)
+        _check_sample(manifest, shard, index, decode, report)
     return report
 
 
-def _examine_sample(manifest: Manifest, shard: Shard, index: int, decode: bool, report: ShardReport) -> None:
+def _compare_counts(manifest: Manifest, counts: Counter[int], findings: list[Finding]) -> list[Finding]:
+    """Whether the manifest's samples per class are those of the shards, when these were read without a problem."""
+    if manifest.class_counts is None or findings:
+        return []
+    wrong = [number for number, count in enumerate(manifest.class_counts.tolist()) if counts[number] != count]
+    if not wrong:
+        return []
+    first = wrong[0]
+    text = (
+        f"the manifest counts {manifest.class_counts[first]:,} samples of class {manifest.classes[first]!r}, but its "
+        f"shards hold {counts[first]:,} ({len(wrong):,} classes differ)"
+    )
+    return [Finding("class counts", text)]
+
+
+def _check_sample(manifest: Manifest, shard: Shard, index: int, decode: bool, report: ShardReport) -> None:
     key = shard.key(index)
     report.key_hashes.append(_short_hash(key.encode("utf-8", "surrogateescape")))
     try:
@@ -129,9 +144,10 @@ def _examine_sample(manifest: Manifest, shard: Shard, index: int, decode: bool, 
     except CorruptSampleError as error:
         report.findings.append(Finding("label", str(error)))
         return
-    report.picture_hashes.append(_short_hash(encoded))
-    report.first_labels.append(labels[0] if labels else NO_LABEL)
+    report.image_hashes.append(_short_hash(encoded))
+    report.first_labels[labels[0] if labels else NO_LABEL] += 1
     report.num_unlabelled += not labels
+    report.class_counts.update(set(labels))
     problem = manifest.label_problem(labels)
     if problem:
         report.findings.append(Finding("label", f"shard {shard.location}: sample {key!r} {problem}"))
@@ -140,7 +156,7 @@ def _examine_sample(manifest: Manifest, shard: Shard, index: int, decode: bool, 
             decode_rgb(encoded)
         except DecodeError as error:
             report.findings.append(
-                Finding("picture", f"shard {shard.location}: the image of sample {key!r} cannot be decoded ({error})")
+                Finding("image", f"shard {shard.location}: the image of sample {key!r} cannot be decoded ({error})")
             )
 
 

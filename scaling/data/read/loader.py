@@ -3,10 +3,9 @@
 Training batch t holds the positions [t * B, (t + 1) * B) of the sample order, whatever the number of processes:
 rank r of R takes every R-th of them. A batch travels as uint8 pixels and padded class numbers; floats and
 multi-hot targets are made on the device. Threads, not processes, because reading, decoding and resizing release
-the interpreter's lock, start at once and share one memory of pictures.
+the interpreter's lock, start at once and share one memory of images.
 """
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from scaling.data.read.look_ahead import Prefetcher, begun_ahead
 from scaling.data.read.pixels import PixelSource, pad_labels
-from scaling.data.read.prefetch import Prefetcher
 from scaling.data.read.stand_in import TolerantSource
 from scaling.data.read.transforms import Augmentation, evaluate_view
 from scaling.data.select.order import SampleOrder
@@ -73,8 +72,8 @@ class TrainLoader:
                 f"a global batch of {batch} does not divide over {world} processes; numbers that work: "
                 + ", ".join(map(str, workable))
             )
-        self._shards = source.shards
-        self._pictures = TolerantSource(source, subset, max_corrupt, known_corrupt)
+        self._shards, self._shard_ids = source.shards, subset.shard_ids.tolist()
+        self._samples = TolerantSource(source, subset, max_corrupt, known_corrupt)
         self._order, self._order_ahead = SampleOrder(subset, seed), SampleOrder(subset, seed)
         self._seed, self._batch, self._size = seed, batch, image_size
         self._augment = Augmentation(augment) if isinstance(augment, str) else augment
@@ -90,7 +89,7 @@ class TrainLoader:
 
     def _batches(self, pool: ThreadPoolExecutor) -> Iterator["_PendingBatch"]:
         position = self._start
-        with FetchAhead(self._shards) as fetches:
+        with FetchAhead(self._shards, self._shard_ids) as fetches:
             while True:
                 if fetches.is_needed:
                     self._fetch_ahead(position, fetches)
@@ -113,9 +112,9 @@ class TrainLoader:
             labels, corrupt = [], []
             places = zip(shards[rows].tolist(), indices[rows].tolist(), uniform[rows].tolist(), strict=True)
             for image, (shard, index, draws) in zip(images, places, strict=True):
-                picture, stands_in = self._pictures.get(shard, index)
-                image[:] = self._arrange(self._augment.view(picture.pixels, draws, self._size))
-                labels.append(picture.labels)
+                sample, stands_in = self._samples.get(shard, index)
+                image[:] = self._arrange(self._augment.view(sample.pixels, draws, self._size))
+                labels.append(sample.labels)
                 if stands_in:
                     corrupt.append((shard, index))
             return labels, corrupt
@@ -179,7 +178,7 @@ class EvalLoader:
 
     def _batches(self, pool: ThreadPoolExecutor) -> Iterator["_PendingBatch"]:
         needed = np.unique(self._shards)
-        with FetchAhead(self._source.shards) as fetches:
+        with FetchAhead(self._source.shards, np.unique(self._shards).tolist()) as fetches:
             for start in range(0, len(self._shards), self._batch):
                 if fetches.is_needed:
                     first = np.searchsorted(needed, self._shards[start])
@@ -193,9 +192,9 @@ class EvalLoader:
         def prepare(rows: slice, images: torch.Tensor) -> "_PreparedRows":
             labels = []
             for image, shard, index in zip(images, shards[rows].tolist(), indices[rows].tolist(), strict=True):
-                picture = self._source.get(shard, index)
-                image[:] = self._arrange(evaluate_view(picture.pixels, self._transform, self._size))
-                labels.append(picture.labels)
+                sample = self._source.get(shard, index)
+                image[:] = self._arrange(evaluate_view(sample.pixels, self._transform, self._size))
+                labels.append(sample.labels)
             return labels, []
 
         return _PendingBatch(pool, prepare, len(shards), self._size, start)
@@ -246,15 +245,7 @@ def _run_batches(begin: Callable[[ThreadPoolExecutor], Iterator[_PendingBatch]],
     """Finished batches in order, while enough of the next ones are under way to keep all threads busy."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
-        waiting: deque[_PendingBatch] = deque()
-        num_chunks = 0
-        for batch in begin(pool):
-            waiting.append(batch)
-            num_chunks += batch.num_chunks
-            while num_chunks - waiting[0].num_chunks >= CHUNKS_PER_THREAD * threads:
-                num_chunks -= waiting[0].num_chunks
-                yield waiting.popleft().finish()
-        while waiting:
-            yield waiting.popleft().finish()
+        for batch in begun_ahead(begin(pool), CHUNKS_PER_THREAD * threads, lambda batch: batch.num_chunks):
+            yield batch.finish()
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,7 +1,7 @@
-"""Decoded pixels and labels by (shard, index), with a bounded memory of pictures already decoded.
+"""Decoded pixels and labels by (shard, index), with a bounded memory of images already decoded.
 
-Data sets of tiny pictures fit into memory many times over, and a constant-steps study looks at each picture of a
-small subset hundreds of times; decoding it once is exact and free. Large pictures fill the bound at once and are
+Data sets of tiny images fit into memory many times over, and a constant-steps study looks at each image of a
+small subset hundreds of times; decoding it once is exact and free. Large images fill the bound at once and are
 then decoded at every visit.
 """
 
@@ -19,7 +19,7 @@ from scaling.data.storage.open_shards import OpenShards
 DEFAULT_CACHE_BYTES = 512 * 1024 * 1024
 
 
-class Picture(NamedTuple):
+class DecodedSample(NamedTuple):
     pixels: Pixels
     labels: list[int]
     """Class numbers; empty when a multi-label image has none."""
@@ -31,12 +31,12 @@ class PixelSource:
     def __init__(self, manifest: Manifest, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
         self.manifest = manifest
         self.shards = OpenShards(manifest)
-        self._cache: dict[tuple[int, int], Picture] = {}
+        self._cache: dict[tuple[int, int], DecodedSample] = {}
         self._free_bytes = cache_bytes
         self._lock = threading.Lock()
 
-    def get(self, shard_id: int, index: int) -> Picture:
-        """A sample; CorruptSampleError when its picture or label cannot be used."""
+    def get(self, shard_id: int, index: int) -> DecodedSample:
+        """A sample; CorruptSampleError when its image or label cannot be used."""
         found = self._cache.get((shard_id, index))
         if found is not None:
             return found
@@ -47,26 +47,26 @@ class PixelSource:
                 f"shard {shard.location}: sample {shard.key(index)!r} {problem}; index the shards again"
             )
         try:
-            picture = Picture(decode_rgb(encoded), labels)
+            sample = DecodedSample(decode_rgb(encoded), labels)
         except DecodeError as error:
             raise CorruptSampleError(
                 f"shard {shard.location}: the image of sample {shard.key(index)!r} cannot be decoded ({error})"
             ) from error
-        self._remember((shard_id, index), picture)
-        return picture
+        self._remember((shard_id, index), sample)
+        return sample
 
     def shard_labels(self, shard_id: int) -> list[list[int]]:
-        """Class numbers of every sample of a shard, without decoding pictures."""
+        """Class numbers of every sample of a shard, without decoding images."""
         shard = self.shards.get(shard_id)
         return shard.read_labels(range(len(shard)))
 
-    def _remember(self, place: tuple[int, int], picture: Picture) -> None:
-        if picture.pixels.nbytes > self._free_bytes:
+    def _remember(self, place: tuple[int, int], sample: DecodedSample) -> None:
+        if sample.pixels.nbytes > self._free_bytes:
             return
         with self._lock:
-            if picture.pixels.nbytes <= self._free_bytes and place not in self._cache:
-                self._free_bytes -= picture.pixels.nbytes
-                self._cache[place] = picture
+            if sample.pixels.nbytes <= self._free_bytes and place not in self._cache:
+                self._free_bytes -= sample.pixels.nbytes
+                self._cache[place] = sample
 
 
 def pad_labels(labels: list[list[int]]) -> NDArray[np.int64]:

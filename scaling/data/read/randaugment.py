@@ -28,7 +28,7 @@ FILL = (128, 128, 128)
 
 
 class Draw:
-    """What one layer is told: strength (1 at full scale), sign, place (0 to 1 each way) and pixels per length."""
+    """Parameters of one layer: strength (1 at full scale), sign, place (0 to 1 each way) and pixels per length."""
 
     def __init__(self, uniform: Sequence[float], magnitude: float, size: int) -> None:
         self.strength = magnitude / FULL_SCALE

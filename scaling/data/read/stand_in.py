@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from scaling.data.format.corrupt import CorruptSampleError
-from scaling.data.read.pixels import Picture, PixelSource
+from scaling.data.read.pixels import DecodedSample, PixelSource
 from scaling.data.select.subset import Subset
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class TolerantSource:
         self._corrupt = set(known)
         self._lock = threading.Lock()
 
-    def get(self, shard_id: int, index: int) -> tuple[Picture, bool]:
+    def get(self, shard_id: int, index: int) -> tuple[DecodedSample, bool]:
         """The sample, and whether another one stands in for it."""
         try:
             return self._source.get(shard_id, index), False
@@ -52,7 +52,7 @@ class TolerantSource:
         if is_new:
             logger.warning("%s; another sample stands in (%d of %d)", error, num_corrupt, self._max_corrupt)
 
-    def _stand_in(self, shard_id: int, index: int, error: CorruptSampleError) -> Picture:
+    def _stand_in(self, shard_id: int, index: int, error: CorruptSampleError) -> DecodedSample:
         (place,) = np.flatnonzero(self._subset.shard_ids == shard_id).tolist()
         indices = self._subset.indices_of(place)
         own = indices.index(index)

@@ -23,11 +23,15 @@ from torch.nn import functional
 
 from scaling.data.read.decode import Pixels
 from scaling.data.read.randaugment import WORDS_PER_LAYER, randaugment
+from scaling.data.select.random_streams import RandomStream
 
 AUGMENTATIONS = ("none", "flip", "inception")
 EVAL_TRANSFORMS = ("upstream", "fewshot")
 
 AREA_RANGE = (0.05, 1.0)
+MAX_RESIZED_PIXELS = 2**24
+"""Of an image on its way to a centre crop; one of a very long side is cropped before it is resized."""
+
 LOG_ASPECT = float(np.log(4 / 3))
 ATTEMPTS = 10
 """Crops drawn before the whole image is taken, as in torchvision's RandomResizedCrop."""
@@ -35,9 +39,6 @@ ATTEMPTS = 10
 WORDS = 24
 """Random 64-bit words per position: two per attempt, two for the place, one for the flip, rounded up to Philox's
 blocks of four."""
-
-AUGMENT_STREAM, RANDAUGMENT_STREAM = 4, 6
-"""Keep these draws apart from each other and from every other use of the same seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Augmentation:
         if not self.randaugment_layers:
             return drawn
         num_words = self.randaugment_layers * WORDS_PER_LAYER
-        return np.hstack([drawn, draw_uniform(seed, first_position, count, num_words, RANDAUGMENT_STREAM)])
+        return np.hstack([drawn, draw_uniform(seed, first_position, count, num_words, RandomStream.RANDAUGMENT)])
 
     def view(self, image: Pixels, uniform: Sequence[float], size: int) -> torch.Tensor:
         """The view of an image that a training step sees, uint8 (3, size, size); a row of `draw` decides."""
@@ -65,7 +66,7 @@ class Augmentation:
 
 
 def draw_uniform(
-    seed: int, first_position: int, count: int, num_words: int = WORDS, stream: int = AUGMENT_STREAM
+    seed: int, first_position: int, count: int, num_words: int = WORDS, stream: RandomStream = RandomStream.AUGMENTATION
 ) -> NDArray[np.float64]:
     """Uniform numbers in [0, 1), (count, num_words), for `count` consecutive positions; Philox makes four at once."""
     assert num_words % 4 == 0, num_words
@@ -108,9 +109,21 @@ def evaluate_view(image: Pixels, kind: str, size: int) -> torch.Tensor:
         view = resize(image, target, target)
     else:
         scale = target / min(height, width)
+        if height * width * scale**2 > MAX_RESIZED_PIXELS:
+            image = _crop_long_side(image, math.ceil(target / scale))
+            height, width = image.shape[:2]
         view = resize(image, round(height * scale), round(width * scale))
     top, left = (view.shape[1] - size) // 2, (view.shape[2] - size) // 2
     return view[:, top : top + size, left : left + size]
+
+
+def _crop_long_side(image: Pixels, needed: int) -> Pixels:
+    """The middle of an image's longer side: `needed` pixels and a few more on either side, for the resizing filter."""
+    axis = int(np.argmax(image.shape[:2]))
+    length = image.shape[axis]
+    margin = max(0, (length - needed) // 2 - 2)
+    keep = slice(margin, length - margin)
+    return image[keep] if axis == 0 else image[:, keep]
 
 
 def resize(image: Pixels, height: int, width: int) -> torch.Tensor:

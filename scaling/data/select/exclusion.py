@@ -1,27 +1,14 @@
 """Samples of a data set that no subset may hold, such as near-duplicates of evaluation images.
 
-A list is JSON, in columns: the shard number and the index inside the shard of every excluded sample, sorted, and the
-digest of the data set that they are of. It is refused for any other data set, since the numbers would name other
-pictures. `python -m scaling.data dedup` writes one; a study names it in `data.exclude`.
+They are named by the shard number and the index inside the shard. `scaling.data.format.exclusion_list` reads and writes
+such lists; `python -m scaling.data dedup` makes one.
 """
 
-import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from scaling.data.format.manifest import Manifest
-from scaling.data.storage.remote import RemoteFiles, is_url
-from scaling.errors import UserError
-from scaling.records.files import write_text_atomic
-from scaling.records.run_plan import content_digest
-
-EXCLUSION_SCHEMA = 1
 
 SHARD_STRIDE = 2**32
 """More than any shard holds; shard * SHARD_STRIDE + index is one number per sample."""
@@ -39,9 +26,9 @@ class Exclusion:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def num_kept(self, manifest: Manifest) -> NDArray[np.int64]:
+    def num_kept(self, shard_samples: NDArray[np.int64]) -> NDArray[np.int64]:
         """Samples of each shard that are not excluded."""
-        return manifest.shard_samples - np.bincount(self.shard_ids, minlength=len(manifest.urls))
+        return shard_samples - np.bincount(self.shard_ids, minlength=len(shard_samples))
 
     def skip(self, shard_ids: NDArray[np.int64], kept: NDArray[np.int64]) -> NDArray[np.int64]:
         """Index inside its shard of each shard's sample number `kept`, counting from 0 those that are kept only."""
@@ -59,54 +46,5 @@ class Exclusion:
         return self.shard_ids * SHARD_STRIDE + self.indices - ranks
 
 
-NOTHING = Exclusion(np.zeros(0, np.int64), np.zeros(0, np.int64), digest="")
-
-
-def make_exclusion(manifest: Manifest, samples: Sequence[tuple[int, int]]) -> Exclusion:
-    """The list of these (shard number, index) of a data set; repetitions count once."""
-    places = np.array(sorted(set(samples)), dtype=np.int64).reshape(-1, 2)
-    shard_ids, indices = places[:, 0].copy(), places[:, 1].copy()
-    if not len(indices):
-        return NOTHING
-    if shard_ids[0] < 0 or shard_ids[-1] >= len(manifest.urls):
-        raise UserError(f"an excluded sample is of shard {shard_ids[-1]}, but there are {len(manifest.urls)} shards")
-    if indices.min() < 0 or np.any(indices >= manifest.shard_samples[shard_ids]):
-        raise UserError("an excluded sample lies beyond the end of its shard; the list was edited: make it again")
-    if len(indices) == manifest.num_samples:
-        raise UserError("all samples are excluded; nothing is left to train on")
-    body = {"data": manifest.digest, "shard": shard_ids.tolist(), "index": indices.tolist()}
-    return Exclusion(shard_ids, indices, content_digest(body))
-
-
-def save_exclusion(exclusion: Exclusion, manifest: Manifest, path: Path, origin: Mapping[str, Any]) -> None:
-    """Write a list; `origin` says how it came to be."""
-    columns = {"shard": exclusion.shard_ids.tolist(), "index": exclusion.indices.tolist()}
-    body = {"schema": EXCLUSION_SCHEMA, "data_digest": manifest.digest, "origin": dict(origin), "samples": columns}
-    write_text_atomic(path, json.dumps(body) + "\n")
-
-
-def load_exclusion(location: Path | str, manifest: Manifest) -> Exclusion:
-    """Read and check a list at a path or url; UserError when it is not one of this data set."""
-    remake = "make it again with 'python -m scaling.data dedup'"
-    try:
-        is_remote = isinstance(location, str) and is_url(location)
-        text = (
-            RemoteFiles(manifest.access.storage).read_text(str(location)) if is_remote else Path(location).read_text()
-        )
-        body = json.loads(text)
-        digest, samples = body["data_digest"], body["samples"]
-        places = list(zip(samples["shard"], samples["index"], strict=True))
-        if body["schema"] != EXCLUSION_SCHEMA or any(type(number) is not int for place in places for number in place):
-            raise ValueError("it is of another schema")
-    except OSError as error:
-        raise UserError(f"exclusion list {location} cannot be read ({error.strerror}); {remake}") from error
-    except UserError as error:
-        raise UserError(f"exclusion list {error}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"exclusion list {location} is not one that this version reads ({error}); {remake}") from error
-    if digest != manifest.digest:
-        raise UserError(
-            f"exclusion list {location} is of another data set (digest {str(digest)[:12]}, this one has "
-            f"{manifest.digest[:12]}); {remake} for this one"
-        )
-    return make_exclusion(manifest, places)
+NO_EXCLUSION = Exclusion(np.zeros(0, np.int64), np.zeros(0, np.int64), digest="")
+"""Every sample may be used."""

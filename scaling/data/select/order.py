@@ -16,8 +16,6 @@ workers: they only share out the positions of a batch among themselves.
 Measured (`python -m scaling.bench pipeline --plan-only`; mean of 20 batches, shards of 1,000): a batch of 4,096 out of
 300 million samples comes from 311 shards, of 256 out of a million from 179; a uniform shuffle of everything would
 give 4,068 and 226. Where shards are fair samples, as our builders write them, the difference is without effect.
-
-Numbers come from NumPy's Philox generator keyed by SeedSequence, both frozen by NumPy's compatibility policy.
 """
 
 from collections import OrderedDict
@@ -25,6 +23,7 @@ from collections import OrderedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling.data.select.random_streams import RandomStream, generator
 from scaling.data.select.subset import Subset
 
 ORDER_VERSION = 1
@@ -37,14 +36,6 @@ NUM_STREAMS = 64
 
 WINDOW = 4096
 """Samples shuffled together inside a stream of a larger subset."""
-
-SHARD_STREAM, WINDOW_STREAM = 2, 3
-"""Keep the draws of shard orders and of window orders apart from every other use of the same seed."""
-
-
-def generator(*key: int) -> np.random.Generator:
-    """A random generator that is a function of the integers of its key."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
 class SampleOrder:
@@ -84,7 +75,7 @@ class SampleOrder:
         """Draw the shard order of an epoch."""
         if epoch == self._epoch:
             return
-        order = generator(self._seed, SHARD_STREAM, epoch).permutation(len(self._subset.shard_ids))
+        order = generator(self._seed, RandomStream.SHARD_ORDER, epoch).permutation(len(self._subset.shard_ids))
         self._shards = self._subset.shard_ids[order]
         self._counts = self._subset.counts[order]
         self._ends = np.cumsum(self._counts)
@@ -111,7 +102,7 @@ class SampleOrder:
     def _window_order(self, epoch: int, stream: int, window: int, length: int) -> NDArray[np.int64]:
         key = (epoch, stream, window)
         if key not in self._windows:
-            self._windows[key] = generator(self._seed, WINDOW_STREAM, *key).permutation(length)
+            self._windows[key] = generator(self._seed, RandomStream.WINDOW_ORDER, *key).permutation(length)
             # Two per stream: positions move forward, and a batch may touch the end of one window and the next.
             if len(self._windows) > 2 * self.num_streams:
                 self._windows.popitem(last=False)

@@ -6,23 +6,40 @@ the pixels inside each: Mixer with that patch size is invariant to it. `global` 
 Colours of a pixel stay together. NumPy only; the permutation works on arrays of NumPy and torch alike.
 """
 
-from typing import Any, TypeVar, get_args
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from scaling.errors import UserError, did_you_mean
-from scaling.records.run_plan import InputPlan, Permutation
+
+PERMUTATIONS = ("none", "patches_and_pixels", "global")
 
 Images = TypeVar("Images", bound=Any)
 
 
-def pixel_permutation(image_size: int, patch_size: int, seed: int, kind: Permutation) -> np.ndarray:
+class PermutedInput(Protocol):
+    """What a run plan says about the pixels of its images."""
+
+    @property
+    def permute(self) -> str:
+        """One of PERMUTATIONS."""
+
+    @property
+    def patch_size(self) -> int:
+        """Pixels; 0 unless patches are permuted."""
+
+    @property
+    def seed(self) -> int:
+        """Draws the permutation."""
+
+
+def pixel_permutation(image_size: int, patch_size: int, seed: int, kind: str) -> np.ndarray:
     """(image_size^2,) int64: new pixel i, counted row by row, is old pixel `permutation[i]`.
 
     `patch_size` in pixels must divide `image_size` for `patches_and_pixels`; the other kinds ignore it.
     """
-    if kind not in get_args(Permutation):
-        raise UserError(f"permute = {kind!r} is not a kind of permutation; {did_you_mean(kind, get_args(Permutation))}")
+    if kind not in PERMUTATIONS:
+        raise UserError(f"permute = {kind!r} is not a kind of permutation; {did_you_mean(kind, PERMUTATIONS)}")
     num_pixels = image_size**2
     if kind == "none":
         return np.arange(num_pixels)
@@ -43,8 +60,8 @@ def pixel_permutation(image_size: int, patch_size: int, seed: int, kind: Permuta
     return permutation
 
 
-def planned_permutation(plan: InputPlan, image_size: int) -> np.ndarray | None:
-    """The permutation of a run's images of `image_size` pixels a side; None where they stay as they are."""
+def planned_permutation(plan: PermutedInput, image_size: int) -> np.ndarray | None:
+    """The permutation of a run's images of `image_size` pixels a side; None where they are not rearranged."""
     if plan.permute == "none":
         return None
     return pixel_permutation(image_size, plan.patch_size, plan.seed, plan.permute)

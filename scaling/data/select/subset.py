@@ -9,15 +9,29 @@ project write them. Excluded samples are passed over as if they were not in thei
 
 import hashlib
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.data.format.manifest import Manifest
-from scaling.data.select.exclusion import NOTHING, Exclusion
+from scaling.data.select.exclusion import NO_EXCLUSION, Exclusion
+from scaling.data.select.random_streams import RandomStream, generator
 
-SHARD_ORDER_STREAM = 1
-"""Keeps the draw of the subset apart from every other use of the same seed."""
+
+class ShardedData(Protocol):
+    """What has to be known of a data set to draw a subset of it; a `Manifest` is one."""
+
+    @property
+    def digest(self) -> str:
+        """Names the content."""
+
+    @property
+    def num_samples(self) -> int:
+        """In all shards; more than they hold when a data set is declared by count only."""
+
+    @property
+    def shard_samples(self) -> NDArray[np.int64]:
+        """Samples of each shard, in canonical order."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +43,7 @@ class Subset:
     counts: NDArray[np.int64]
     num_samples: int
     digest: str
-    exclusion: Exclusion = NOTHING
+    exclusion: Exclusion = NO_EXCLUSION
 
     def indices_of(self, place: int) -> list[int]:
         """Indices inside shard `shard_ids[place]` of the subset's samples, in tar order."""
@@ -37,16 +51,15 @@ class Subset:
         return self.exclusion.skip(np.full_like(kept, self.shard_ids[place]), kept).tolist()
 
 
-def select_subset(manifest: Manifest, fraction: float, seed: int, exclusion: Exclusion = NOTHING) -> Subset:
+def select_subset(data: ShardedData, fraction: float, seed: int, exclusion: Exclusion = NO_EXCLUSION) -> Subset:
     """The subset of a data set at `fraction` in (0, 1]; at least one sample.
 
     A declared data set gives the count and a digest, with no shards.
     """
     assert 0 < fraction <= 1, fraction
-    num_samples = max(1, round(fraction * (manifest.num_samples - len(exclusion))))
-    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, SHARD_ORDER_STREAM])))
-    shard_ids = generator.permutation(len(manifest.urls)).astype(np.int64)
-    shard_samples = exclusion.num_kept(manifest)
+    num_samples = max(1, round(fraction * (data.num_samples - len(exclusion))))
+    shard_ids = generator(seed, RandomStream.SUBSET).permutation(len(data.shard_samples)).astype(np.int64)
+    shard_samples = exclusion.num_kept(data.shard_samples)
     # Shards without samples would make "the last shard" ambiguous and carry nothing.
     shard_ids = shard_ids[shard_samples[shard_ids] > 0]
     ends = np.cumsum(shard_samples[shard_ids])
@@ -55,7 +68,7 @@ def select_subset(manifest: Manifest, fraction: float, seed: int, exclusion: Exc
     counts = shard_samples[shard_ids]
     if len(counts):
         counts[-1] -= counts.sum() - num_samples
-    data_digest = f"{manifest.digest}-{exclusion.digest}" if exclusion.digest else manifest.digest
+    data_digest = f"{data.digest}-{exclusion.digest}" if exclusion.digest else data.digest
     digest = _digest(data_digest, shard_ids, counts, num_samples)
     return Subset(shard_ids, counts, num_samples, digest, exclusion)
 

@@ -1,7 +1,7 @@
-"""Remote shards brought here before their samples are asked for.
+"""Shards made ready before their samples are asked for: remote ones fetched, local ones compared with the manifest.
 
-Reading a remote shard is mostly waiting, so it is done by threads of its own, many at once, while others decode.
-A fetch that fails here is not an error: whoever needs the shard asks again and is told.
+Reading a whole shard is mostly waiting, so it is done by threads of its own, many at once, while others decode.
+A failure here is logged only: whoever needs the shard tries again and raises the error.
 """
 
 import logging
@@ -15,40 +15,49 @@ from scaling.errors import UserError
 logger = logging.getLogger(__name__)
 
 NUM_FETCHES = 16
-"""Shards on their way at once."""
+"""Shards made ready at once, when they are remote."""
+
+NUM_CHECKS = 2
+"""Local shards read at once; more would take the disk from those that are trained on."""
 
 
 class FetchAhead:
-    """Fetches the shards it is told of; nothing happens for local ones. Use as a context manager."""
+    """Makes the shards ready that it is asked for. Use as a context manager."""
 
-    def __init__(self, shards: OpenShards) -> None:
+    def __init__(self, shards: OpenShards, wanted: Iterable[int]) -> None:
+        """`wanted` are all shards that can be asked for."""
         self._shards = shards
-        self._pool = ThreadPoolExecutor(NUM_FETCHES, thread_name_prefix="fetch")
+        self._pool = ThreadPoolExecutor(NUM_FETCHES if shards.has_remote else NUM_CHECKS, thread_name_prefix="fetch")
         self._asked: set[int] = set()
+        self._left = set(wanted)
 
     @property
     def is_needed(self) -> bool:
-        """Whether any shard is remote."""
-        return self._shards.has_remote
+        """Whether some shard may not be ready. A copy of a remote one may be removed at any time."""
+        return self._shards.has_remote or bool(self._left)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        # Fetches under way end by themselves; waiting for them could take minutes.
+        # Fetches that have begun end by themselves; waiting for them could take minutes.
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def ask(self, shard_ids: Iterable[int]) -> None:
-        """Begin to fetch those that are not here and not on their way."""
+        """Begin with those that are not ready and not begun."""
         for shard_id in shard_ids:
-            if shard_id not in self._asked and self._shards.is_far(shard_id):
+            if shard_id in self._asked:
+                continue
+            if self._shards.is_pending(shard_id):
                 self._asked.add(shard_id)
-                self._pool.submit(self._fetch, shard_id)
+                self._pool.submit(self._prepare, shard_id)
+            else:
+                self._left.discard(shard_id)
 
-    def _fetch(self, shard_id: int) -> None:
+    def _prepare(self, shard_id: int) -> None:
         try:
-            self._shards.fetch(shard_id)
+            self._shards.prepare(shard_id)
         except UserError as error:
-            logger.warning("fetched ahead in vain: %s", error)
+            logger.warning("a shard could not be made ready ahead of time: %s", error)
         finally:
             self._asked.discard(shard_id)

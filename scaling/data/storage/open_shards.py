@@ -17,14 +17,17 @@ MAX_INDEXED_SAMPLES = 1_000_000
 class OpenShards:
     """Indexed shards of a data set by number, least recently used first out. Threads may share one."""
 
-    def __init__(self, manifest: Manifest, max_samples: int = MAX_INDEXED_SAMPLES) -> None:
+    def __init__(self, manifest: Manifest, max_samples: int = MAX_INDEXED_SAMPLES, *, verify: bool = True) -> None:
+        """`verify` off compares local shards with the manifest by size only, whatever its access says."""
         if manifest.is_declared:
             raise UserError(
                 f"data set {manifest.name!r} is declared by count only; make its shards and a manifest to read them"
             )
         self._manifest = manifest
-        self._files = ShardFiles(manifest.access)
+        access = manifest.access if verify else manifest.access.model_copy(update={"verify": False})
+        self._files = ShardFiles(access)
         self.has_remote = isinstance(manifest.folder, str) or any("://" in url for url in manifest.urls)
+        self._prepared: set[int] = set()
         self._slots: OrderedDict[int, _Slot] = OrderedDict()
         self._free_samples = max_samples
         self._lock = threading.Lock()
@@ -42,15 +45,19 @@ class OpenShards:
                 slot.shard = self._index(shard_id)
             return slot.shard
 
-    def is_far(self, shard_id: int) -> bool:
-        """Whether a shard is remote and no copy of it is here."""
+    def is_pending(self, shard_id: int) -> bool:
+        """Whether a shard has to be brought here, or to be compared with the manifest, before it can be read."""
         location, _, sha256 = self._manifest.shard_row(shard_id)
-        return is_url(location) and not self._files.is_here(sha256)
+        return not self._files.is_here(sha256) if is_url(location) else shard_id not in self._prepared
 
-    def fetch(self, shard_id: int) -> None:
-        """Bring a remote shard here."""
+    def prepare(self, shard_id: int) -> None:
+        """Bring a remote shard here; compare a local one with the manifest."""
         location, num_bytes, sha256 = self._manifest.shard_row(shard_id)
-        self._files.fetch(location, num_bytes, sha256)
+        if is_url(location):
+            self._files.fetch(location, num_bytes, sha256)
+        else:
+            self._files.check(location, num_bytes, sha256)
+            self._prepared.add(shard_id)
 
     def _make_room(self, num_samples: int) -> None:
         self._free_samples -= num_samples
@@ -60,13 +67,15 @@ class OpenShards:
 
     def _index(self, shard_id: int) -> Shard:
         location, num_bytes, sha256 = self._manifest.shard_row(shard_id)
-        shard = Shard(location, self._files.open_known(location, num_bytes, sha256))
+        tar = self._files.open_known(location, num_bytes, sha256)
+        shard = Shard(location, tar, self._manifest.label_rule)
         expected = int(self._manifest.shard_samples[shard_id])
         if len(shard) != expected:
             raise CorruptShardError(
                 f"shard {shard.location} holds {len(shard)} samples, but the manifest says {expected}; "
                 "index the shards again"
             )
+        self._prepared.add(shard_id)
         return shard
 
 

@@ -1,17 +1,21 @@
 """Bytes of objects behind `s3://`, `gs://`, `http(s)://` and `hf://`, read through fsspec as often as it takes.
 
 A read is a sequence of byte ranges. One that breaks, stalls or comes short is asked for again at the byte where it
-ended, in smaller pieces and after a pause that doubles (with jitter), up to a bound. What cannot get better (no such
-object, no access) is told at once. Credentials are the libraries' own business: environment, configuration files.
+ended, in smaller pieces and after a pause that doubles (with jitter), up to a bound. What will not change (no such
+object, no access, an object of another size than the manifest says) is an error at once. Credentials are left to the
+libraries: environment, configuration files.
 """
 
 import asyncio
 import logging
+import queue
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from scaling.data.format.corrupt import describe_content
 from scaling.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -30,7 +34,7 @@ MAX_FAILURES = 6
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 20.0
 
 STALL_SECONDS = 60.0
-"""For one step; a connection that needs longer is given up and opened again."""
+"""For one step or question; a connection that needs longer is given up and opened again."""
 
 MAX_TEXT_BYTES = 1024**3
 """Of a manifest: ten times that of 300,000 shards."""
@@ -69,9 +73,9 @@ class RemoteFiles:
     def size(self, url: str) -> int:
         """Bytes of an object."""
         size = self._persist(url, lambda system, path: system.info(path).get("size"))
-        if size is None:
+        if type(size) is not int or size < 0:
             raise RemoteReadError(f"{url}: the server does not tell its size; copy the file and name the copy")
-        return int(size)
+        return size
 
     def find(self, pattern: str, suffixes: tuple[str, ...]) -> list[str]:
         """Urls that a url with wildcards names, or the files of a folder that end in one of `suffixes`; sorted."""
@@ -113,6 +117,7 @@ class RemoteFiles:
                     yield data
                     position += len(data)
                 if position < stop:
+                    self._refuse_other_size(url, num_bytes, position)
                     raise EOFError(f"{len(data):,} bytes came instead of {stop - position + len(data):,}")
             except RemoteReadError:
                 raise
@@ -123,12 +128,32 @@ class RemoteFiles:
             else:
                 num_failures = 0
 
+    def _refuse_other_size(self, url: str, num_bytes: int, position: int) -> None:
+        """RemoteReadError when an object that ended too early is another one than was asked for."""
+        system, path = self._open(url)
+        try:
+            size = _bounded(lambda: system.info(path).get("size"))
+        except Exception:  # Then the read is tried again, like after any other trouble.
+            return
+        if type(size) is int and position >= size and size != num_bytes:
+            raise RemoteReadError(
+                f"{url} has {size:,} bytes now, but {num_bytes:,} when it was indexed"
+                f"{self._first_bytes(system, path)}; put the indexed file back, or index it again"
+            )
+
+    def _first_bytes(self, system: Any, path: str) -> str:
+        """What an object seems to be, where it is no archive."""
+        try:
+            return describe_content(_read_range(system, path, 0, 64))
+        except Exception:  # The size alone says enough.
+            return ""
+
     def _persist(self, url: str, action: Callable[[Any, str], Answer]) -> Answer:
         system, path = self._open(url)
         num_failures = 0
         while True:
             try:
-                return action(system, path)
+                return _bounded(lambda: action(system, path))
             except Exception as error:  # As above.
                 num_failures += 1
                 _pause_or_give_up(url, "asking for it", num_failures, error)
@@ -152,9 +177,9 @@ class RemoteFiles:
 
 
 def _read_range(system: Any, path: str, start: int, stop: int) -> bytes:
-    """One request; an asynchronous file system's is cancelled when it stalls."""
+    """One request; an asynchronous file system's is cancelled when it stalls, another one is left behind."""
     if not system.async_impl:
-        return bytes(system.cat_file(path, start=start, end=stop))
+        return bytes(_bounded(lambda: system.cat_file(path, start=start, end=stop)))
     from fsspec.asyn import sync
 
     async def bounded() -> bytes:
@@ -162,6 +187,30 @@ def _read_range(system: Any, path: str, start: int, stop: int) -> bytes:
 
     data: bytes = sync(system.loop, bounded)
     return data
+
+
+def _bounded(action: Callable[[], Answer]) -> Answer:
+    """What an action returns or raises; TimeoutError when it takes longer than STALL_SECONDS.
+
+    It runs in a thread of its own, because a library that waits for a server cannot be interrupted.
+    """
+    results: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            results.put((True, action()))
+        except BaseException as error:  # Raised where the result is waited for.
+            results.put((False, error))
+
+    threading.Thread(target=run, name="remote", daemon=True).start()
+    try:
+        is_answer, value = results.get(timeout=STALL_SECONDS)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {STALL_SECONDS:g} s") from None
+    if is_answer:
+        answer: Answer = value
+        return answer
+    raise value
 
 
 def _pause_or_give_up(url: str, deed: str, num_failures: int, error: Exception) -> None:

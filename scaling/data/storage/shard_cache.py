@@ -3,7 +3,7 @@
 A copy is named by the sha256 that the manifest promises, so it can never be mistaken for another shard, and every
 process checks it once before it trusts it. A file being fetched is locked, has its final size from the start and is
 renamed when it is complete: others wait for it instead of fetching it too, a crash leaves nothing that could be
-taken for whole, and the bound holds for what is under way as well. The least recently used copies go first. Files
+taken for complete, and the bound holds for what is under way as well. The least recently used copies go first. Files
 with other names are never touched.
 """
 
@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +21,8 @@ from scaling.data.format.corrupt import CorruptShardError
 from scaling.errors import UserError
 
 OURS = re.compile(r"[0-9a-f]{64}\.(shard|part)")
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 WAIT_SECONDS = 0.05
 """Between looks for room while all of it is being written to."""
@@ -39,7 +41,9 @@ class ShardCache:
         self._trusted: set[str] = set()
 
     def path(self, sha256: str) -> Path:
-        """Where the copy of a shard lies, if there is one."""
+        """Where the copy of a shard is, if there is one; UserError for what could name another file."""
+        if not SHA256.fullmatch(sha256):
+            raise UserError(f"sha256 {sha256[:80]!r} of a shard is not 64 of the characters 0-9a-f; index it again")
         return self._folder / f"{sha256}.shard"
 
     def get(self, sha256: str, num_bytes: int, url: str, download: Callable[[BinaryIO], None]) -> Path:
@@ -47,7 +51,7 @@ class ShardCache:
         comes is not what the manifest promises."""
         path, part = self.path(sha256), self._folder / f"{sha256}.part"
         while not self._is_sound(path, sha256, num_bytes):
-            with part.open("ab") as stream:
+            with self._open_part(part) as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)
                 if not _is_still(stream, part):
                     continue  # Another one completed it, or gave it up, while this one waited.
@@ -64,8 +68,18 @@ class ShardCache:
                     ) from error
                 finally:
                     if _is_still(stream, part):
-                        part.unlink()
+                        with suppress(OSError):
+                            part.unlink()
         return path
+
+    def _open_part(self, part: Path) -> BinaryIO:
+        try:
+            return part.open("ab")
+        except OSError as error:
+            raise UserError(
+                f"the shard cache {self._folder} cannot be written ({part.name}: {error.strerror}); make it writable, "
+                "or set another cache"
+            ) from error
 
     def _fill(
         self, stream: BinaryIO, part: Path, sha256: str, num_bytes: int, url: str, download: Callable[[BinaryIO], None]
@@ -87,6 +101,11 @@ class ShardCache:
             path.unlink()
         except FileNotFoundError:
             pass
+        except OSError as error:
+            raise UserError(
+                f"{path} in the shard cache is no copy of a shard and cannot be replaced ({error.strerror}); remove "
+                "it, or set another cache"
+            ) from error
         return False
 
     def _reserve(self, stream: BinaryIO, num_bytes: int, url: str) -> None:
@@ -116,7 +135,7 @@ class ShardCache:
         """(last use, bytes, path) of all copies and parts, least recently used first."""
         found = []
         for entry in os.scandir(self._folder):
-            if OURS.fullmatch(entry.name):
+            if OURS.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 try:
                     status = entry.stat()
                 except FileNotFoundError:
@@ -126,7 +145,7 @@ class ShardCache:
 
 
 def _remove(path: Path) -> bool:
-    """Remove a copy, or the part file of a process that died; a part that somebody writes is locked and stays."""
+    """Remove a copy, or the part file of a process that has ended; a part that is being written is locked and kept."""
     try:
         with path.open("rb") as stream:
             if path.suffix == ".part":
@@ -140,7 +159,7 @@ def _remove(path: Path) -> bool:
 
 
 def _is_still(stream: BinaryIO, path: Path) -> bool:
-    """Whether an open file is what now lies at `path`."""
+    """Whether an open file is the file now at `path`."""
     try:
         return os.path.samestat(os.fstat(stream.fileno()), path.stat())
     except FileNotFoundError:

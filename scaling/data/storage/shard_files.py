@@ -1,9 +1,10 @@
 """From a shard's location to a local file that holds its plain tar.
 
-A plain local tar is that file itself. A remote one is copied whole, because the windows of the training order visit
-its samples in random order: into a folder of bounded size, the study's cache or else a temporary one of this process,
-from which it may be removed and is then fetched again. A gzipped one is unpacked into a temporary folder of this
-process, bounded in size, and removed as soon as nobody refers to it. Commands (`pipe:` and the like) are never run.
+A plain local tar is that file itself, once it has been compared with the manifest. A remote one is copied whole,
+because the windows of the training order visit its samples in random order: into a folder of bounded size, the study's
+cache or else a temporary one of this process, from which it may be removed and is then fetched again. A gzipped one is
+unpacked into a temporary folder of this process, bounded in size, and removed when it is no longer referenced. Commands
+(`pipe:` and the like) are never run.
 """
 
 import gzip
@@ -19,6 +20,7 @@ from typing import BinaryIO
 from scaling.data.format.corrupt import CorruptShardError
 from scaling.data.storage.remote import RemoteFiles, is_url
 from scaling.data.storage.shard_cache import ShardCache
+from scaling.data.storage.verified_shards import VerifiedShards
 from scaling.errors import UserError
 from scaling.records.run_plan import AccessPlan
 
@@ -31,11 +33,18 @@ COPY_BYTES = 1024 * 1024
 
 
 class LocalTar:
-    """A plain tar on this machine, at `path`; a temporary one vanishes with this object."""
+    """A plain tar on this machine, at `path`; a temporary one is removed with this object."""
 
-    def __init__(self, location: str, fetch: Callable[[], Path] | None = None) -> None:
-        """`fetch` brings a remote shard to this machine, and again when its copy has been removed."""
+    def __init__(
+        self, location: str, fetch: Callable[[], Path] | None = None, check: Callable[[], None] | None = None
+    ) -> None:
+        """`fetch` brings a remote shard to this machine, and again when its copy has been removed; `check` compares a
+        local one with the manifest."""
         self._fetch = fetch
+        self.check = check
+        """Whether a local shard is still the one of the manifest; None where that is not known."""
+        if check is not None:
+            check()
         self._is_packed = False
         self.copy = Path(location) if fetch is None else fetch()
         """The shard as it came, packed or plain."""
@@ -68,17 +77,18 @@ class LocalTar:
 
 
 class ShardFiles:
-    """Opens a data set's shards wherever they live. Threads may share one."""
+    """Opens a data set's shards, local and remote ones. Threads may share one."""
 
     def __init__(self, access: AccessPlan) -> None:
         self._access = access
         self._remote = RemoteFiles(access.storage)
+        self._verified = VerifiedShards(verify=access.verify)
         self._lock = threading.Lock()
         self._cache: ShardCache | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def open(self, location: str) -> LocalTar:
-        """A shard of which nothing is known yet; a copy of it lives as long as the object."""
+        """A shard of which nothing is known yet; a copy of it is removed with the object."""
         if not is_url(location):
             return LocalTar(location)
         folder = tempfile.TemporaryDirectory(prefix="shard-", ignore_cleanup_errors=True)
@@ -95,8 +105,12 @@ class ShardFiles:
     def open_known(self, location: str, num_bytes: int, sha256: str) -> LocalTar:
         """A shard as a manifest describes it; the copy of a remote one has been checked against that."""
         if not is_url(location):
-            return LocalTar(location)
+            return LocalTar(location, check=lambda: self.check(location, num_bytes, sha256))
         return LocalTar(location, lambda: self.fetch(location, num_bytes, sha256))
+
+    def check(self, location: str, num_bytes: int, sha256: str) -> None:
+        """CorruptShardError when a local shard is not the one of the manifest."""
+        self._verified.check(Path(location), num_bytes, sha256)
 
     def fetch(self, url: str, num_bytes: int, sha256: str) -> Path:
         """Make sure that a copy of a remote shard is here."""

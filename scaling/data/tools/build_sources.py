@@ -2,29 +2,84 @@
 data set.
 
 A source lists *references*, small JSON values that name one sample each, in an order that is always the same; and it
-reads the sample of a reference. The builder shuffles references, never pictures.
+reads the sample of a reference. The builder shuffles references, never images. Whatever a folder or table holds is
+either listed or accounted for in `left_out`.
 """
 
-import csv
+import errno
+import fnmatch
 import os
+import re
+import stat
+import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from scaling.data.format.class_names import ClassNames
+from scaling.data.format.corrupt import CorruptSampleError
+from scaling.data.format.index import LabelForm
 from scaling.data.format.manifest import LabelType, Manifest, load_manifest
-from scaling.data.format.shard import IMAGE_EXTENSIONS
+from scaling.data.format.shard import IMAGE_EXTENSIONS, UNREAD_IMAGE_EXTENSIONS
 from scaling.data.select.subset import Subset, select_subset
 from scaling.data.storage.open_shards import OpenShards
-from scaling.data.tools.named_sources import HUGGING_FACE, TORCHVISION, HuggingFaceSource, TorchvisionSource
-from scaling.errors import UserError
+from scaling.data.tools.label_table import LabelTable
+from scaling.data.tools.tables import ReadRows, read_csv_rows, read_parquet_rows
+from scaling.errors import UserError, did_you_mean
+
+HUGGING_FACE, TORCHVISION = "hf:", "torchvision:"
 
 IMAGE_SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
 
-PATH_COLUMN, LABELS_COLUMN = "path", "labels"
+UNREAD_SUFFIXES = tuple(f".{extension}" for extension in UNREAD_IMAGE_EXTENSIONS)
 
-LABEL_SEPARATOR = "|"
+SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"})
+"""Files and folders that operating systems leave beside images, in lower case."""
 
-ROWS_AT_ONCE = 65_536
+SPLIT_NAME = re.compile(r"(train|training|val|valid|validation|test|testing|dev|eval)([-_ .].*)?", re.IGNORECASE)
+"""Folders of these names, when there are no others, hold parts of a data set and not classes."""
+
+BAD_FILE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""Errors that are about one file; others, such as too many open files, are about the machine."""
+
+MAX_EXAMPLES = 3
+
+
+class BadSampleError(UserError):
+    """One sample of a source cannot be packed, while the others can."""
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """Options of a source from the command line."""
+
+    image_column: str | None = None
+    label_column: str | None = None
+    """Of an `hf:` source."""
+    label_type: LabelForm | None = None
+    classes: ClassNames | None = None
+    ignore: tuple[str, ...] = ()
+    """Patterns of paths to leave out."""
+
+
+NO_OPTIONS = SourceOptions()
+
+
+@dataclass
+class LeftOut:
+    """Files of one kind that are not packed."""
+
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, name: str) -> None:
+        self.count += 1
+        if len(self.examples) < MAX_EXAMPLES:
+            self.examples.append(name)
 
 
 class Source(Protocol):
@@ -32,98 +87,256 @@ class Source(Protocol):
 
     classes: Sequence[str]
     label_type: LabelType
+    class_counts: NDArray[np.int64] | None
+    """Samples of each class; None when they are counted only while packing."""
+    num_unlabelled: int
+    left_out: dict[str, LeftOut]
+    """What is not packed, by the reason."""
 
     def references(self) -> Iterator[Any]:
         """A JSON value per sample, always in the same order."""
         ...
 
     def read(self, reference: Any) -> tuple[bytes, list[int]]:
-        """Encoded picture and class numbers of a sample."""
+        """Encoded image and class numbers of a sample; BadSampleError when they cannot be had."""
         ...
 
 
-def open_source(name: str | Path, image_column: str | None = None, label_column: str | None = None) -> Source:
+def find_source(name: str | Path, options: SourceOptions = NO_OPTIONS) -> Source:
     """A folder of class folders, a `.csv` or `.parquet` table, a manifest (`.json`), or a name with the prefix of a
-    library (see `named_sources`); the columns are for `hf:` names."""
-    if str(name).startswith(HUGGING_FACE):
-        return HuggingFaceSource(str(name).removeprefix(HUGGING_FACE), image_column, label_column)
-    if str(name).startswith(TORCHVISION):
-        return TorchvisionSource(str(name).removeprefix(TORCHVISION))
+    library (see `named_sources`)."""
+    from scaling.data.tools.named_sources import HuggingFaceSource, TorchvisionSource
+
+    is_named = str(name).startswith((HUGGING_FACE, TORCHVISION))
     path = Path(name)
+    if options.ignore and (is_named or path.suffix == ".json"):
+        raise UserError(f"--ignore is for folders and tables, whose samples have paths; {name} has none")
+    if str(name).startswith(HUGGING_FACE):
+        return HuggingFaceSource(str(name).removeprefix(HUGGING_FACE), options)
+    if str(name).startswith(TORCHVISION):
+        return TorchvisionSource(str(name).removeprefix(TORCHVISION), options)
     if path.is_dir():
-        return FolderSource(path)
+        return FolderSource(path, options)
     if not path.exists():
         raise UserError(f"{path}: no such source; name a folder of class folders, a .csv or .parquet, or a manifest")
-    if path.suffix == ".csv":
-        return TableSource(path, read_csv_rows)
-    if path.suffix == ".parquet":
-        return TableSource(path, read_parquet_rows)
-    if path.suffix == ".json":
+    suffix = path.suffix.lower()
+    if suffix in (".csv", ".tsv"):
+        return TableSource(path, read_csv_rows, options)
+    if suffix == ".parquet":
+        return TableSource(path, read_parquet_rows, options)
+    if suffix == ".json":
         manifest = load_manifest(path)
-        return ShardSource(manifest, select_subset(manifest, 1.0, seed=0))
+        return ShardSource(manifest, select_subset(manifest, 1.0, seed=0), options)
     raise UserError(f"{path}: a source is a folder of class folders, a .csv or .parquet table, or a manifest (.json)")
 
 
 class FolderSource:
-    """`ROOT/<class>/**/<picture>`; classes are numbered in the order of their names, as in ImageFolder."""
+    """`ROOT/<class>/**/<image>`; classes are numbered in the order of their names, as in ImageFolder.
 
-    label_type: LabelType = "single"
+    Hidden files and folders, those that operating systems leave, class folders without an image, and what
+    `options.ignore` matches are left out. Images of a format that is not read are an error unless they are ignored.
+    """
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self.classes: Sequence[str] = sorted(path.name for path in root.iterdir() if path.is_dir())
-        if not self.classes:
-            raise UserError(f"{root} has no class folders; expected {root}/<class name>/<picture>")
+    def __init__(self, root: Path, options: SourceOptions = NO_OPTIONS) -> None:
+        self._root, self._ignore = root, options.ignore
+        self.label_type: LabelType = "multi" if options.label_type == "multi" else "single"
+        if options.label_type in ("one-hot", "multi-hot"):
+            raise UserError(f"--label-type {options.label_type}: a folder of class folders holds no vectors")
+        self.left_out: dict[str, LeftOut] = {}
+        self.num_unlabelled = 0
+        folders = self._class_folders()
+        counts = {name: sum(1 for _ in self._images(name, self.left_out)) for name in folders}
+        self._refuse_unread()
+        self._folders = [name for name in folders if counts[name]]
+        for name in folders:
+            if not counts[name]:
+                self._leave_out(self.left_out, "class folders without an image that is packed", name)
+        if not self._folders:
+            raise UserError(f"{root} has no class folders; expected {root}/<class name>/<image>")
+        self.classes, self._numbers = self._number_classes(options.classes)
+        self.class_counts: NDArray[np.int64] | None = np.zeros(len(self.classes), dtype=np.int64)
+        for name in self._folders:
+            self.class_counts[self._numbers[name]] += counts[name]
 
     def references(self) -> Iterator[tuple[str, int]]:
-        for number, name in enumerate(self.classes):
-            for folder, folders, files in os.walk(self._root / name):
-                folders.sort()
-                for file in sorted(files):
-                    if file.lower().endswith(IMAGE_SUFFIXES):
-                        yield os.path.relpath(Path(folder) / file, self._root), number
+        for name in self._folders:
+            for path in self._images(name, {}):
+                yield path, self._numbers[name]
 
     def read(self, reference: Any) -> tuple[bytes, list[int]]:
         path, label = reference
         return _read_file(self._root / path), [label]
 
+    def _class_folders(self) -> list[str]:
+        folders = []
+        for path in sorted(self._root.iterdir(), key=lambda path: path.name):
+            if is_system_name(path.name):
+                self._leave_out(self.left_out, "hidden and system files and folders", path.name)
+            elif path.is_dir():
+                folders.append(path.name)
+            else:
+                kind = (
+                    "images outside of class folders" if path.name.lower().endswith(IMAGE_SUFFIXES) else "other files"
+                )
+                self._leave_out(self.left_out, kind, path.name)
+        return folders
+
+    def _images(self, class_folder: str, left_out: dict[str, LeftOut]) -> Iterator[str]:
+        """Paths of a class relative to the root, in order; others are counted in `left_out`."""
+        for folder, folders, files in os.walk(self._root / class_folder, onerror=_cannot_list):
+            inner = os.path.relpath(folder, self._root)
+            for name in list(folders):
+                path = f"{inner}/{name}"
+                if is_system_name(name):
+                    self._leave_out(left_out, "hidden and system files and folders", path)
+                    folders.remove(name)
+                elif os.path.islink(f"{folder}/{name}"):  # noqa: PTH114
+                    self._leave_out(left_out, "folders behind symbolic links", path)
+            folders.sort()
+            for name in sorted(files):
+                path = os.path.normpath(f"{inner}/{name}")
+                if is_system_name(name):
+                    self._leave_out(left_out, "hidden and system files and folders", path)
+                elif is_ignored(path, self._ignore):
+                    self._leave_out(left_out, "ignored as told", path)
+                elif name.lower().endswith(IMAGE_SUFFIXES):
+                    yield path
+                elif name.lower().endswith(UNREAD_SUFFIXES):
+                    self._leave_out(left_out, f"{UNREAD} ({os.path.splitext(name)[1].lower()})", path)  # noqa: PTH122
+                else:
+                    self._leave_out(left_out, "other files", path)
+
+    def _refuse_unread(self) -> None:
+        unread = {kind: files for kind, files in self.left_out.items() if kind.startswith(UNREAD)}
+        if unread:
+            told = ", ".join(
+                f"{files.count:,} {kind[len(UNREAD) :].strip(' ()')} (such as {files.examples[0]!r})"
+                for kind, files in unread.items()
+            )
+            patterns = " ".join(f"--ignore '*{kind[len(UNREAD) :].strip(' ()')}'" for kind in unread)
+            raise UserError(
+                f"{self._root} holds images of formats that are not read: {told}; convert them to PNG or JPEG, or "
+                f"leave them out with {patterns}"
+            )
+
+    def _number_classes(self, given: ClassNames | None) -> tuple[Sequence[str], dict[str, int]]:
+        for name in self._folders:
+            if any("\ud800" <= character <= "\udfff" for character in name):
+                raise UserError(f"{self._root}: the name of the class folder {name!r} is not UTF-8; rename it")
+        # File systems disagree about the form of accents; a class has one name wherever it comes from.
+        names = {folder: unicodedata.normalize("NFC", folder) for folder in self._folders}
+        if len(set(names.values())) < len(names):
+            raise UserError(f"{self._root}: two class folders differ in the form of their accents only; merge them")
+        if given is None and all(SPLIT_NAME.fullmatch(name) for name in names.values()):
+            raise UserError(
+                f"{self._root}: its folders {', '.join(map(repr, names.values()))} are named like parts of a data set, "
+                f"not like classes; name one of them, such as {self._root / self._folders[0]}, or name the classes "
+                "with --classes FILE"
+            )
+        if given is None:
+            return list(names.values()), {folder: number for number, folder in enumerate(self._folders)}
+        return given.names, {folder: class_number(name, given, f"folder {folder!r}") for folder, name in names.items()}
+
+    def _leave_out(self, left_out: dict[str, LeftOut], reason: str, name: str) -> None:
+        left_out.setdefault(reason, LeftOut()).add(name)
+
+
+UNREAD = "images of a format that is not read"
+
+
+def is_system_name(name: str) -> bool:
+    """Whether a file or folder is hidden or one that operating systems leave beside images."""
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
+
+
+def is_ignored(path: str, patterns: Sequence[str]) -> bool:
+    """Whether a path, or its last part, matches one of the patterns."""
+    return any(
+        fnmatch.fnmatch(path, pattern) or fnmatch.fnmatch(path.rpartition("/")[2], pattern) for pattern in patterns
+    )
+
+
+def class_number(name: str, given: ClassNames, where: str) -> int:
+    """Number of the class of this name among those that --classes names, or of the value it gives it."""
+    if name in given.names:
+        return given.names.index(name)
+    if name.isdecimal() and given.values and int(name) in given.values:
+        return given.values.index(int(name))
+    raise UserError(f"{where}: --classes does not name the class {name!r}; {did_you_mean(name, given.names)}")
+
 
 class TableSource:
-    """Rows of a picture's path, relative to the table's folder, and its labels, names or numbers.
+    """Rows of an image's path, relative to the table's folder, and its labels (see `label_table`)."""
 
-    Labels that are all numbers are class numbers; otherwise classes are numbered in the order of their names.
-    """
-
-    def __init__(self, path: Path, read_rows: "ReadRows") -> None:
-        self._path, self._read_rows = path, read_rows
-        names: set[str] = set()
-        counts: set[int] = set()
-        for _, labels in read_rows(path):
-            names.update(labels)
-            counts.add(len(labels))
-        self.label_type: LabelType = "single" if counts == {1} else "multi"
-        self.classes: Sequence[str]
-        if all(name.isdecimal() for name in names):
-            self.classes = [str(number) for number in range(max(map(int, names), default=-1) + 1)]
-        else:
-            self.classes = sorted(names)
-        self._numbers = {name: number for number, name in enumerate(self.classes)}
+    def __init__(self, path: Path, read_rows: ReadRows, options: SourceOptions = NO_OPTIONS) -> None:
+        self._path, self._read_rows, self._ignore = path, read_rows, options.ignore
+        self.left_out: dict[str, LeftOut] = {}
+        table = LabelTable(options.label_type, options.classes, lambda row: f"{path}, row {row}")
+        for row in read_rows(path):
+            if is_ignored(row.path, self._ignore):
+                self.left_out.setdefault("rows ignored as told", LeftOut()).add(row.path)
+            else:
+                table.add(row.number, row.labels)
+        self._labels = table.resolve()
+        self.classes: Sequence[str] = self._labels.classes
+        self.label_type: LabelType = self._labels.label_type
+        self.class_counts: NDArray[np.int64] | None = self._labels.class_counts
+        self.num_unlabelled = self._labels.num_unlabelled
 
     def references(self) -> Iterator[tuple[str, list[int]]]:
-        for path, labels in self._read_rows(self._path):
-            yield path, [self._numbers[label] for label in labels]
+        for row in self._read_rows(self._path):
+            if not is_ignored(row.path, self._ignore):
+                yield row.path, self._labels.of(row.labels or [])
 
     def read(self, reference: Any) -> tuple[bytes, list[int]]:
         path, labels = reference
         return _read_file(self._path.parent / path), labels
 
 
+class Renumbering(NamedTuple):
+    """From the class numbers of a data set to those of the classes that were asked for."""
+
+    classes: Sequence[str]
+    numbers: Sequence[int] | None
+    """New number of each old one, -1 for a class that is not among them; None to keep the numbers."""
+
+    def apply(self, labels: list[int], names: Sequence[str]) -> list[int]:
+        """The new numbers of a sample; UserError names a class that is not among those asked for."""
+        if self.numbers is None:
+            return labels
+        new = [self.numbers[label] for label in labels]
+        if -1 in new:
+            name = names[labels[new.index(-1)]]
+            raise UserError(f"--classes does not name the class {name!r}; {did_you_mean(name, self.classes)}")
+        return new
+
+
+def renumber(names: Sequence[str], given: ClassNames | None) -> Renumbering:
+    """Classes of `names` by the list that --classes gives, matched by name."""
+    if given is None or given.names == tuple(names):
+        return Renumbering(names, None)
+    order = {name: number for number, name in enumerate(given.names)}
+    return Renumbering(given.names, [order.get(name, -1) for name in names])
+
+
 class ShardSource:
     """A subset of a data set that is in shards already."""
 
-    def __init__(self, manifest: Manifest, subset: Subset) -> None:
-        self.classes: Sequence[str] = manifest.classes
-        self.label_type: LabelType = manifest.label_type
+    def __init__(self, manifest: Manifest, subset: Subset, options: SourceOptions = NO_OPTIONS) -> None:
+        if options.label_type not in (None, "multi", manifest.label_type):
+            raise UserError(
+                f"--label-type {options.label_type}: the data set {manifest.name!r} is {manifest.label_type}-label; "
+                "leave it out"
+            )
+        self._names = manifest.classes
+        self._renumbering = renumber(manifest.classes, options.classes)
+        self.classes: Sequence[str] = self._renumbering.classes
+        self.label_type: LabelType = "multi" if options.label_type == "multi" else manifest.label_type
+        self.left_out: dict[str, LeftOut] = {}
+        self.num_unlabelled = 0
+        self.class_counts: NDArray[np.int64] | None = None
+        if self._renumbering.numbers is None and subset.num_samples == manifest.num_samples:
+            self.class_counts = manifest.class_counts
         self._subset = subset
         self._shards = OpenShards(manifest)
 
@@ -134,43 +347,26 @@ class ShardSource:
 
     def read(self, reference: Any) -> tuple[bytes, list[int]]:
         shard_id, index = reference
-        return self._shards.get(shard_id).read(index)
+        try:
+            encoded, labels = self._shards.get(shard_id).read(index)
+        except CorruptSampleError as error:
+            raise BadSampleError(str(error)) from error
+        return encoded, self._renumbering.apply(labels, self._names)
 
 
-class ReadRows(Protocol):
-    def __call__(self, path: Path) -> Iterator[tuple[str, list[str]]]: ...
-
-
-def read_csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Path and labels of each row; several labels stand in one cell, separated by `|`."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = csv.DictReader(stream)
-        _check_columns(path, rows.fieldnames or [])
-        for row in rows:
-            cell = row[LABELS_COLUMN] or ""
-            yield row[PATH_COLUMN], [label.strip() for label in cell.split(LABEL_SEPARATOR) if label.strip()]
-
-
-def read_parquet_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Path and labels of each row; the labels' column holds a list, a name or a number."""
-    import pyarrow.parquet
-
-    table = pyarrow.parquet.ParquetFile(path)
-    _check_columns(path, table.schema_arrow.names)
-    for part in table.iter_batches(ROWS_AT_ONCE, columns=[PATH_COLUMN, LABELS_COLUMN]):
-        for row in part.to_pylist():
-            labels = row[LABELS_COLUMN]
-            yield row[PATH_COLUMN], [str(label) for label in (labels if isinstance(labels, list) else [labels])]
-
-
-def _check_columns(path: Path, columns: Sequence[str]) -> None:
-    missing = [name for name in (PATH_COLUMN, LABELS_COLUMN) if name not in columns]
-    if missing:
-        raise UserError(f"{path}: the column {missing[0]!r} is missing among {list(columns)}; add or rename it")
+def _cannot_list(error: OSError) -> None:
+    raise UserError(f"the folder {error.filename} cannot be listed ({error.strerror}); its images would be lost")
 
 
 def _read_file(path: Path) -> bytes:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BadSampleError(f"{path} is no file")
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); repair the source and start again") from error
+        kind = BadSampleError if error.errno in BAD_FILE else UserError
+        raise kind(f"{path} cannot be read ({error.strerror}); repair the source and start again") from error
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise BadSampleError(f"{str(path)!r} is no path ({error})") from error

@@ -1,4 +1,4 @@
-"""A sheet of sample pictures with their class names, for a person's eye."""
+"""A sheet of sample images with their class names."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def draw_contact_sheet(source: PixelSource, out: Path, *, num: int, seed: int) -
 
 
 def thumbnail(pixels: Pixels, side: int) -> Image.Image:
-    """A picture (H, W, 3) whose longer side has `side` pixels."""
+    """An image (H, W, 3) whose longer side has `side` pixels."""
     scale = side / max(pixels.shape[:2])
     height, width = (max(1, round(length * scale)) for length in pixels.shape[:2])
     return Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)

@@ -1,7 +1,7 @@
 """Training images that are also evaluation images, or nearly: found by bytes first, then by look.
 
 Evaluation sets are hashed first and kept (about 100 bytes an image); the training set passes by shard by shard, so
-memory does not grow with it. Every training image is decoded once, which is nearly all the time it takes. A picture
+memory does not grow with it. Every training image is decoded once, which is nearly all the time it takes. An image
 that cannot be decoded is compared by its bytes alone and counted.
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from scaling.data.format.manifest import Manifest
 from scaling.data.read.decode import DecodeError, decode_rgb
-from scaling.data.read.in_order import in_order
+from scaling.data.read.look_ahead import in_order
 from scaling.data.storage.open_shards import OpenShards
 from scaling.data.tools.perceptual_hash import near_pairs, perceptual_hash
 
@@ -49,14 +49,14 @@ EQUAL_BYTES = -1
 
 @dataclass(frozen=True, slots=True)
 class ShardHashes:
-    """Fingerprints of a shard's pictures, in tar order."""
+    """Fingerprints of a shard's images, in tar order."""
 
     keys: list[str]
     contents: list[bytes]
     looks: NDArray[np.uint64]
-    """Perceptual hashes of the pictures that have one …"""
+    """Perceptual hashes of the images that have one …"""
     owners: NDArray[np.int64]
-    """… and which pictures these are."""
+    """… and which images these are."""
     num_unreadable: int
 
 

@@ -16,25 +16,37 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 from PIL import Image
 
+from scaling.data.format.class_names import ClassNames
 from scaling.data.format.manifest import LabelType
+from scaling.data.tools.build_sources import (
+    HUGGING_FACE,
+    NO_OPTIONS,
+    TORCHVISION,
+    BadSampleError,
+    LeftOut,
+    SourceOptions,
+    renumber,
+)
+from scaling.data.tools.label_table import LabelTable, ResolvedLabels, as_text
 from scaling.errors import UserError, did_you_mean
-
-HUGGING_FACE, TORCHVISION = "hf:", "torchvision:"
 
 
 class HuggingFaceSource:
-    """A split of a data set of the `datasets` library, with one column of pictures and one of labels."""
+    """A split of a data set of the `datasets` library, with one column of images and one of labels."""
 
-    def __init__(self, name: str, image_column: str | None, label_column: str | None) -> None:
+    def __init__(self, name: str, options: SourceOptions = NO_OPTIONS) -> None:
         """`name` without the prefix; columns are found by their type when they are not given."""
+        self._name = name
         self._rows = _load_split(name)
         features = self._rows.features
-        self._image_column = image_column or _only(name, "--image-column", _columns(features, "Image"))
+        self._image_column = options.image_column or _only(name, "--image-column", _columns(features, "Image"))
         labels = _columns(features, "ClassLabel") or [column for column in features if column.startswith("label")]
-        self._label_column = label_column or _only(name, "--label-column", labels)
+        self._label_column = options.label_column or _only(name, "--label-column", labels)
         for option, column in (("--image-column", self._image_column), ("--label-column", self._label_column)):
             if column not in features:
                 raise UserError(f"{option} {column}: {name} has no such column; {did_you_mean(column, features)}")
@@ -43,9 +55,14 @@ class HuggingFaceSource:
         self._rows = self._rows.cast_column(self._image_column, datasets.Image(decode=False))
         feature = features[self._label_column]
         element = _element(feature)
-        self.label_type: LabelType = "single" if element is feature else "multi"
-        self.classes: Sequence[str] = getattr(element, "names", None) or self._classes_of_values()
-        self._numbers = {name: number for number, name in enumerate(self.classes)}
+        self._names: Sequence[str] | None = getattr(element, "names", None)
+        resolved = self._collect(options, is_list=element is not feature).resolve()
+        self._labels = resolved
+        self.label_type: LabelType = resolved.label_type
+        self.left_out: dict[str, LeftOut] = {}
+        self.num_unlabelled = resolved.num_unlabelled
+        self.classes: Sequence[str] = resolved.classes
+        self.class_counts: NDArray[np.int64] | None = resolved.class_counts
         self._fingerprint = str(self._rows._fingerprint)
 
     def references(self) -> Iterator[tuple[str, int]]:
@@ -55,27 +72,47 @@ class HuggingFaceSource:
 
     def read(self, reference: Any) -> tuple[bytes, list[int]]:
         row = self._rows[reference[1]]
-        picture, labels = row[self._image_column], row[self._label_column]
-        encoded = picture["bytes"] or Path(picture["path"]).read_bytes()
-        return encoded, [label if isinstance(label, int) else self._numbers[str(label)] for label in _listed(labels)]
+        image, labels = row[self._image_column], row[self._label_column]
+        if image is None:
+            raise BadSampleError(f"{HUGGING_FACE}{self._name}, row {reference[1]} has no image")
+        encoded = image["bytes"] or Path(image["path"]).read_bytes()
+        return encoded, self._labels.of(self._texts(labels, reference[1]) or [])
 
-    def _classes_of_values(self) -> list[str]:
-        """Numbers up to the largest, or the sorted names."""
-        values = {
-            value
-            for part in self._rows.select_columns(self._label_column).iter(batch_size=65_536)
-            for labels in part[self._label_column]
-            for value in _listed(labels)
-        }
-        if all(isinstance(value, int) for value in values):
-            return [str(number) for number in range(max(values, default=-1) + 1)]
-        return sorted(map(str, values))
+    def _collect(self, options: SourceOptions, is_list: bool) -> LabelTable:
+        """The labels of all rows."""
+        told = options.label_type or ("multi" if is_list else None)
+        given = options.classes
+        if given is None and self._names:
+            # All of the feature's classes, in its order, also those that no row has.
+            given = ClassNames(tuple(self._names))
+        where = f"{HUGGING_FACE}{self._name}, row"
+        table = LabelTable(told, given, lambda row: f"{where} {row}")
+        row = 0
+        for part in self._rows.select_columns(self._label_column).iter(batch_size=65_536):
+            for labels in part[self._label_column]:
+                table.add(row, self._texts(labels, row))
+                row += 1
+        return table
+
+    def _texts(self, labels: Any, row: int) -> list[str] | None:
+        """Labels of a row as texts, class numbers of a feature with names as their names; None for no label."""
+        values = labels if isinstance(labels, list) else [labels]
+        if self._names is not None:
+            # The library writes -1 where the label is not known.
+            known = [value for value in values if value is not None and value >= 0]
+            texts: list[str | None] = [self._names[value] for value in known]
+        else:
+            texts = [as_text(value) for value in values]
+        found = [text for text in texts if text is not None]
+        if found and len(found) < len(values):
+            raise UserError(f"{HUGGING_FACE}{self._name}, row {row}: its list of labels holds a missing value")
+        return found or None
 
 
 class TorchvisionSource:
     """A data set of torchvision whose targets are class numbers, or lists of them."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, options: SourceOptions = NO_OPTIONS) -> None:
         """`text` is `CLASS?KEY=VALUE&…` without the prefix."""
         self._data = _torchvision_data(text)
         self._text = text
@@ -83,9 +120,19 @@ class TorchvisionSource:
         self._lock = threading.Lock()
         self._files = getattr(self._data, "samples", None) or getattr(self._data, "_samples", None)
         is_list = isinstance(self._target(0), list)
-        self.label_type: LabelType = "multi" if is_list else "single"
         names = getattr(self._data, "classes", None)
-        self.classes: Sequence[str] = [str(name) for name in names] if names else self._classes_of_targets()
+        self._names: list[str] | None = [str(name) for name in names] if names else None
+        self.left_out: dict[str, LeftOut] = {}
+        self.num_unlabelled = 0
+        if self._names:
+            self._renumbering = renumber(self._names, options.classes)
+            self.classes: Sequence[str] = self._renumbering.classes
+            self.label_type: LabelType = "multi" if is_list or options.label_type == "multi" else "single"
+            self.class_counts: NDArray[np.int64] | None = self._count()
+        else:
+            self._labels = self._collect(options, is_list)
+            self.classes, self.label_type = self._labels.classes, self._labels.label_type
+            self.class_counts = self._labels.class_counts
 
     def references(self) -> Iterator[tuple[str, int]]:
         for row in range(len(self._data)):
@@ -94,16 +141,45 @@ class TorchvisionSource:
     def read(self, reference: Any) -> tuple[bytes, list[int]]:
         row = reference[1]
         if self._files:
-            return Path(self._files[row][0]).read_bytes(), _listed(self._target(row))
+            return Path(self._files[row][0]).read_bytes(), self._class_numbers(row)
         with self._lock:
             image, _ = self._data[row]
-            labels = _listed(self._target(row))
+            labels = self._class_numbers(row)
         stream = io.BytesIO()
         (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(stream, "PNG")
         return stream.getvalue(), labels
 
+    def _collect(self, options: SourceOptions, is_list: bool) -> ResolvedLabels:
+        """Classes of targets that have no names."""
+        told = options.label_type or ("multi" if is_list else None)
+        table = LabelTable(told, options.classes, lambda row: f"{TORCHVISION}{self._text}, sample {row}")
+        for row in range(len(self._data)):
+            table.add(row, [str(label) for label in _listed(self._target(row))])
+        return table.resolve()
+
+    def _class_numbers(self, row: int) -> list[int]:
+        labels = _listed(self._target(row))
+        if not self._names:
+            return self._labels.of([str(label) for label in labels])
+        if any(not 0 <= label < len(self._names) for label in labels):
+            raise UserError(
+                f"{TORCHVISION}{self._text}, sample {row} has the targets {labels}, but there are {len(self._names)} "
+                "classes; it cannot be packed"
+            )
+        return self._renumbering.apply(labels, self._names)
+
+    def _count(self) -> NDArray[np.int64] | None:
+        """Samples of each class; None where that would need every image."""
+        if not self._files and getattr(self._data, "targets", None) is None:
+            return None
+        counts = np.zeros(len(self.classes), dtype=np.int64)
+        for row in range(len(self._data)):
+            for label in set(self._class_numbers(row)):
+                counts[label] += 1
+        return counts
+
     def _target(self, row: int) -> int | list[int]:
-        """Where the library lists targets, no picture is decoded for them."""
+        """Where the library lists targets, no image is decoded for them."""
         listed = getattr(self._data, "targets", None)
         target = self._files[row][1] if self._files else listed[row] if listed is not None else self._data[row][1]
         values = target if isinstance(target, list | tuple) else [target]
@@ -115,10 +191,6 @@ class TorchvisionSource:
                 "classification data set"
             ) from error
         return numbers if isinstance(target, list | tuple) else numbers[0]
-
-    def _classes_of_targets(self) -> list[str]:
-        largest = max(max(_listed(self._target(row)), default=-1) for row in range(len(self._data)))
-        return [str(number) for number in range(largest + 1)]
 
 
 def _listed(labels: Any) -> list[Any]:

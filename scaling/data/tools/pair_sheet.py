@@ -1,4 +1,4 @@
-"""A sheet of picture pairs side by side, for a person to judge whether they are duplicates."""
+"""A sheet of image pairs side by side, to judge by eye whether they are duplicates."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ def spread_over(count: int) -> list[int]:
 
 
 def draw_pair_sheet(pairs: Sequence[tuple[bytes, bytes, str]], out: Path) -> None:
-    """Write a PNG of pairs of encoded pictures with a caption of two lines each."""
+    """Write a PNG of pairs of encoded images with a caption of two lines each."""
     columns = min(COLUMNS, len(pairs))
     width, height = 2 * TILE + PAIR_GAP, TILE + CAPTION
     sheet = Image.new("RGB", (columns * width, -(-len(pairs) // COLUMNS) * height), "white")

@@ -33,7 +33,7 @@ def tar_of(*members: tuple[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-def picture(kind: str = "PNG", value: int = 7) -> bytes:
+def image(kind: str = "PNG", value: int = 7) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(stream, kind)
     return stream.getvalue()
@@ -106,18 +106,16 @@ def test_a_shard_that_shrinks_while_in_use_is_an_error_and_no_crash(tmp_path: Pa
 
 
 def test_negative_and_excessive_labels(tmp_path: Path) -> None:
-    (tmp_path / "a.tar").write_bytes(tar_of(("k.png", picture()), ("k.cls", b"-1")))
+    (tmp_path / "a.tar").write_bytes(tar_of(("k.png", image()), ("k.cls", b"-1")))
     with pytest.raises(CorruptShardError, match=r"'k' has the labels \[-1\]"):
         index_shards(expand_urls([str(tmp_path)]), tmp_path / "m.json", name="x")
-    (tmp_path / "a.tar").write_bytes(tar_of(("k.png", picture()), ("k.cls", b"5")))
+    (tmp_path / "a.tar").write_bytes(tar_of(("k.png", image()), ("k.cls", b"5")))
     with pytest.raises(UserError, match="names 2 classes, but labels go up to 5"):
         index_shards(expand_urls([str(tmp_path)]), tmp_path / "m.json", name="x", classes=["a", "b"])
 
 
 def test_an_empty_label_list_makes_a_data_set_multi_label_and_never_single(tmp_path: Path) -> None:
-    (tmp_path / "a.tar").write_bytes(
-        tar_of(("k.png", picture()), ("k.json", b"[]"), ("l.png", picture()), ("l.cls", b"0"))
-    )
+    (tmp_path / "a.tar").write_bytes(tar_of(("k.png", image()), ("k.json", b"[]"), ("l.png", image()), ("l.cls", b"0")))
     manifest = index_shards(expand_urls([str(tmp_path)]), tmp_path / "m.json", name="x")
     assert manifest.label_type == "multi"
     assert PixelSource(manifest).get(0, 0).labels == []
@@ -126,13 +124,13 @@ def test_an_empty_label_list_makes_a_data_set_multi_label_and_never_single(tmp_p
 
 
 def test_a_name_that_lies_about_the_format_is_decoded_by_content(tmp_path: Path) -> None:
-    (tmp_path / "a.tar").write_bytes(tar_of(("k.jpg", picture("WEBP", 200)), ("k.cls", b"0")))
+    (tmp_path / "a.tar").write_bytes(tar_of(("k.jpg", image("WEBP", 200)), ("k.cls", b"0")))
     manifest = index_shards(expand_urls([str(tmp_path)]), tmp_path / "m.json", name="x")
     assert abs(int(PixelSource(manifest).get(0, 0).pixels[4, 4, 1]) - 200) <= 2
 
 
 def test_a_member_of_two_gigabytes_is_refused_unread(tmp_path: Path) -> None:
-    """All of it is there, as a hole in the file; beside a picture it is passed over, as one it is refused."""
+    """All of it is there, as a hole in the file; beside an image it is passed over, as one it is refused."""
     for extension in ("mp4", "jpg"):
         path = tmp_path / f"{extension}.tar"
         huge = tarfile.TarInfo(f"k.{extension}" if extension == "jpg" else "a.mp4")
@@ -140,9 +138,9 @@ def test_a_member_of_two_gigabytes_is_refused_unread(tmp_path: Path) -> None:
         with path.open("wb") as stream:
             stream.write(huge.tobuf(tarfile.GNU_FORMAT))
             stream.seek(huge.size, io.SEEK_CUR)
-            stream.write(tar_of(("k.png", picture()), ("k.cls", b"1")))
+            stream.write(tar_of(("k.png", image()), ("k.cls", b"1")))
     tracemalloc.start()
-    assert Shard(str(tmp_path / "mp4.tar")).read(0) == (picture(), [1])
+    assert Shard(str(tmp_path / "mp4.tar")).read(0) == (image(), [1])
     with pytest.raises(CorruptShardError, match=r"'k\.jpg' has 2,147,483,648 bytes, above the limit"):
         Shard(str(tmp_path / "jpg.tar"))
     peak = tracemalloc.get_traced_memory()[1]

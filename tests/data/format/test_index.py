@@ -14,7 +14,7 @@ from scaling.data.read.pixels import PixelSource
 from tests.support.http_server import serve
 from tests.support.tiny_study import encode
 
-PICTURE = encode(np.full((8, 8, 3), 9, np.uint8))
+ENCODED = encode(np.full((8, 8, 3), 9, np.uint8))
 
 LABELS = {
     "cls": [3, 0, 1],
@@ -34,10 +34,10 @@ def shards(tmp_path: Path) -> Path:
         with TarWriter(str(path)) as writer:
             for number, label in enumerate(labels):
                 value = str(label) if extension == "cls" else label
-                writer.write({"__key__": f"{form[:4]}{number}", "png": PICTURE, extension: value})
+                writer.write({"__key__": f"{form[:4]}{number}", "png": ENCODED, extension: value})
         (folder / f"{form}.packed.tar.gz").write_bytes(gzip.compress(path.read_bytes()))
     with TarWriter(str(folder / "meta.tar")) as writer:
-        writer.write({"__key__": "m", "png": PICTURE, "cls": "2", "json": {"url": "x", "width": 8}, "txt": "a caption"})
+        writer.write({"__key__": "m", "png": ENCODED, "cls": "2", "json": {"url": "x", "width": 8}, "txt": "a caption"})
     return folder
 
 

@@ -54,7 +54,7 @@ def overwrite(shard: Path, member_name: str, content: bytes | None) -> None:
 def test_sound_data_has_no_findings(data: Path) -> None:
     result = check(data)
     assert result.findings == []
-    assert (result.num_samples, result.num_repeated_keys, result.num_repeated_pictures) == (200, 0, 0)
+    assert (result.num_samples, result.num_repeated_keys, result.num_repeated_images) == (200, 0, 0)
     assert result.homogeneity is not None and result.homogeneity.is_fair
 
 
@@ -95,11 +95,11 @@ def test_a_shard_cut_between_samples_is_noticed(data: Path) -> None:
     assert kinds(check(data)) == {"no end marker": 1}
 
 
-def test_repeated_keys_and_pictures_are_counted(data: Path) -> None:
+def test_repeated_keys_and_images_are_counted(data: Path) -> None:
     shutil.copy(data / "train" / "shard-004.tar", data / "train" / "shard-005.tar")
     (data / "train" / "shard-006.tar.gz").write_bytes(gzip.compress((data / "train" / "shard-004.tar").read_bytes()))
     result = validate_data(indexed(data))
-    assert (result.num_repeated_keys, result.num_repeated_pictures) == (80, 80)
+    assert (result.num_repeated_keys, result.num_repeated_images) == (80, 80)
 
 
 def test_the_command_exits_with_1_and_says_what_is_wrong(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,13 +142,13 @@ def test_one_shard_or_one_class_cannot_differ() -> None:
 
 def test_each_fault_of_a_shard_is_told_and_the_others_are_still_read(data: Path) -> None:
     """Faults that a reader cannot pass over, each in a shard of its own."""
-    picture = encode(np.zeros((4, 4, 3), np.uint8))
-    a, b = ("a.png", picture), ("b.png", picture)
+    image = encode(np.zeros((4, 4, 3), np.uint8))
+    a, b = ("a.png", image), ("b.png", image)
     faults = {
         "not adjacent": [a, b, ("a.cls", b"0"), ("b.cls", b"0")],
         "stands there twice": [a, ("a.cls", b"0"), ("a.cls", b"1")],
         "exactly one image": [a],
-        "leaves its folder": [("../x.png", picture), ("../x.cls", b"0")],
+        "leaves its folder": [("../x.png", image), ("../x.cls", b"0")],
     }
     for number, members in enumerate(faults.values()):
         with tarfile.open(data / "train" / f"shard-{number:03d}.tar", "w") as tar:
@@ -172,8 +172,8 @@ def test_shards_sorted_by_class_are_called_unfair_until_built_anew(
     for shard in range(4):
         with TarWriter(str(tmp_path / "sorted" / f"{shard}.tar")) as writer:
             for number in range(50):
-                picture = encode(generator.integers(0, 256, (2, 2, 3), np.uint8))
-                writer.write({"__key__": f"{shard}-{number}", "png": picture, "cls": str(shard)})
+                image = encode(generator.integers(0, 256, (2, 2, 3), np.uint8))
+                writer.write({"__key__": f"{shard}-{number}", "png": image, "cls": str(shard)})
     manifest = tmp_path / "sorted" / "manifest.json"
     index_shards(expand_urls([str(tmp_path / "sorted")]), manifest, name="sorted")
     assert main(["validate", str(manifest), "--threads", "1"]) == 0
@@ -182,3 +182,12 @@ def test_shards_sorted_by_class_are_called_unfair_until_built_anew(
     capsys.readouterr()
     assert main(["validate", str(tmp_path / "mixed" / "manifest.json"), "--threads", "1"]) == 0
     assert "a subset of whole shards is a fair sample" in capsys.readouterr().out
+
+
+def test_class_counts_of_the_manifest_are_compared_with_the_labels(tiny_data: Path, tmp_path: Path) -> None:
+    body = json.loads((tiny_data / "val.json").read_text())
+    body["class_counts"][2] += 1
+    body["shards"]["url"] = [str(tiny_data / url) for url in body["shards"]["url"]]
+    (tmp_path / "val.json").write_text(json.dumps(body))
+    (finding,) = validate_data(load_manifest(tmp_path / "val.json"), decode=False).findings
+    assert finding.kind == "class counts" and "samples of class '2'" in finding.text

@@ -20,7 +20,7 @@ BROKEN = ["0010000", "0010001", "0030021"]
 
 @pytest.fixture
 def damaged(tiny_data: Path, tmp_path: Path) -> Manifest:
-    """The tiny data set with three pictures overwritten by zeros."""
+    """The tiny data set with three images overwritten by zeros."""
     shutil.copytree(tiny_data / "train", tmp_path / "train")
     for path in (tmp_path / "train").iterdir():
         with tarfile.open(path) as tar:

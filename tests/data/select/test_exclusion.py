@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scaling.data.format.exclusion_list import load_exclusion, make_exclusion, save_exclusion
 from scaling.data.format.manifest import Manifest, build_manifest, load_manifest
 from scaling.data.read.loader import TrainLoader
 from scaling.data.read.pixels import PixelSource
-from scaling.data.select.exclusion import NOTHING, Exclusion, load_exclusion, make_exclusion, save_exclusion
+from scaling.data.select.exclusion import NO_EXCLUSION, Exclusion
 from scaling.data.select.order import SampleOrder
 from scaling.data.select.subset import select_subset
 from scaling.errors import UserError
@@ -124,7 +125,7 @@ def test_a_list_survives_its_file(tmp_path: Path) -> None:
 )
 def test_a_list_that_does_not_fit_is_refused(change: dict[str, object], told: str, tmp_path: Path) -> None:
     manifest = data_of([10, 20, 30])
-    save_exclusion(NOTHING, manifest, tmp_path / "e.json", {})
+    save_exclusion(NO_EXCLUSION, manifest, tmp_path / "e.json", {})
     body = json.loads((tmp_path / "e.json").read_text())
     (tmp_path / "e.json").write_text(json.dumps(body | change))
     with pytest.raises(UserError, match=told):
@@ -135,7 +136,7 @@ def test_a_list_that_does_not_fit_is_refused(change: dict[str, object], told: st
         make_exclusion(manifest, [(s, i) for s, n in enumerate((10, 20, 30)) for i in range(n)])
 
 
-def test_batches_hold_no_excluded_picture_on_any_number_of_processes(tiny_data: Path) -> None:
+def test_batches_hold_no_excluded_image_on_any_number_of_processes(tiny_data: Path) -> None:
     source = PixelSource(load_manifest(tiny_data / "train.json"))
     exclusion = draw_exclusion(source.manifest, 0.2)
     subset = select_subset(source.manifest, 1.0, 0, exclusion)
@@ -179,5 +180,5 @@ def test_a_study_trains_without_the_excluded(
     (changed,) = plan_tiny(*options, f"data.exclude={path}", name="again")
     assert changed.plan.identity != run.plan.identity
     with pytest.raises(UserError, match=r"data.exclude.*is of another data set"):
-        save_exclusion(NOTHING, data_of([3]), path, {})
+        save_exclusion(NO_EXCLUSION, data_of([3]), path, {})
         plan_tiny(*options, f"data.exclude={path}")

@@ -44,7 +44,7 @@ def server(tiny_data: Path) -> Iterator[FaultyServer]:
 
 
 def views(manifest: Manifest, steps: int = 20, **settings: object) -> list[str]:
-    """Hashes of the batches of 16 of two epochs and a half, at 64 pictures of memory so that shards are read."""
+    """Hashes of the batches of 16 of two epochs and a half, at 64 images of memory so that shards are read."""
     loader = TrainLoader(
         PixelSource(manifest, cache_bytes=0),
         select_subset(manifest, 0.6, 0),

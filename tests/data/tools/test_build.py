@@ -23,7 +23,7 @@ from scaling.data.select.subset import select_subset
 from scaling.data.tools import build as build_module
 from scaling.data.tools import shuffle_lines
 from scaling.data.tools.build import BuildSettings, build_shards
-from scaling.data.tools.build_sources import open_source
+from scaling.data.tools.build_sources import find_source
 from scaling.data.tools.shuffle_lines import shuffled
 from scaling.errors import UserError
 
@@ -32,7 +32,7 @@ CLASSES = ("ant", "bee", "cat")
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """90 different pictures in class folders, some below another folder, in three formats; one text file."""
+    """90 different images in class folders, some below another folder, in three formats; one text file."""
     root = tmp_path_factory.mktemp("tree")
     for number in range(90):
         folder = root / CLASSES[number % 3] / ("deep" if number % 2 else ".")
@@ -41,7 +41,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels[5:9, 5:9] = 255 - number
         extension = ("jpg", "png", "webp")[number // 3 % 3]
         Image.fromarray(pixels).save(folder / f"{number}.{extension}")
-    (root / "ant" / "notes.txt").write_text("no picture")
+    (root / "ant" / "notes.txt").write_text("no image")
     return root
 
 
@@ -52,7 +52,7 @@ def contents(manifest: Manifest) -> list[tuple[bytes, list[int]]]:
 
 
 def names(manifest: Manifest) -> list[tuple[str, tuple[str, ...]]]:
-    """Samples as (hash of the encoded picture, class names)."""
+    """Samples as (hash of the encoded image, class names)."""
     return [
         (hashlib.sha1(encoded).hexdigest(), tuple(manifest.classes[label] for label in labels))
         for encoded, labels in contents(manifest)
@@ -69,7 +69,7 @@ def files_of(tree: Path) -> Counter[tuple[str, tuple[str, ...]]]:
 
 def build(source: Path, out: Path, seed: int = 0, shard_samples: int = 20, max_side: int | None = None) -> Manifest:
     return build_shards(
-        open_source(source), out, BuildSettings(seed, shard_samples, max_side), name="built", origin={}, threads=2
+        find_source(source), out, BuildSettings(seed, shard_samples, max_side), name="built", origin={}, threads=2
     )
 
 
@@ -165,13 +165,13 @@ def test_a_stopped_build_goes_on_and_ends_the_same(tree: Path, tmp_path: Path, m
     assert len(reads) <= 90 - 20, "finished shards were written again"
 
 
-def test_large_pictures_are_made_smaller_on_request(tree: Path, tmp_path: Path) -> None:
+def test_large_images_are_made_smaller_on_request(tree: Path, tmp_path: Path) -> None:
     manifest = build(tree, tmp_path / "out", max_side=15)
     assert {decode_rgb(encoded).shape for encoded, _ in contents(manifest)} == {(10, 15, 3)}
     assert manifest.origin["max_side"] == 15
 
 
-def test_small_pictures_keep_their_bytes_beside_large_ones(tree: Path, tmp_path: Path) -> None:
+def test_small_images_keep_their_bytes_beside_large_ones(tree: Path, tmp_path: Path) -> None:
     assert names(build(tree, tmp_path / "wide", max_side=30)) == names(build(tree, tmp_path / "plain"))
 
 
@@ -192,7 +192,7 @@ def test_progress_counts_samples_and_tells_their_rate(
     seen: list[tuple[int, int, int]] = []
     settings = BuildSettings(0, 20, None)
     build_shards(
-        open_source(tree), tmp_path / "a", settings, name="n", origin={}, progress=lambda *counts: seen.append(counts)
+        find_source(tree), tmp_path / "a", settings, name="n", origin={}, progress=lambda *counts: seen.append(counts)
     )
     assert seen == [(done, 90, done) for done in (20, 40, 60, 80, 90)]
     assert main(["build", str(tree), str(tmp_path / "b"), "--shard-samples", "20"]) == 0

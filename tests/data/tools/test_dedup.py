@@ -22,7 +22,7 @@ RNG = np.random.default_rng(0)
 
 
 def scene(size: int = 96) -> np.ndarray:
-    """A random smooth picture with detail at several scales."""
+    """A random smooth image with detail at several scales."""
     noise = sum(gaussian_filter(RNG.normal(size=(size, size, 3)), (s, s, 0)) * s**1.3 for s in (1, 3, 8))
     return np.clip(128 + 60 * noise / noise.std(), 0, 255).astype(np.uint8)
 
@@ -33,13 +33,13 @@ def encoded(pixels: np.ndarray, kind: str = "PNG", **options: int) -> bytes:
     return stream.getvalue()
 
 
-def write(folder: Path, pictures: list[bytes], per_shard: int = 7) -> Path:
+def write(folder: Path, images: list[bytes], per_shard: int = 7) -> Path:
     folder.mkdir()
-    for start in range(0, len(pictures), per_shard):
+    for start in range(0, len(images), per_shard):
         with webdataset.TarWriter(str(folder / f"{start:04d}.tar")) as writer:
-            for number, picture in enumerate(pictures[start : start + per_shard], start):
-                extension = "jpg" if picture[:2] == b"\xff\xd8" else "png"
-                writer.write({"__key__": f"{number:05d}", extension: picture, "cls": "0"})
+            for number, image in enumerate(images[start : start + per_shard], start):
+                extension = "jpg" if image[:2] == b"\xff\xd8" else "png"
+                writer.write({"__key__": f"{number:05d}", extension: image, "cls": "0"})
     manifest = folder / "manifest.json"
     index_shards(expand_urls([str(folder)]), manifest, name=folder.name)
     return manifest
@@ -53,7 +53,7 @@ def test_the_hash_is_that_of_imagehash(side: int) -> None:
         assert perceptual_hash(pixels) == int(str(theirs), 16)
 
 
-def test_a_picture_of_one_colour_has_no_look() -> None:
+def test_a_image_of_one_colour_has_no_look() -> None:
     assert perceptual_hash(np.full((50, 40, 3), 77, np.uint8)) is None
 
 

@@ -19,7 +19,7 @@ from scaling.data.format.manifest import Manifest, load_manifest
 from scaling.data.format.shard import Shard
 from scaling.data.read.decode import decode_rgb
 from scaling.data.tools.build import BuildSettings, build_shards
-from scaling.data.tools.build_sources import open_source
+from scaling.data.tools.build_sources import SourceOptions, find_source
 from scaling.errors import UserError
 
 NAMES = ("ant", "bee", "cat")
@@ -31,28 +31,30 @@ def no_shared_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
-def picture(kind: str = "JPEG") -> bytes:
+def image(kind: str = "JPEG") -> bytes:
     stream = io.BytesIO()
     Image.fromarray(RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(stream, kind)
     return stream.getvalue()
 
 
-PICTURES = [picture("JPEG" if number % 2 else "PNG") for number in range(50)]
+IMAGES = [image("JPEG" if number % 2 else "PNG") for number in range(50)]
 
 
 def dataset(labels: Sequence[Any], feature: Any) -> datasets.Dataset:
-    rows = {"picture": [{"bytes": encoded, "path": None} for encoded in PICTURES], "label": labels}
-    features = datasets.Features({"picture": datasets.Image(), "label": feature})
+    rows = {"image": [{"bytes": encoded, "path": None} for encoded in IMAGES], "label": labels}
+    features = datasets.Features({"image": datasets.Image(), "label": feature})
     return datasets.Dataset.from_dict(rows, features=features)
 
 
 def build(source: str, out: Path, **columns: str) -> Manifest:
     settings = BuildSettings(shuffle_seed=0, shard_samples=12, max_side=None)
-    return build_shards(open_source(source, **columns), out, settings, name="built", origin={}, threads=2)
+    return build_shards(
+        find_source(source, SourceOptions(**columns)), out, settings, name="built", origin={}, threads=2
+    )
 
 
 def samples(manifest: Manifest) -> Counter[tuple[bytes, tuple[str, ...]]]:
-    """Encoded pictures with their class names."""
+    """Encoded images with their class names."""
     shards = [Shard(manifest.shard_location(number)) for number in range(len(manifest.urls))]
     read = [shard.read(index) for shard in shards for index in range(len(shard))]
     return Counter((encoded, tuple(manifest.classes[label] for label in labels)) for encoded, labels in read)
@@ -84,7 +86,7 @@ def test_a_stored_data_set_keeps_bytes_and_labels(
     dataset(labels, feature).save_to_disk(str(tmp_path / "stored"))
     manifest = build(f"hf:{tmp_path / 'stored'}", tmp_path / "out")
     assert manifest.label_type == kind
-    assert samples(manifest) == Counter(zip(PICTURES, map(tuple, names), strict=True))
+    assert samples(manifest) == Counter(zip(IMAGES, map(tuple, names), strict=True))
 
 
 def test_splits_and_folders_of_parquet(tmp_path: Path) -> None:
@@ -110,10 +112,10 @@ def test_a_build_is_not_continued_from_other_data(tmp_path: Path) -> None:
     settings = BuildSettings(0, 12, None)
     for name, reason in (("one", KeyboardInterrupt), ("two", UserError)):
         with pytest.raises(reason):
-            source = open_source(f"hf:{tmp_path / name}")
+            source = find_source(f"hf:{tmp_path / name}")
             build_shards(source, tmp_path / "out", settings, name="n", origin={}, progress=stop)
     assert build_shards(
-        open_source(f"hf:{tmp_path / 'one'}"), tmp_path / "out", settings, name="n", origin={}
+        find_source(f"hf:{tmp_path / 'one'}"), tmp_path / "out", settings, name="n", origin={}
     ).num_samples == 50  # fmt: skip
 
 
@@ -134,16 +136,16 @@ def test_torchvision_pixels_are_kept_without_loss(tmp_path: Path, capsys: pytest
 
 
 def test_torchvision_folders_keep_their_files(tmp_path: Path) -> None:
-    for number, encoded in enumerate(PICTURES):
+    for number, encoded in enumerate(IMAGES):
         folder = tmp_path / "tree" / NAMES[number % 3]
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{number}.{'jpg' if number % 2 else 'png'}").write_bytes(encoded)
     manifest = build(f"torchvision:ImageFolder?root={tmp_path / 'tree'}", tmp_path / "out")
-    assert samples(manifest) == Counter((encoded, (NAMES[n % 3],)) for n, encoded in enumerate(PICTURES))
+    assert samples(manifest) == Counter((encoded, (NAMES[n % 3],)) for n, encoded in enumerate(IMAGES))
 
 
 def test_mistakes_are_told_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = {name: [{"bytes": PICTURES[0], "path": None}] for name in ("one", "two")} | {"label": [0], "labels": [0]}
+    rows = {name: [{"bytes": IMAGES[0], "path": None}] for name in ("one", "two")} | {"label": [0], "labels": [0]}
     features = {"one": datasets.Image(), "two": datasets.Image(), "label": datasets.Value("int8")}
     stored = datasets.Dataset.from_dict(rows, features=datasets.Features(features | {"labels": datasets.Value("int8")}))
     stored.save_to_disk(str(tmp_path / "stored"))
@@ -158,7 +160,7 @@ def test_mistakes_are_told_with_a_way_out(tmp_path: Path, monkeypatch: pytest.Mo
         (f"torchvision:CIFAR10?root={tmp_path}", {}, "not found"),
     ]:
         with pytest.raises(UserError, match=told):
-            open_source(source, **columns)
+            find_source(source, SourceOptions(**columns))
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match=r"pip install 'scaling-study\[datasets\]'"):
-        open_source("hf:any")
+        find_source("hf:any")

@@ -1,4 +1,4 @@
-"""`show`: the sheet holds the data set's own pictures, and the plot its own class counts."""
+"""`show`: the sheet holds the data set's own images, and the plot its own class counts."""
 
 import io
 import json
@@ -21,18 +21,18 @@ from scaling.errors import UserError
 from tests.support.tiny_study import encode
 
 
-def pictures_by_webdataset(folder: Path) -> list[Image.Image]:
-    """All pictures, enlarged to a tile's inner side as Pillow does it."""
+def images_by_webdataset(folder: Path) -> list[Image.Image]:
+    """All images, enlarged to a tile's inner side as Pillow does it."""
     urls = [str(path) for path in sorted(folder.glob("*.tar"))]
-    pictures = [Image.open(io.BytesIO(sample["png"])) for sample in WebDataset(urls, shardshuffle=False)]
-    return [picture.resize((TILE - 4, TILE - 4), Image.Resampling.BILINEAR) for picture in pictures]
+    images = [Image.open(io.BytesIO(sample["png"])) for sample in WebDataset(urls, shardshuffle=False)]
+    return [image.resize((TILE - 4, TILE - 4), Image.Resampling.BILINEAR) for image in images]
 
 
 def test_the_sheet_holds_different_samples_of_the_data_set(tiny_data: Path, tmp_path: Path) -> None:
     assert main(["show", str(tiny_data / "train.json"), "--out", str(tmp_path / "sheet.png"), "--num", "20"]) == 0
     sheet = Image.open(tmp_path / "sheet.png")
     assert sheet.size == (COLUMNS * TILE, 3 * (TILE + CAPTION))
-    place_of = {picture.tobytes(): number for number, picture in enumerate(pictures_by_webdataset(tiny_data / "train"))}
+    place_of = {image.tobytes(): number for number, image in enumerate(images_by_webdataset(tiny_data / "train"))}
     corners = [(place % COLUMNS * TILE + 2, place // COLUMNS * (TILE + CAPTION) + 2) for place in range(20)]
     shown = [place_of[sheet.crop((left, top, left + TILE - 4, top + TILE - 4)).tobytes()] for left, top in corners]
     assert shown == sorted(set(shown)), "a sample stands twice, or not in the order of the shards"
@@ -40,13 +40,13 @@ def test_the_sheet_holds_different_samples_of_the_data_set(tiny_data: Path, tmp_
 
 
 def write_labels(folder: Path, rows: list[list[int]], num_classes: int, label_type: str) -> Manifest:
-    """One picture per row of class numbers, in two shards."""
+    """One image per row of class numbers, in two shards."""
     folder.mkdir()
     for shard, part in enumerate((rows[::2], rows[1::2])):
         with TarWriter(str(folder / f"{shard}.tar")) as writer:
             for number, labels in enumerate(part):
-                picture = encode(np.full((4, 4, 3), number % 256, np.uint8))
-                writer.write({"__key__": f"{shard}-{number}", "png": picture, "json": json.dumps(labels).encode()})
+                image = encode(np.full((4, 4, 3), number % 256, np.uint8))
+                writer.write({"__key__": f"{shard}-{number}", "png": image, "json": json.dumps(labels).encode()})
     return index_shards(
         expand_urls([str(folder)]),
         folder / "manifest.json",

@@ -22,7 +22,7 @@ FRACTIONS = (0.05, 0.3, 1.0)
 
 @pytest.fixture(scope="module")
 def tail(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """300 tiny pictures in seven uneven shards with 0 to 3 labels from a long tail of classes."""
+    """300 tiny images in seven uneven shards with 0 to 3 labels from a long tail of classes."""
     folder = tmp_path_factory.mktemp("tail")
     generator = np.random.default_rng(3)
     chances = 1 / np.arange(1, NUM_CLASSES + 1)
@@ -31,9 +31,9 @@ def tail(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for number in range(count):
                 size = int(generator.integers(4))
                 labels = generator.choice(NUM_CLASSES, size, replace=False, p=chances / chances.sum()).tolist()
-                picture = encode(generator.integers(0, 256, (2, 2, 3), np.uint8))
+                image = encode(generator.integers(0, 256, (2, 2, 3), np.uint8))
                 label = json.dumps({"labels": labels}).encode()
-                writer.write({"__key__": f"{shard}-{number}", "png": picture, "json": label})
+                writer.write({"__key__": f"{shard}-{number}", "png": image, "json": label})
     index_shards(
         expand_urls([str(folder)]),
         folder / "manifest.json",

@@ -4,19 +4,18 @@ import argparse
 import os
 from pathlib import Path
 
-from scaling.data.tools.build import BuildSettings, build_shards
-from scaling.data.tools.build_sources import open_source
-from scaling.data.tools.commands.index import summary
-from scaling.data.tools.commands.progress import Progress
+from scaling.data.format.class_names import read_classes
+from scaling.data.tools.build import BuildSettings, build_or_find
+from scaling.data.tools.build_sources import Source, SourceOptions, find_source
+from scaling.data.tools.commands.index import add_classes, add_label_type, describe_classes, summary
+from scaling.data.tools.commands.progress import ProgressLine
 from scaling.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Write a data set as WebDataset shards in globally random order, so that every prefix is a fair sample.\n"
-        "Memory stays bounded; a build that was stopped goes on when the same command is given again. Original\n"
-        "encoded bytes are kept. SOURCE is one of:\n\n"
-        "  FOLDER                     one folder per class, pictures below it\n"
+        "  FOLDER                     one folder per class, images below it\n"
         "  FILE.csv, FILE.parquet     a table with the columns 'path' and 'labels' (in CSV separated by |)\n"
         "  FILE.json                  the manifest of other shards\n"
         "  hf:NAME[:SPLIT]            a data set of Hugging Face, on the hub or in a folder (extra 'datasets')\n"
@@ -30,11 +29,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the shards and manifest.json")
     parser.add_argument("--seed", type=int, default=0, help="of the random order (default: 0)")
     parser.add_argument("--shard-samples", type=int, default=1000, help="samples in a shard (default: 1000)")
-    parser.add_argument(
-        "--max-side", type=int, metavar="N", help="encode pictures with a longer side again, at N pixels"
-    )
-    parser.add_argument("--image-column", metavar="NAME", help="pictures of an hf: source (default: found by its type)")
+    parser.add_argument("--max-side", type=int, metavar="N", help="encode images with a longer side again, at N pixels")
+    parser.add_argument("--image-column", metavar="NAME", help="images of an hf: source (default: found by its type)")
     parser.add_argument("--label-column", metavar="NAME", help="labels of an hf: source (default: found by its type)")
+    add_label_type(parser)
+    add_classes(parser, "default: those that occur, in alphabetical or numerical order")
+    parser.add_argument(
+        "--ignore", action="append", default=[], metavar="PATTERN", help="leave out paths such as '*.gif' or 'drafts/*'"
+    )
+    parser.add_argument(
+        "--skip-bad", type=int, default=0, metavar="N", help="leave out up to N samples that cannot be packed"
+    )
+    parser.add_argument("--no-decode", action="store_true", help="do not decode images to find broken ones: faster")
     parser.add_argument("--name", help="name of the data set (default: the name of OUT)")
     add_threads(parser)
 
@@ -48,18 +54,48 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, option)
         if value is not None and value < 1:
             raise UserError(f"--{option.replace('_', '-')} {value}: must be at least 1")
-    refuse_finished(args.out)
-    manifest = build_shards(
-        open_source(args.source, args.image_column, args.label_column),
+    if args.skip_bad < 0:
+        raise UserError(f"--skip-bad {args.skip_bad}: must be at least 0")
+    options = SourceOptions(
+        image_column=args.image_column,
+        label_column=args.label_column,
+        label_type=args.label_type,
+        classes=None if args.classes is None else read_classes(args.classes),
+        ignore=tuple(args.ignore),
+    )
+    source = find_source(args.source, options)
+    print("\n".join(describe_source(source)), flush=True)
+    built = build_or_find(
+        source,
         args.out,
         BuildSettings(args.seed, args.shard_samples, args.max_side),
         name=args.name or args.out.resolve().name,
         origin={"made_by": "scaling.data build", "source": args.source},
         threads=args.threads,
-        progress=Progress("samples"),
+        skip_bad=args.skip_bad,
+        decode=not args.no_decode,
+        progress=ProgressLine("samples"),
     )
-    print(summary(manifest, args.out / "manifest.json"))
+    skipped = built.manifest.origin.get("skipped", [])
+    if skipped:
+        print(f"left out, because they cannot be packed: {len(skipped):,} samples, listed in the manifest")
+    if built.was_there:
+        print(f"{args.out} holds this data set already; nothing was written")
+    print(summary(built.manifest, args.out / "manifest.json"))
     return 0
+
+
+def describe_source(source: Source) -> list[str]:
+    """What was understood of a source, line by line."""
+    lines = describe_classes(source.classes, source.class_counts, source.label_type)
+    if source.label_type == "single" and source.class_counts is not None:
+        lines.insert(0, f"{int(source.class_counts.sum()):,} samples")
+    if source.num_unlabelled:
+        lines.append(f"without a label: {source.num_unlabelled:,} samples")
+    for reason, files in source.left_out.items():
+        examples = ", ".join(map(repr, files.examples)) + (", …" if files.count > len(files.examples) else "")
+        lines.append(f"left out: {files.count:,} {reason} ({examples})")
+    return lines
 
 
 def refuse_finished(out: Path) -> None:

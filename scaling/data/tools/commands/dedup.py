@@ -7,19 +7,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from scaling.data.format.exclusion_list import make_exclusion, save_exclusion
 from scaling.data.format.manifest import Manifest, load_manifest
-from scaling.data.select.exclusion import make_exclusion, save_exclusion
 from scaling.data.storage.open_shards import OpenShards
 from scaling.data.tools.commands.access import add_cache, add_storage, read_access
 from scaling.data.tools.commands.build import add_threads
-from scaling.data.tools.commands.progress import Progress
+from scaling.data.tools.commands.progress import ProgressLine
 from scaling.data.tools.dedup import EQUAL_BYTES, Findings, Match, find_duplicates
 from scaling.data.tools.pair_sheet import draw_pair_sheet, spread_over
 from scaling.errors import UserError
 from scaling.tables import plain_table
 
 MAX_DISTANCE = 16
-"""Bits; beyond, a quarter of those in which unrelated pictures differ, the matches are no duplicates."""
+"""Bits; beyond, a quarter of those in which unrelated images differ, the matches are no duplicates."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,13 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if not 0 <= args.distance <= MAX_DISTANCE:
-        raise UserError(
-            f"--distance {args.distance}: must be 0 to {MAX_DISTANCE}; unrelated pictures differ in about 32"
-        )
+        raise UserError(f"--distance {args.distance}: must be 0 to {MAX_DISTANCE}; unrelated images differ in about 32")
     access = read_access(args.storage, args.cache, args.cache_gb)
     train = load_manifest(args.train, access)
     evaluations = [load_manifest(location, access) for location in args.against]
-    found = find_duplicates(train, evaluations, args.distance, args.threads, Progress("images"))
+    found = find_duplicates(train, evaluations, args.distance, args.threads, ProgressLine("images"))
     exclusion = make_exclusion(train, [(match.train.shard, match.train.number) for match in found.matches])
     args.out.mkdir(parents=True, exist_ok=True)
     _write_pairs(found.matches, args.against, args.out / "pairs.csv")

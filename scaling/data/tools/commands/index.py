@@ -1,20 +1,27 @@
-"""`python -m scaling.data index`: a manifest for anybody's shards."""
+"""`python -m scaling.data index`: a manifest for existing shards."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
-from scaling.data.format.index import expand_urls, index_shards
+import numpy as np
+from numpy.typing import NDArray
+
+from scaling.data.format.class_names import read_classes
+from scaling.data.format.homogeneity import Homogeneity
+from scaling.data.format.index import IndexReport, LabelForm, expand_urls, index_and_report
 from scaling.data.format.manifest import Manifest
+from scaling.data.format.shard import IMAGE_EXTENSIONS
 from scaling.data.tools.commands.access import add_storage, read_access
-from scaling.data.tools.commands.progress import Progress
-from scaling.errors import UserError
+from scaling.data.tools.commands.progress import ProgressLine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Read every shard once (headers and labels, no pictures) and write a manifest: counts, bytes,\n"
+        "Read every shard once (headers and labels, no images) and write a manifest: counts, bytes,\n"
         "checksums, classes. Shards are .tar or .tar.gz with one image (jpg, png, webp) and one label per key:\n"
-        '.cls with an integer, or .json with a list, {"labels": [...]} or {"label": n}. They lie in folders or behind\n'
+        '.cls with an integer, or .json with a list, {"labels": [...]} or {"label": n}. They are in folders or behind\n'
         "s3://, gs://, http(s):// or hf:// (extras s3, gcs, http, hub); credentials are found as fsspec's libraries do."
     )
     parser.epilog = (
@@ -26,44 +33,99 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "urls", nargs="+", metavar="SHARDS", help="folders, files, wildcards or {00..09} ranges, as paths or urls"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="MANIFEST", help="the manifest to write")
-    parser.add_argument(
-        "--classes", type=Path, metavar="FILE", help="class names, one a line, or number<tab>name (default: numbers)"
-    )
+    add_classes(parser, "default: numbers")
     parser.add_argument("--name", help="name of the data set (default: the manifest's file or folder name)")
-    parser.add_argument("--label-type", choices=("single", "multi"), help="default: found in the labels")
+    add_label_type(parser)
     parser.add_argument("--threads", type=int, help="shards read at once (default: one per core, 16 when remote)")
     add_storage(parser)
 
 
+def add_classes(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="class names in their order: one a line, label<tab>name lines, a JSON list or object, or the manifest of "
+        f"another data set, whose classes are then used ({default})",
+    )
+
+
+def add_label_type(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--label-type",
+        choices=get_args(LabelForm),
+        help="one class or a list of classes for each image, or vectors of 0 and 1 (default: found in the labels)",
+    )
+
+
 def run(args: argparse.Namespace) -> int:
-    classes = None if args.classes is None else read_classes(args.classes)
     access = read_access(args.storage)
-    locations = expand_urls(args.urls, access)
-    name = args.name or (args.out.parent.name if args.out.stem == "manifest" else args.out.stem)
-    manifest = index_shards(
-        locations,
+    classes = None if args.classes is None else read_classes(args.classes)
+    report = index_and_report(
+        expand_urls(args.urls, access),
         args.out,
         access=access,
-        name=name,
+        name=args.name or (args.out.parent.name if args.out.stem == "manifest" else args.out.stem),
         classes=classes,
         label_type=args.label_type,
         threads=args.threads,
-        progress=Progress("shards"),
+        progress=ProgressLine("shards"),
     )
-    print(summary(manifest, args.out))
+    print("\n".join([*describe_report(report), summary(report.manifest, args.out)]))
     return 0
 
 
-def read_classes(path: Path) -> list[str]:
-    """Class names in the order of their numbers."""
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except OSError as error:
-        raise UserError(f"--classes {path} cannot be read ({error.strerror}); it holds class names") from error
-    pairs = [line.split("\t", 1) for line in lines]
-    if pairs and all(len(pair) == 2 and pair[0] == str(number) for number, pair in enumerate(pairs)):
-        return [name for _, name in pairs]
+def describe_report(report: IndexReport) -> list[str]:
+    """What was understood of the shards, line by line."""
+    manifest = report.manifest
+    lines = describe_classes(manifest.classes, manifest.class_counts, manifest.label_type)
+    if report.num_unlabelled:
+        lines.append(f"without a label: {report.num_unlabelled:,} samples")
+    if report.passed_over:
+        found = ", ".join(f"{count:,} x {name}" for name, count in report.passed_over.most_common(10))
+        lines.append(f"members that are no part of a sample: {found}")
+        if any(name.endswith(IMAGE_EXTENSIONS) for name in report.passed_over):
+            lines.append("  the image of a sample is the one whose name is the key, one dot and the extension")
+    if report.num_equal_shards:
+        lines.append(
+            f"{report.num_equal_shards:,} shards hold the same bytes as another; a study of distinct images counts "
+            "them twice"
+        )
+    if manifest.homogeneity is not None and not manifest.homogeneity.is_fair:
+        lines.append(describe_unfair(manifest.homogeneity))
     return lines
+
+
+def describe_classes(
+    classes: Sequence[str], counts: NDArray[np.int64] | None, label_type: str, max_shown: int = 5
+) -> list[str]:
+    """Label type, the first classes, and the most frequent and the rarest ones."""
+    first = ", ".join(map(repr, classes[:max_shown])) + (", …" if len(classes) > max_shown else "")
+    counted = "1 class" if len(classes) == 1 else f"{len(classes):,} classes"
+    lines = [f"{counted}, {label_type}-label; the first are {first}"]
+    if counts is None or not len(counts):
+        return lines
+    ranked = np.argsort(-counts, kind="stable")
+
+    def told(numbers: NDArray[np.int64]) -> str:
+        return ", ".join(f"{classes[number]!r} {counts[number]:,}" for number in numbers.tolist())
+
+    lines.append(f"most frequent: {told(ranked[:max_shown])}")
+    if len(classes) > max_shown:
+        lines.append(f"rarest: {told(ranked[::-1][:max_shown])}")
+    num_empty = int(np.count_nonzero(counts == 0))
+    if num_empty:
+        lines.append(f"{num_empty:,} of the classes have no sample")
+    return lines
+
+
+def describe_unfair(homogeneity: Homogeneity) -> str:
+    """What differing label frequencies between shards mean for subsets."""
+    return (
+        f"label frequencies vary between shards {homogeneity.spread:.2f} times as much as by chance "
+        f"(p = {homogeneity.p_value:.2g}): a subset of whole shards is NOT a fair sample; write the data set again in "
+        "random order with 'python -m scaling.data build MANIFEST OUT'"
+    )
 
 
 def summary(manifest: Manifest, path: Path) -> str:

@@ -6,7 +6,7 @@ import time
 REDRAW_SECONDS = 0.2
 
 
-class Progress:
+class ProgressLine:
     """A line that is rewritten as work gets done: units done, samples, samples per second.
 
     Where stderr is no terminal, one line at the end.

@@ -1,4 +1,4 @@
-"""`python -m scaling.data show`: a picture sheet of samples with their labels, and how frequent each class is."""
+"""`python -m scaling.data show`: a sheet of samples with their labels, and how frequent each class is."""
 
 import argparse
 from pathlib import Path
@@ -7,7 +7,7 @@ from scaling.data.format.class_counts import count_classes
 from scaling.data.format.manifest import Manifest, load_manifest
 from scaling.data.read.pixels import PixelSource
 from scaling.data.tools.commands.access import add_cache, add_storage, read_access
-from scaling.data.tools.commands.progress import Progress
+from scaling.data.tools.commands.progress import ProgressLine
 from scaling.data.tools.contact_sheet import draw_contact_sheet
 from scaling.data.tools.frequency_plot import draw_class_frequencies
 from scaling.errors import UserError
@@ -16,7 +16,7 @@ from scaling.errors import UserError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Draw samples of a data set, spread evenly over it, with their class names; and the images of each class\n"
-        "over the rank of the class, which needs every label but no picture."
+        "over the rank of the class, which needs every label but no image."
     )
     parser.epilog = (
         "example:\n  python -m scaling.data show data/train/manifest.json --out sheet.png --frequencies classes.png"
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("manifest", metavar="MANIFEST", help="path or url")
     add_storage(parser)
     add_cache(parser)
-    parser.add_argument("--out", type=Path, metavar="PNG", help="the picture sheet")
+    parser.add_argument("--out", type=Path, metavar="PNG", help="the sheet")
     parser.add_argument("--frequencies", type=Path, metavar="PNG", help="the plot of class frequencies")
     parser.add_argument("--num", type=int, default=40, help="how many samples (default: 40)")
     parser.add_argument("--seed", type=int, default=0, help="which samples (default: 0)")
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.out is None and args.frequencies is None:
-        raise UserError("show draws nothing without --out PNG (a picture sheet) or --frequencies PNG (a plot)")
+        raise UserError("show draws nothing without --out PNG (a sheet) or --frequencies PNG (a plot)")
     if args.num < 1:
         raise UserError(f"--num {args.num}: must be at least 1")
     manifest = load_manifest(args.manifest, read_access(args.storage, args.cache, args.cache_gb))
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _draw_frequencies(manifest: Manifest, out: Path) -> None:
-    progress = Progress("samples")
+    progress = ProgressLine("samples")
     counts = count_classes(
         manifest,
         ((shard_id, range(num)) for shard_id, num in enumerate(manifest.shard_samples.tolist())),

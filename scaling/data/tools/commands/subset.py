@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from scaling.data.format.class_counts import count_classes
+from scaling.data.format.exclusion_list import load_exclusion
 from scaling.data.format.manifest import Manifest, load_manifest
-from scaling.data.select.exclusion import NOTHING, load_exclusion
+from scaling.data.select.exclusion import NO_EXCLUSION
 from scaling.data.select.subset import Subset, select_subset
 from scaling.data.tools.build import BuildSettings, build_shards
 from scaling.data.tools.build_sources import ShardSource
 from scaling.data.tools.commands.access import add_cache, add_storage, read_access
 from scaling.data.tools.commands.build import refuse_finished
 from scaling.data.tools.commands.index import summary
-from scaling.data.tools.commands.progress import Progress
+from scaling.data.tools.commands.progress import ProgressLine
 from scaling.errors import UserError
 from scaling.tables import plain_table
 
@@ -26,7 +27,7 @@ TAIL_LIMITS = (1, 20, 100, 1000)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "The first round(fraction * N) samples in the shard order drawn from the seed: exact in count, and nested,\n"
-        "so that 3 % lies inside 10 % of the same seed. Prints count, digest, classes left and the long tail."
+        "so that 3 % is part of 10 % of the same seed. Prints count, digest, classes left and the long tail."
     )
     parser.epilog = "example:\n  python -m scaling.data subset data/train/manifest.json --fraction 0.1 --seed 0"
     parser.add_argument("manifest", metavar="MANIFEST", help="path or url")
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 < args.fraction <= 1:
         raise UserError(f"--fraction {args.fraction}: must be above 0 and at most 1; write 0.3 for 30 %")
     manifest = load_manifest(args.manifest, read_access(args.storage, args.cache, args.cache_gb))
-    exclusion = NOTHING if args.exclude is None else load_exclusion(args.exclude, manifest)
+    exclusion = NO_EXCLUSION if args.exclude is None else load_exclusion(args.exclude, manifest)
     subset = select_subset(manifest, args.fraction, args.seed, exclusion)
     facts: dict[str, object] = {
         "num_samples": subset.num_samples,
@@ -92,6 +93,7 @@ def _write(manifest: Manifest, subset: Subset, args: argparse.Namespace) -> str:
         BuildSettings(shuffle_seed=None, shard_samples=shard_samples, max_side=None),
         name=args.write.resolve().name,
         origin=origin,
-        progress=Progress("samples"),
+        decode=False,
+        progress=ProgressLine("samples"),
     )
     return summary(written, args.write / "manifest.json")

@@ -9,21 +9,21 @@ from scaling.data.format.manifest import load_manifest
 from scaling.data.format.validate import Validation, validate_data
 from scaling.data.tools.commands.access import add_storage, read_access
 from scaling.data.tools.commands.build import add_threads
-from scaling.data.tools.commands.progress import Progress
+from scaling.data.tools.commands.progress import ProgressLine
 
 MAX_SHOWN = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Read every byte of a data set: checksums, tar structure, labels, pictures, keys and pictures that occur\n"
+        "Read every byte of a data set: checksums, tar structure, labels, images, keys and images that occur\n"
         "twice, and a test whether label frequencies differ between shards, which would make subsets unfair.\n"
         "Exit code 1 when something is wrong with the data."
     )
     parser.epilog = "example:\n  python -m scaling.data validate data/train/manifest.json"
     parser.add_argument("manifest", metavar="MANIFEST", help="path or url")
     add_storage(parser)
-    parser.add_argument("--no-decode", action="store_true", help="do not decode the pictures: much faster")
+    parser.add_argument("--no-decode", action="store_true", help="do not decode the images: much faster")
     add_threads(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         manifest,
         decode=not args.no_decode,
         threads=args.threads,
-        progress=Progress("shards"),
+        progress=ProgressLine("shards"),
     )
     print(json.dumps(asdict(result)) if args.json else "\n".join(_report(result)))
     return 1 if result.findings else 0
@@ -51,9 +51,9 @@ def _report(result: Validation) -> list[str]:
         lines.append(f"{result.num_unlabelled:,} samples have no label; under a sigmoid loss all classes are negative")
     if result.num_repeated_keys:
         lines.append(f"{result.num_repeated_keys:,} samples have a key that an earlier sample has")
-    if result.num_repeated_pictures:
+    if result.num_repeated_images:
         lines.append(
-            f"{result.num_repeated_pictures:,} pictures are byte for byte those of an earlier sample; a study of "
+            f"{result.num_repeated_images:,} images are byte for byte those of an earlier sample; a study of "
             "distinct images counts them twice"
         )
     fairness = result.homogeneity

@@ -1,4 +1,4 @@
-"""Decoding and views against Pillow and torchvision, on odd and hostile pictures too."""
+"""Decoding and views against Pillow and torchvision, on odd and hostile images too."""
 
 import io
 import zlib
@@ -48,7 +48,7 @@ RGB = Image.fromarray(photo(40, 30))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_rgb_pictures_decode_as_pillow_decodes_them(kind: str) -> None:
+def test_rgb_images_decode_as_pillow_decodes_them(kind: str) -> None:
     data = encoded(RGB, kind)
     assert np.array_equal(decode_rgb(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
 
@@ -60,7 +60,7 @@ def test_other_colour_modes_become_rgb(mode: str, kind: str) -> None:
     pixels = decode_rgb(encoded(RGB.convert(mode), kind))
     assert pixels.shape == (40, 30, 3) and pixels.dtype == np.uint8
     reference = np.asarray(RGB.convert("L").convert("RGB") if mode in ("L", "LA") else RGB)
-    assert np.abs(pixels.astype(int) - reference).mean() < 25  # Palette and CMYK lose colour, not the picture.
+    assert np.abs(pixels.astype(int) - reference).mean() < 25  # Palette and CMYK lose colour, not the image.
 
 
 def test_sixteen_bits_are_scaled_not_clipped() -> None:
@@ -90,7 +90,7 @@ def png_bomb(side: int) -> bytes:
     "data",
     [
         b"",
-        b"not a picture",
+        b"not an image",
         encoded(RGB, "JPEG")[:300],
         encoded(RGB, "PNG")[:-30],
         encoded(RGB, "GIF"),

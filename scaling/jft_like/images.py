@@ -1,6 +1,6 @@
-"""From sample indices to pictures: puts the scene together and renders it.
+"""From sample indices to images: puts the scene together and renders it.
 
-A picture depends on the seed, the stream it belongs to and its index alone; batches exist for speed.
+An image depends on the seed, the stream it belongs to and its index alone; batches exist for speed.
 """
 
 import numpy as np
@@ -17,10 +17,10 @@ COARSE_CELLS = (2, 5, 11, 23, 47, 95)
 FINE_CELLS = (13, 29, 61, 113)
 
 
-def render_pictures(
+def render_images(
     draws: Draws, contents: Contents, *, image_size: int, clutter: float, variation: float
 ) -> NDArray[np.uint8]:
-    """Pictures (n, image_size, image_size, 3) of the contents, one for each of the draws."""
+    """Images (n, image_size, image_size, 3) of the contents, one for each of the draws."""
     grid = Grid(image_size)
     light = cast_light(draws.child("light"), variation)
     scene = paint_background(draws.child("background"), len(TEXTURES), variation)

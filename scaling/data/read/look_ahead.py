@@ -1,13 +1,40 @@
-"""An iterator run by a thread of its own, a little ahead of whoever consumes it."""
+"""Work begun a little before its result is asked for, in order, and with few results waiting.
+
+`begun_ahead` bounds work that is given to threads, `in_order` does so for plain functions, and `Prefetcher` runs a
+whole iterator in a thread of its own.
+"""
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Self, TypeVar
 
 NUM_AHEAD = 2
 
 Item = TypeVar("Item")
+
+
+def begun_ahead(begun: Iterable[Item], limit: int, size: Callable[[Item], int] = lambda item: 1) -> Iterator[Item]:
+    """The items in order; taking one from `begun` begins its work. An item is handed out when the sizes of those begun
+    after it add up to `limit`: enough work is under way, and memory stays bounded however many items there are."""
+    waiting: deque[Item] = deque()
+    total = 0
+    for item in begun:
+        waiting.append(item)
+        total += size(item)
+        while total - size(waiting[0]) >= limit:
+            total -= size(waiting[0])
+            yield waiting.popleft()
+    while waiting:
+        yield waiting.popleft()
+
+
+def in_order(pool: ThreadPoolExecutor, work: Iterable[Callable[[], Item]], ahead: int) -> Iterator[Item]:
+    """Results in the order of `work`, of which up to `ahead` pieces are begun before their results are asked for."""
+    for future in begun_ahead((pool.submit(piece) for piece in work), ahead):
+        yield future.result()
 
 
 class Prefetcher(Generic[Item]):
@@ -53,7 +80,7 @@ class Prefetcher(Generic[Item]):
                     break
             else:
                 self._queue.put(None)
-        except BaseException as error:  # Whatever happens here must be told where the items are consumed.
+        except BaseException as error:  # Raised where the items are consumed.
             self._queue.put(error)
         finally:
             if close := getattr(items, "close", None):

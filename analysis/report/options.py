@@ -1,0 +1,43 @@
+"""What a reader may ask of a report beyond its records."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from analysis.figures.style import COLUMN_INCHES, PAGE_INCHES
+from scaling.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOptions:
+    """How a report is drawn; what it counts does not depend on it, but for `overlay`."""
+
+    published: bool = False
+    """Draw the papers' numbers beside the study's."""
+    overlay: bool = False
+    """One set of figures for all conditions, each a series of its own."""
+    labels: Mapping[Path, str] = field(default_factory=dict)
+    """Names of the study folders in an overlay."""
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """Titles of models, by name."""
+    num_columns: int = 2
+    """Columns of a paper that a figure spans."""
+    show_titles: bool = True
+
+    @property
+    def width_inches(self) -> float:
+        return PAGE_INCHES if self.num_columns == 2 else COLUMN_INCHES
+
+
+def read_titles(path: Path) -> dict[str, str]:
+    """A YAML or JSON mapping from models to titles; UserError names what is none."""
+    try:
+        mapping = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"--rename {path}: cannot be read ({reason}); give lines such as 'mixer-b/32: Ours'") from error
+    if not isinstance(mapping, dict) or not all(isinstance(title, str) and title for title in mapping.values()):
+        raise UserError(f"--rename {path}: it is no mapping of models to titles; give lines such as 'mixer-b/32: Ours'")
+    return {str(model): title for model, title in mapping.items()}

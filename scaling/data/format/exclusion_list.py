@@ -1,0 +1,72 @@
+"""Lists of excluded samples, as JSON in columns: shard numbers and indices inside shards, sorted, and the digest of
+their data set.
+
+A list is refused for any other data set, since the numbers would name other images. `python -m scaling.data dedup`
+writes one; a study names it in `data.exclude`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scaling.data.format.manifest import Manifest
+from scaling.data.select.exclusion import NO_EXCLUSION, Exclusion
+from scaling.data.storage.remote import RemoteFiles, is_url
+from scaling.errors import UserError
+from scaling.records.files import write_text_atomic
+from scaling.records.run_plan import content_digest
+
+EXCLUSION_SCHEMA = 1
+
+
+def make_exclusion(manifest: Manifest, samples: Sequence[tuple[int, int]]) -> Exclusion:
+    """The list of these (shard number, index) of a data set; repetitions count once."""
+    places = np.array(sorted(set(samples)), dtype=np.int64).reshape(-1, 2)
+    shard_ids, indices = places[:, 0].copy(), places[:, 1].copy()
+    if not len(indices):
+        return NO_EXCLUSION
+    if shard_ids[0] < 0 or shard_ids[-1] >= len(manifest.urls):
+        raise UserError(f"an excluded sample is of shard {shard_ids[-1]}, but there are {len(manifest.urls)} shards")
+    if indices.min() < 0 or np.any(indices >= manifest.shard_samples[shard_ids]):
+        raise UserError("an excluded sample is beyond the end of its shard; the list was edited: make it again")
+    if len(indices) == manifest.num_samples:
+        raise UserError("all samples are excluded; nothing is left to train on")
+    body = {"data": manifest.digest, "shard": shard_ids.tolist(), "index": indices.tolist()}
+    return Exclusion(shard_ids, indices, content_digest(body))
+
+
+def save_exclusion(exclusion: Exclusion, manifest: Manifest, path: Path, origin: Mapping[str, Any]) -> None:
+    """Write a list; `origin` says how it came to be."""
+    columns = {"shard": exclusion.shard_ids.tolist(), "index": exclusion.indices.tolist()}
+    body = {"schema": EXCLUSION_SCHEMA, "data_digest": manifest.digest, "origin": dict(origin), "samples": columns}
+    write_text_atomic(path, json.dumps(body) + "\n")
+
+
+def load_exclusion(location: Path | str, manifest: Manifest) -> Exclusion:
+    """Read and check a list at a path or url; UserError when it is not one of this data set."""
+    remake = "make it again with 'python -m scaling.data dedup'"
+    try:
+        is_remote = isinstance(location, str) and is_url(location)
+        text = (
+            RemoteFiles(manifest.access.storage).read_text(str(location)) if is_remote else Path(location).read_text()
+        )
+        body = json.loads(text)
+        digest, samples = body["data_digest"], body["samples"]
+        places = list(zip(samples["shard"], samples["index"], strict=True))
+        if body["schema"] != EXCLUSION_SCHEMA or any(type(number) is not int for place in places for number in place):
+            raise ValueError("it is of another schema")
+    except OSError as error:
+        raise UserError(f"exclusion list {location} cannot be read ({error.strerror}); {remake}") from error
+    except UserError as error:
+        raise UserError(f"exclusion list {error}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"exclusion list {location} is not one that this version reads ({error}); {remake}") from error
+    if digest != manifest.digest:
+        raise UserError(
+            f"exclusion list {location} is of another data set (digest {str(digest)[:12]}, this one has "
+            f"{manifest.digest[:12]}); {remake} for this one"
+        )
+    return make_exclusion(manifest, places)

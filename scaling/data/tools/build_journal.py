@@ -1,0 +1,176 @@
+"""What a build remembers beside its shards: which are complete, and which samples could not be packed.
+
+With it a build that was stopped, or ended because of bad samples, continues where it was, also after those samples
+have been repaired or taken out of the source.
+"""
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scaling.data.tools.build_sources import Source
+from scaling.errors import UserError
+from scaling.records.files import write_text_atomic
+
+JOURNAL = "build.jsonl"
+
+BAD_LIST = "bad-samples.txt"
+"""Samples that could not be packed, beside the journal."""
+
+MAX_BAD = 10_000
+"""Samples that cannot be packed before a build stops looking for more."""
+
+MAX_TOLD = 10
+"""Of them in a message."""
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """A row of the journal."""
+
+    name: str
+    num_samples: int
+    num_bytes: int
+    sha256: str
+    class_counts: dict[str, int] = field(default_factory=dict)
+    """Samples by class number, as text because JSON keys are texts."""
+    first_labels: dict[str, int] = field(default_factory=dict)
+    """Samples by their first label."""
+    skipped: list[str] = field(default_factory=list)
+    """References of samples that were left out because they cannot be packed."""
+
+
+class BuildJournal:
+    """Shards that are complete, and samples that could not be packed, one JSON line each after a header that says
+    what is being built."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._shards: dict[str, WrittenShard] = {}
+        self.bad: dict[int, bytes] = {}
+        """Bad samples of earlier attempts by their place in the listing."""
+        self.removed: set[bytes] = set()
+        """Those of them that the source does not list any more."""
+        # What follows the last line feed is a row that a crash cut off.
+        self._rows = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+        try:
+            for row in map(json.loads, self._rows[1:]):
+                if "bad" in row:
+                    self.bad[int(row["position"])] = str(row["bad"]).encode()
+                else:
+                    shard = WrittenShard(**row)
+                    self._shards[shard.name] = shard
+            self._header = json.loads(self._rows[0]) if self._rows else None
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is broken ({error}); remove {path.parent} and build again") from error
+
+    def open(self, header: dict[str, Any]) -> None:
+        """Begin, or go on with the same build; another one is refused."""
+        if self._rows and self._header != header:
+            raise UserError(
+                f"{self._path.parent} holds an unfinished build from another source or with other settings; finish "
+                "that one or build into an empty folder"
+            )
+        self._rewrite(header, self._rows[1:])
+
+    def find(self, path: Path) -> WrittenShard | None:
+        """The shard that is complete already; one without samples that are still listed is written again."""
+        shard = self._shards.get(path.name)
+        if shard is None or not {line.encode() for line in shard.skipped} <= self.removed:
+            return None
+        return shard if path.exists() and path.stat().st_size == shard.num_bytes else None
+
+    def add(self, shard: WrittenShard) -> None:
+        self._append(asdict(shard))
+
+    def add_bad(self, bad: dict[int, bytes]) -> None:
+        """Remember samples that could not be packed by their places in the listing."""
+        kept = [row for row in self._path.read_text(encoding="utf-8").split("\n")[1:-1] if "bad" not in json.loads(row)]
+        rows = [json.dumps({"position": position, "bad": line.decode()}) for position, line in sorted(bad.items())]
+        self._rewrite(json.loads(self._path.read_text(encoding="utf-8").split("\n", 1)[0]), kept + rows)
+
+    def remove(self) -> None:
+        self._path.unlink()
+
+    def _append(self, row: dict[str, Any]) -> None:
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+
+    def _rewrite(self, header: dict[str, Any], rows: Sequence[str]) -> None:
+        write_text_atomic(self._path, "".join(f"{row}\n" for row in [json.dumps(header), *rows]))
+
+
+class BadSamples:
+    """Samples that cannot be packed, with the reasons. Threads share one."""
+
+    def __init__(self, allowed: int) -> None:
+        self._allowed = allowed
+        self._reasons: dict[bytes, str] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._reasons)
+
+    @property
+    def is_beyond_allowance(self) -> bool:
+        return len(self._reasons) > self._allowed
+
+    def add(self, line: bytes, reason: str) -> None:
+        with self._lock:
+            self._reasons[line] = reason
+            if len(self._reasons) > max(MAX_BAD, self._allowed):
+                raise UserError(
+                    f"more than {MAX_BAD:,} samples cannot be packed, at last {reason}; is it the right source?"
+                )
+
+    def lines(self) -> set[bytes]:
+        return set(self._reasons)
+
+    def reasons(self) -> list[str]:
+        """In an order that does not depend on threads."""
+        return sorted(self._reasons.values())
+
+    def error(self, path: Path, allowed: int) -> UserError:
+        """All of them are written to `path`; the first ones are named."""
+        reasons = self.reasons()
+        write_text_atomic(path, "".join(f"{reason}\n" for reason in reasons))
+        more = f" and {len(reasons) - MAX_TOLD:,} more," if len(reasons) > MAX_TOLD else ","
+        counted = "1 sample" if len(reasons) == 1 else f"{len(reasons):,} samples"
+        return UserError(
+            f"{counted} cannot be packed: {'; '.join(reasons[:MAX_TOLD])}{more} listed in {path}; repair them or take "
+            f"them out of the source, or say --skip-bad {len(reasons)} (now {allowed}), and start again: the other "
+            "shards are kept"
+        )
+
+
+def reference_lines(source: Source, journal: BuildJournal) -> Iterator[bytes]:
+    """A line of JSON per reference; those that were bad in an earlier attempt and have been taken out of the source
+    since then stand in their places, so that all others keep theirs."""
+    position = 0
+    for reference in source.references():
+        line = json.dumps(reference).encode()
+        while (missing := journal.bad.get(position)) is not None and missing != line:
+            journal.removed.add(missing)
+            yield missing
+            position += 1
+        yield line
+        position += 1
+    while (missing := journal.bad.get(position)) is not None:
+        journal.removed.add(missing)
+        yield missing
+        position += 1
+
+
+def places_of_bad(source: Source, journal: BuildJournal, bad: BadSamples) -> dict[int, bytes]:
+    """Where in the listing the bad samples are, with those of earlier attempts that have been taken out."""
+    wanted = bad.lines() | journal.removed
+    return {place: line for place, line in enumerate(reference_lines(source, journal)) if line in wanted}
+
+
+def sample_name(line: bytes) -> str:
+    """A reference in readable form: a path, or the numbers of shard and sample."""
+    reference = json.loads(line)
+    return reference[0] if isinstance(reference, list) and isinstance(reference[0], str) else line.decode()

@@ -1,0 +1,181 @@
+"""Labels of tables: never invented, never lost; the row and a way out are named."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from scaling.data.command import main
+from scaling.data.format.class_names import ClassNames
+from scaling.data.tools.build_sources import SourceOptions, find_source
+from scaling.errors import UserError
+
+
+def table(tmp_path: Path, labels: Sequence[Any], kind: str) -> Path:
+    frame = pd.DataFrame({"path": [f"{number}.jpg" for number in range(len(labels))], "labels": labels})
+    path = tmp_path / f"table.{kind}"
+    if kind == "csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_parquet(path)
+    return path
+
+
+def understood(path: Path, **options: Any) -> tuple[tuple[str, ...], str, list[list[int]]]:
+    """Classes, label type and the class numbers of every row."""
+    source = find_source(path, SourceOptions(**options))
+    return tuple(source.classes), source.label_type, [labels for _, labels in source.references()]
+
+
+KINDS = pytest.mark.parametrize("kind", ["csv", "parquet"])
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("labels", "row"), [(["cat", None, "dog"], 2), ([0.0, 1.0, None], 3), (["cat", "  ", "dog"], 2)]
+)
+def test_a_blank_label_is_an_error_with_its_row(tmp_path: Path, kind: str, labels: list[Any], row: int) -> None:
+    path = table(tmp_path, labels, kind)
+    with pytest.raises(UserError, match=rf"row {row + (kind == 'csv')} has no label.*--label-type multi"):
+        understood(path)
+    assert understood(path, label_type="multi")[1] == "multi"
+
+
+@KINDS
+def test_numbers_sort_as_numbers(tmp_path: Path, kind: str) -> None:
+    floats = [float(number % 12) for number in range(36)]
+    classes, label_type, labels = understood(table(tmp_path, floats, kind))
+    assert classes == tuple(map(str, range(12))) and label_type == "single"
+    assert labels == [[number % 12] for number in range(36)]
+
+
+@KINDS
+def test_zero_padded_numbers_are_names(tmp_path: Path, kind: str) -> None:
+    assert understood(table(tmp_path, ["002", "001", "010"], kind))[0] == ("001", "002", "010")
+
+
+@KINDS
+def test_identifiers_are_as_many_classes_as_occur(tmp_path: Path, kind: str) -> None:
+    classes, _, labels = understood(table(tmp_path, [1454382, 48735, 119020, 48735], kind))
+    assert classes == ("48735", "119020", "1454382") and labels == [[2], [0], [1], [0]]
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (["cat", "nan", "dog"], "missing value"),
+        (["cat", "None", "dog"], "missing value"),
+        (["1", "2", "n/a"], "missing value"),
+        (["1", "2", "unknown"], "a word among numbers"),
+        ([0.5, 1.0, 2.0], "'0.5' is no class number"),
+        ([-1, 0, 1], "'-1' is no class number"),
+        (["01", "1", "2"], "are one number"),
+        (["[0, 1]", "[2]", "[1]"], "a list in one cell"),
+        (["('a',)", "b", "c"], "a list in one cell"),
+    ],
+)
+def test_what_is_no_class_is_refused_with_its_row(tmp_path: Path, kind: str, labels: list[Any], told: str) -> None:
+    if (kind == "csv" and labels[1] in ("nan", "None")) or (labels[-1] == "n/a" and kind == "csv"):
+        (tmp_path / "table.csv").write_text("path,labels\n" + "".join(f"{n}.jpg,{x}\n" for n, x in enumerate(labels)))
+        path = tmp_path / "table.csv"
+    else:
+        path = table(tmp_path, labels, kind)
+    with pytest.raises(UserError, match=rf"row \d.*{told}"):
+        understood(path)
+
+
+def test_a_list_of_classes_gives_order_names_and_words_that_look_missing(tmp_path: Path) -> None:
+    path = table(tmp_path, ["none", "dog", "none"], "parquet")
+    given = ClassNames(("dog", "none", "emu"))
+    assert understood(path, classes=given) == (("dog", "none", "emu"), "single", [[1], [0], [1]])
+    with pytest.raises(UserError, match=r"row 2: --classes does not name the class 'dog'"):
+        understood(path, classes=ClassNames(("cat", "none")))
+
+
+def test_numbers_are_named_by_a_list_of_classes(tmp_path: Path) -> None:
+    path = table(tmp_path, [119020, 48735], "csv")
+    given = ClassNames(("cat", "dog"), (48735, 119020))
+    assert understood(path, classes=given) == (("cat", "dog"), "single", [[1], [0]])
+
+
+VECTORS = [[0, 1, 0], [0, 0, 1], [1, 0, 0]]
+
+
+@KINDS
+def test_vectors_are_refused_unless_told(tmp_path: Path, kind: str) -> None:
+    rows = VECTORS if kind == "parquet" else ["|".join(map(str, row)) for row in VECTORS]
+    path = table(tmp_path, rows, kind)
+    with pytest.raises(UserError, match="every row has 3 labels, all of them 0 or 1"):
+        understood(path)
+    assert understood(path, label_type="one-hot") == (("0", "1", "2"), "single", [[1], [2], [0]])
+
+
+def test_lists_with_a_missing_value_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="row 2: its list of labels holds a missing value"):
+        understood(table(tmp_path, [["a"], ["a", None], ["b"]], "parquet"))
+
+
+def test_a_single_label_table_says_which_row_has_two(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="row 3 has several labels, but --label-type single"):
+        understood(table(tmp_path, ["a", "a|b", "b"], "csv"), label_type="single")
+
+
+TEXT = "path,labels\r\n0.jpg,cat\r\n1.jpg,café\r\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TEXT.encode(),
+        TEXT.encode("utf-8-sig"),
+        TEXT.encode("utf-16"),
+        TEXT.replace(",", ";").encode(),
+        TEXT.replace(",", "\t").encode(),
+        TEXT.replace("path,labels", "path , labels").encode(),
+        TEXT.replace("café", "cafe\u0301").encode(),
+    ],
+    ids=["utf8", "bom", "utf16", "semicolons", "tabs", "blanks", "accents"],
+)
+def test_csv_files_as_programs_write_them(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    assert understood(tmp_path / "a.csv") == (("café", "cat"), "single", [[1], [0]])
+
+
+def test_decimal_commas_are_numbers_where_columns_are_separated_by_semicolons(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("path;labels\n0.jpg;2,0\n1.jpg;10,0\n2.jpg;2,0\n")
+    assert understood(tmp_path / "a.csv") == (("2", "10"), "single", [[0], [1], [0]])
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (TEXT.encode("latin-1"), "is not UTF-8 at byte"),
+        (b"path,labels\n0.jpg,cat,dog\n", "line 2 has not as many cells"),
+        (b"path,labels\n0.jpg\n", "line 2 has not as many cells"),
+        (b"path,labels\n,cat\n", "names no file"),
+        (b"path,labels\n0.jpg,cat||dog\n", "a blank between two"),
+        (b"", "column 'path' is missing"),
+        (b"path,label\n0.jpg,cat\n", "'labels' is missing.*did you mean 'label'"),
+        (b"path,labels\n", "lists no images"),
+    ],
+)
+def test_csv_files_that_cannot_be_read_are_one_sentence(tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(UserError, match=told):
+        understood(tmp_path / "a.csv")
+
+
+def test_a_file_that_is_no_parquet_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 not at all")
+    with pytest.raises(UserError, match="cannot be read as Parquet"):
+        understood(tmp_path / "a.parquet")
+
+
+def test_rows_are_left_out_by_pattern_and_said(tmp_path: Path, capsys) -> None:
+    path = table(tmp_path, ["a", "b", "a"], "csv")
+    with pytest.raises(UserError, match=r"cannot be packed: .*0\.jpg cannot be read"):
+        main(["build", str(path), str(tmp_path / "out"), "--ignore", "1.jpg"])
+    assert "left out: 1 rows ignored as told ('1.jpg')" in capsys.readouterr().out
