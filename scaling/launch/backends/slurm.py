@@ -134,8 +134,8 @@ class SlurmBackend:
                 hung_after=self._section.hung_after,
                 unix_time=time.time(),
             )
-            for run_dir in batch.runs:
-                clear_stop(Path(run_dir))
+            for submitted in batch.runs:
+                clear_stop(Path(submitted))
             path = batch.save(study_dir)
             mark_runs(batch)
             try:
