@@ -34,6 +34,11 @@ def throughput_points(records: Records, table: pd.DataFrame) -> pd.DataFrame:
     last = table[table["num_images"] == max(shared)] if shared else table.groupby("model", sort=False).tail(1)
     keys = ["device", "precision", "num_devices", "model"]
     measured = records.runs[records.runs[column].notna()]
+    if column == THROUGHPUT_METRIC and "throughput_device" in measured:
+        # It may have been measured long after training, on another machine; always on one device.
+        measured = measured.assign(
+            device=measured["throughput_device"], precision=measured["throughput_precision"], num_devices=1
+        )
     speed = measured.groupby(keys, sort=True)[column].agg(
         throughput_median="median", throughput_min="min", throughput_max="max", throughput_runs="count"
     )

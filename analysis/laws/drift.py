@@ -62,7 +62,7 @@ def drift_paths(num_draws: int, rng: np.random.Generator) -> Array:
 
 
 def drift_at(paths: Array, doublings: Array) -> Array:
-    """[B, N] the drifts at doublings [N] beyond the data; 0 inside, in proportion to the distance past the last knot."""
+    """[B, N] the drifts at doublings [N] beyond the data; 0 inside, in proportion to the distance past the last one."""
     place = np.clip(doublings, 0.0, _LAST_DOUBLING) * _KNOTS_PER_DOUBLING
     left = np.minimum(place.astype(int), paths.shape[1] - 2)
     share = place - left

@@ -92,7 +92,7 @@ def _shifts(known: Posterior, node: Array, noise: Array, rng: np.random.Generato
     """[B, 3] distances of the drawn laws from their node's: the fit's linear answer to noise, drift and prior."""
     means = known.means
     mean_noise = np.zeros((len(node), len(means.count)))
-    np.add.at(mean_noise, (slice(None), means.owner), noise)
+    np.add.at(mean_noise.T, means.owner, noise.T)
     mean_noise /= means.count
     covariance = drift_covariance(-means.u / np.log(2)) + 1e-12 * np.eye(len(means.u))
     past = rng.standard_normal((len(node), len(means.u))) @ np.linalg.cholesky(covariance).T
@@ -161,5 +161,3 @@ def _normal_matrix(fit: Fit, jacobian: Array, log_error: float) -> Array:
         if position is not None:
             normal[position + 1, position + 1] += (log_error / deviation) ** 2
     return np.asarray(normal)
-
-

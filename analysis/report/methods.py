@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import scipy
 
-from analysis.laws.estimator import POINTS_PER_PARAMETER
 from analysis.laws.law import Law
 from analysis.runs.load import Records
 from analysis.runs.number_text import count_text, percent_text
@@ -77,19 +76,14 @@ def _statistics(laws: Mapping[str, Law]) -> str:
         }
     )
     told = "; ".join(f"{', '.join(group.index)}: {name}" for name, group in used.groupby(used, sort=True))
-    structural = ", ".join(name for name, law in laws.items() if law.draws.structural_log_sd > 0)
-    backtests = (
-        f"Back-tests of {structural} missed by more than the run spread explains, so their intervals carry a "
-        "structural term that grows with every doubling."
-        if structural
-        else "No back-test missed by more than the run spread explains."
-    )
+    drifts = "; ".join(f"{name}: {100 * law.draws.structural_log_sd:.1f} %" for name, law in laws.items())
     return text + (
-        "Laws are fitted to log error by least squares from many starts, with a weak prior on exponent and floor. Form "
-        "and window are chosen by rolling-origin back-tests; anything but the power law with floor on the last three "
-        f"doublings (and at least four sizes) needs {POINTS_PER_PARAMETER} sizes a parameter. Used here: {told}. "
-        f"Intervals come from refits to resampled runs. {backtests} Predictions say how many doublings they lie beyond "
-        "the data, and how they change with the window, one of the windows leaving out the smallest size used."
+        "Laws are fitted to log error by least squares from many starts, with a weak prior on exponent and floor. Used "
+        f"here: {told}. A curve strays from its law by a drift that grows with every doubling beyond the data; its spread "
+        "has a prior, learned from public learning curves, and is never zero. At one doubling its standard deviation is, "
+        f"relative to the error, {drifts}. Intervals are drawn from the posterior over law, drift and run noise. "
+        "Predictions say how many doublings they lie beyond the data, and how they change with the window, one of the "
+        "windows leaving out the smallest size used."
     )
 
 

@@ -6,7 +6,7 @@ settings differ where they must not are not averaged: see `analysis.runs.conditi
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from analysis.runs.conditions import name_series
-from analysis.runs.metrics import Metric, known_metric
+from analysis.runs.metrics import THROUGHPUT_METRIC, Metric, known_metric
 from analysis.runs.naming import ModelName, parse_model_name
 from scaling.errors import UserError
 from scaling.records.canonical import canonical_json
@@ -115,7 +115,7 @@ def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> 
             excluded.append((plan.study, plan.run_id, plan.model.name, plan.subset.fraction, plan.seed, status, reason))
         else:
             assert record.result is not None
-            rows.append(_run_row(plan, record.result, record.metrics))
+            rows.append(_run_row(record, record.result))
             plans[plan.run_id] = plan
             run_dirs[plan.run_id] = record.run_dir
     if not rows:
@@ -186,7 +186,8 @@ def _standing(record: RunRecord) -> tuple[str, str]:
     return standing.status, reasons[standing.status]
 
 
-def _run_row(plan: RunPlan, result: RunResult, metrics: Mapping[str, float]) -> dict[str, object]:
+def _run_row(record: RunRecord, result: RunResult) -> dict[str, object]:
+    plan = record.plan
     row: dict[str, object] = {
         "study": plan.study,
         "run_id": plan.run_id,
@@ -217,7 +218,10 @@ def _run_row(plan: RunPlan, result: RunResult, metrics: Mapping[str, float]) -> 
     row |= {name: getattr(result, name) for name in _COSTS}
     row["harness_version"] = plan.harness.version
     row["torch"] = result.packages.get("torch", "")
-    return row | {name if "/" in name else f"train/{name}": value for name, value in sorted(metrics.items())}
+    speed = record.evaluations.get(THROUGHPUT_METRIC.partition("/")[0])
+    row["throughput_device"] = speed.device if speed else ""
+    row["throughput_precision"] = speed.precision if speed else ""
+    return row | {name if "/" in name else f"train/{name}": value for name, value in sorted(record.metrics.items())}
 
 
 def _permutation(plan: InputPlan) -> str:

@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from scaling.records.events import EventLog, read_events
+from scaling.records.reading import is_intact
+from scaling.records.run_dir import RunDir
 
 COLUMNS = {
     "run_id": pa.string(),
@@ -45,7 +47,7 @@ def read_rows(run_dirs: Iterable[Path]) -> tuple[pa.Table, dict[str, tuple[int, 
 
 def _read_log(run_dir: Path) -> tuple[pa.Table | None, tuple[int, int]]:
     """The rows of one run, None without any, and how many were superseded and torn."""
-    path = run_dir / "events.jsonl"
+    path = RunDir(run_dir).events
     content = path.read_bytes() if path.exists() else b""
     if not content:
         return None, (0, 0)
@@ -58,7 +60,7 @@ def _read_log(run_dir: Path) -> tuple[pa.Table | None, tuple[int, int]]:
 
 def _one_attempt(content: bytes) -> pa.Table | None:
     """The rows of a log that needs no resolving; None when it does."""
-    if not content.endswith(b"\n"):
+    if not content.endswith(b"\n") or not all(map(is_intact, content.splitlines())):
         return None
     try:
         one_block = pj.ReadOptions(use_threads=False, block_size=len(content) + 1)

@@ -63,6 +63,8 @@ class Ends:
     all: tuple[End, ...]
     counted: tuple[End, ...]
     """Those since a person last asked for the run again: what `decide` takes."""
+    is_forgiven: bool = False
+    """Whether the last thing written is that a person asked for the run again."""
     num_damaged: int = 0
     """Lines that cannot be read."""
 
@@ -80,6 +82,7 @@ def read_ends(run_dir: Path) -> Ends:
     every: list[End] = []
     counted: list[End] = []
     num_damaged = 0
+    is_forgiven = False
     for line in lines:
         if not line.strip():
             continue
@@ -88,17 +91,18 @@ def read_ends(run_dir: Path) -> Ends:
                 raise ValueError("damaged")
             row = json.loads(line)
             if row["cause"] == FORGIVEN:
-                counted = []
+                counted, is_forgiven = [], True
                 continue
             end = End.from_row(row)
         except (ValueError, TypeError, KeyError, RecursionError):
             num_damaged += 1
             continue
+        is_forgiven = False
         for ends in (every, counted):
             if end.attempt:
                 ends[:] = [earlier for earlier in ends if earlier.attempt != end.attempt]
             ends.append(end)
-    return Ends(tuple(every), tuple(counted), num_damaged)
+    return Ends(tuple(every), tuple(counted), is_forgiven, num_damaged)
 
 
 def append_end(run_dir: Path, end: End) -> None:
@@ -108,7 +112,7 @@ def append_end(run_dir: Path, end: End) -> None:
 
 def forgive(run_dir: Path) -> None:
     """What ended so far counts no more: for a person who asks for a failed or cancelled run again."""
-    if read_ends(run_dir).counted:
+    if not read_ends(run_dir).is_forgiven:
         append_line(RunDir(run_dir).ends, seal_line({"cause": FORGIVEN, "unix_time": time.time()}))
 
 

@@ -8,6 +8,7 @@ At one step an evaluation is logged before the checkpoint that remembers it, so 
 step is always one whose effect the checkpoint holds.
 """
 
+import errno
 import json
 import math
 import os
@@ -74,16 +75,26 @@ class EventWriter:
     """Appends events to a file. Rows other than `step` are on the disk when `write` returns."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         torn = ends_inside_a_line(path)
         self._stream: BinaryIO = path.open("ab")
         if torn:
             self._stream.write(b"\n")
 
     def write(self, event: Event) -> None:
+        """FileNotFoundError when the file was deleted or replaced since it was opened: the row would be lost."""
+        if not self._is_in_place():
+            raise FileNotFoundError(errno.ENOENT, "was deleted or replaced under the running run", str(self._path))
         self._stream.write(event.to_line())
         self._stream.flush()
         if event.kind != "step":
             os.fsync(self._stream.fileno())
+
+    def _is_in_place(self) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(self._stream.fileno()))
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         self._stream.close()

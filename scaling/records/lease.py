@@ -163,11 +163,12 @@ class Lease:
         return False
 
     def _bury_the_dead(self) -> bool:
-        """Move a dead holder's lease out of the way; whether this process did it."""
+        """Move a dead holder's lease out of the way; whether the way is free now."""
         first = look(self._path.parent)
         if first is None:
             return True
         grave = self._path.with_name(f".{self._path.name}.dead.{self._holder.name}.tmp")
+        is_here = bool(first.holder.kernel) and first.holder.kernel == self._holder.kernel
         deadline = _now() + self._ttl
         while _now() < deadline:
             with _locked_when_gone(self._path, first) as is_gone:
@@ -176,6 +177,8 @@ class Lease:
                     self._path.rename(grave)
                     grave.unlink()
                     return True
+            if is_here and time.time() - first.mtime_ns / 1e9 < self._ttl / 2:
+                return False  # The kernel says that the holder exists, and it beat a moment ago.
             time.sleep(min(self._ttl / 20, 1.0))
             now = look(self._path.parent)
             if now != first:

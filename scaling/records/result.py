@@ -4,6 +4,7 @@ Evaluations of the kept weights have records of their own (`evaluation`). The re
 is held against the plan at every loading: a number that contradicts it is an error and never a point in a figure.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -15,8 +16,8 @@ from scaling.records.run_plan import RunPlan
 
 RESULT_SCHEMA = 2
 
-SHARES = ("top1", "top5", "precision_at_1", "accuracy")
-"""A metric whose last name holds one of these is a fraction in [0, 1]."""
+_SHARE = re.compile(r"top1|top5|precision_at_1|accuracy|(avg5|real|vtab)$")
+"""In the last part of a metric's name: it is a fraction in [0, 1]."""
 
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
@@ -25,7 +26,7 @@ Amount = Annotated[float, Field(ge=0)]
 def check_metrics(metrics: dict[str, float]) -> dict[str, float]:
     """ValueError for a share outside of [0, 1]."""
     for name, value in metrics.items():
-        if any(share in name.rpartition("/")[2] for share in SHARES) and not 0 <= value <= 1:
+        if _SHARE.search(name.rpartition("/")[2].lower()) and not 0 <= value <= 1:
             raise ValueError(f"{name} is {value}, which is no fraction between 0 and 1")
     return metrics
 

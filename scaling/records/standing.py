@@ -117,12 +117,14 @@ def _last_words(run_dir: Path, state: RunState, ends: Ends) -> tuple[Status, str
     last, number = ends.last, latest_number(run_dir)
     if state.status is Status.QUEUED and state.attempt >= number:
         return Status.QUEUED, f"job {state.job}" if state.job else ""
-    if last is None and number == 0:
-        return Status.PENDING, ""
+    if ends.is_forgiven:
+        return (Status.PREEMPTED if number else Status.PENDING), "asked for again"
     if last is not None and last.attempt in (0, number):
         if state.status is Status.FAILED and state.attempt >= number:
             return Status.FAILED, state.error or last.message
         return STATUS_AFTER[last.cause], last.message
-    if ends.all and ends.all[-1].attempt == number:
-        return Status.PREEMPTED, "asked for again"
-    return Status.PREEMPTED, f"its process is gone; last sign of life at step {state.step}"
+    if state.attempt < number or state.status is Status.RUNNING:
+        return Status.PREEMPTED, f"its process is gone; last sign of life at step {state.step}"
+    if state.status is Status.DONE:
+        return Status.PREEMPTED, "state.json says done but result.json is missing"
+    return state.status, state.error

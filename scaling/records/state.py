@@ -4,7 +4,9 @@ It is made for people and progress displays and holds nothing that is not also e
 from the ends of the run's attempts. Where a run stands is told by `standing`, which asks result and lease first.
 """
 
+import errno
 import logging
+import os
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -60,7 +62,19 @@ class RunState(BaseModel):
     error: str = ""
 
     def save(self, run_dir: Path) -> None:
-        write_text_atomic(RunDir(run_dir).state, self.to_text())
+        """Durable when this returns. On a full disk it is written over the old one, which has its block already: a
+        state that may be torn tells more than one that still says `running`."""
+        path = RunDir(run_dir).state
+        try:
+            write_text_atomic(path, self.to_text())
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not path.exists():
+                raise
+            with path.open("r+", encoding="utf-8") as stream:
+                stream.write(self.to_text())
+                stream.truncate()
+                stream.flush()
+                os.fsync(stream.fileno())
 
     def to_text(self) -> str:
         return self.model_dump_json(indent=2) + "\n"

@@ -1,10 +1,11 @@
 """Checkpoints that a crash at any moment cannot spoil.
 
-    checkpoints/step_00000120/state.safetensors   weights, optimiser state; its metadata holds counters and best-so-far
-                              best.safetensors    the kept weights at that time
-                              COMPLETE            written last, with the SHA-256 of the others: without it the folder
-                                                  does not count
-    checkpoints/best/model.safetensors            weights with the best upstream validation so far
+    checkpoints/step_00000120_attempt2/state.safetensors   weights, optimiser state; counters in its metadata
+                                       best.safetensors    the kept weights at that time
+                                       COMPLETE            written last, with the SHA-256 of the others: without it the
+                                                           folder does not count
+    checkpoints/step_00000110_attempt2.damaged/            set aside: not what was written
+    checkpoints/best/model.safetensors                     weights with the best upstream validation so far
 
 A checkpoint is written under a temporary name, flushed to the disk, marked and renamed; the oldest go. None shares a
 file with another, so a bad block costs one of them, and what the checksums do not confirm is not read. It holds full
@@ -12,26 +13,30 @@ tensors by parameter name, so it loads on any number of processes. There is no r
 a function of seed and position. Nothing is ever unpickled.
 """
 
-import hashlib
+import errno
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from scaling.data.format.checksum import file_sha256
 from scaling.errors import UserError
-from scaling.records.files import sync_folder
+from scaling.records.files import TEMPORARY, sync_folder
 from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import RunPlan
 from scaling.train import portable_state
+from scaling.train.agreement import send, tell
 from scaling.train.engine import Engine
 from scaling.train.failures import CheckpointError
 from scaling.train.process_group import Processes
@@ -42,6 +47,8 @@ logger = logging.getLogger(__name__)
 COMPLETE = "COMPLETE"
 
 STATE, BEST = "state.safetensors", "best.safetensors"
+
+PARTIAL = ".partial"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +74,10 @@ class Progress:
 
 
 class CheckpointStore:
-    """The checkpoints of one run. Every method that writes is called by all ranks together."""
+    """The checkpoints of one run. Every method is called by all ranks together; only the first one reads or writes."""
 
     def __init__(self, run_dir: Path, plan: RunPlan, processes: Processes, recorder: Recorder) -> None:
-        self._folder = RunDir(run_dir).checkpoints
-        self._best_path = RunDir(run_dir).best_weights
+        self._run = RunDir(run_dir)
         self._identity = plan.identity
         self._keep = plan.intervals.keep_checkpoints
         self._processes = processes
@@ -79,7 +85,7 @@ class CheckpointStore:
 
     @property
     def best_path(self) -> Path:
-        return self._best_path
+        return self._run.best_weights
 
     def save(self, engine: Engine, progress: Progress) -> None:
         """Write, mark and publish a checkpoint, then drop the oldest.
@@ -89,44 +95,51 @@ class CheckpointStore:
         tensors = portable_state.capture(engine, self._processes)
         problem = ""
         if self._processes.is_first:
+            self._recorder.guard()
             try:
                 self._write(tensors, progress)
             except (OSError, SafetensorError) as error:
                 shutil.rmtree(self._partial(progress.step), ignore_errors=True)
-                problem = str(error)
+                problem = str(error) or type(error).__name__
         if self._processes.any(bool(problem)):
             raise CheckpointError(f"the checkpoint of step {progress.step} could not be written: {problem}")
 
     def restore(self, engine: Engine) -> Progress:
         """Load the newest complete checkpoint; `Progress()` when there is none.
 
-        A checkpoint that is marked complete and yet is not what was written is passed over with a warning.
+        The first process chooses it, holds it against its checksums and hands its content to the others. One that is
+        marked complete and yet is not what was written is set aside as `NAME.damaged`, with a warning, and the one
+        before it is taken. UserError, on all processes, for a checkpoint of another run or version.
         """
+        chosen: Checkpoint | None = None
+        refusal = ""
         if self._processes.is_first:
-            for leftover in self._folder.glob(".partial_*"):
-                shutil.rmtree(leftover)
-        for path in self._complete():
+            for leftover in self._run.checkpoints.glob(f".*{PARTIAL}"):
+                shutil.rmtree(leftover, ignore_errors=True)
             try:
-                progress, tensors = self._read(path)
-                problem = ""
-            except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
-                problem = f"{type(error).__name__}: {error}"
-            # All ranks fall back together, also when only one of them cannot read.
-            if self._processes.any(bool(problem)):
-                logger.warning("checkpoint %s cannot be read (%s); falling back to the one before", path.name, problem)
-                continue
-            portable_state.install(engine, tensors)
-            if self._processes.is_first:
-                self._restore_best(path)
-            self._processes.barrier()
-            return progress
-        return Progress()
+                chosen = self._newest_sound()
+            except UserError as error:
+                refusal = str(error)
+        described = chosen.describe() if chosen is not None else None
+        found, refusal = tell([described, refusal], self._processes)
+        if refusal:
+            raise UserError(refusal)
+        if found is None:
+            return Progress()
+        tensors = self._hand_out(chosen, found["tensors"])
+        portable_state.install(engine, {name: shape for name, shape, _ in found["tensors"]}, tensors)
+        if chosen is not None:
+            self._restore_best(chosen)
+        self._processes.barrier()
+        logger.info("continuing from %s", found["name"])
+        return Progress(**found["progress"])
 
     def save_best(self, engine: Engine, step: int, plans: Mapping[str, BaseModel]) -> None:
         """Keep the present weights as the best so far (rank 0 writes); `plans` say what they are of, by name."""
         if not self._processes.is_first:
             return
-        temporary = self.best_path.with_suffix(".tmp")
+        self._recorder.guard()
+        temporary = self.best_path.with_suffix(TEMPORARY)
         weights = {
             name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
             for name, tensor in engine.model.state_dict().items()
@@ -136,63 +149,173 @@ class CheckpointStore:
             described = {name: plan.model_dump_json() for name, plan in plans.items()}
             save_file(weights, temporary, metadata={"step": str(step), "identity": self._identity, **described})
             _sync(temporary)
+            self._recorder.guard()
+            temporary.replace(self.best_path)
         except (OSError, SafetensorError) as error:
             temporary.unlink(missing_ok=True)
             raise CheckpointError(f"the best weights, of step {step}, could not be written: {error}") from error
-        temporary.replace(self.best_path)
 
     def _write(self, tensors: dict[str, torch.Tensor], progress: Progress) -> None:
-        final, partial = self._folder / f"step_{progress.step:08d}", self._partial(progress.step)
+        final, partial = self._final(progress.step), self._partial(progress.step)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         metadata = {"identity": self._identity, "progress": json.dumps(asdict(progress))}
         save_file(tensors, partial / STATE, metadata=metadata)
         _sync(partial / STATE)
-        if self.best_path.exists():
+        if progress.best_metrics is not None:
             _copy(self.best_path, partial / BEST)
-        digests = {path.name: _digest(path) for path in sorted(partial.iterdir())}
+        digests = {path.name: file_sha256(path) for path in sorted(partial.iterdir())}
         (partial / COMPLETE).write_text(json.dumps(digests, indent=2) + "\n")
         _sync(partial / COMPLETE)
         sync_folder(partial)
+        self._recorder.guard()
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
-        sync_folder(self._folder)
-        for path in list(self._complete())[self._keep :]:
-            shutil.rmtree(path)
+        sync_folder(self._run.checkpoints)
+        if not (final / COMPLETE).is_file():
+            raise OSError(f"{final} was removed while it was written")
+        # The one just written is the only one whose content is known for certain, so it is never among those that go.
+        for path in [path for path in self._complete() if path != final][self._keep - 1 :]:
+            shutil.rmtree(path, ignore_errors=True)
 
-    def _read(self, path: Path) -> tuple[Progress, dict[str, torch.Tensor]]:
-        for name, digest in _recorded_digests(path).items():
-            if _digest(path / name) != digest:
-                raise ValueError(f"{name} is not what was written")
-        with safe_open(path / STATE, framework="pt") as file:
-            metadata: dict[str, Any] = file.metadata() or {}
-        if metadata["identity"] != self._identity:
-            raise UserError(
-                f"{path} belongs to another run (identity {metadata['identity'][:8]}, this run is "
-                f"{self._identity[:8]}); move it away"
-            )
-        return Progress(**json.loads(metadata["progress"])), load_file(path / STATE)
+    def _newest_sound(self) -> "Checkpoint | None":
+        """The newest checkpoint that is what was written; those found damaged on the way are set aside."""
+        last_damage = ""
+        for path in self._complete():
+            try:
+                return Checkpoint.read(path, self._identity)
+            except DamagedError as damage:
+                aside = _free_name(path.with_name(f"{path.name}.damaged"))
+                self._recorder.guard()
+                path.rename(aside)
+                last_damage = f"checkpoint {path.name} cannot be read ({damage}); it was set aside as {aside.name}"
+                logger.warning("%s; falling back to the one before", last_damage)
+        if last_damage:
+            logger.warning("no sound checkpoint is left; the run begins again at step 0")
+        return None
 
-    def _restore_best(self, path: Path) -> None:
+    def _hand_out(
+        self, chosen: "Checkpoint | None", described: list[tuple[str, list[int], str]]
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        """The tensors of the chosen checkpoint, one at a time, on every process."""
+        with ExitStack() as stack:
+            file = stack.enter_context(safe_open(chosen.path / STATE, framework="pt")) if chosen is not None else None
+            for name, shape, dtype in described:
+                own = file.get_tensor(name) if file is not None else None
+                yield name, send(own, shape, getattr(torch, dtype), self._processes)
+
+    def _restore_best(self, checkpoint: "Checkpoint") -> None:
         """Weights kept after this checkpoint belong to work that is lost."""
-        if (path / BEST).exists():
-            if self.best_path.exists() and _digest(self.best_path) == _recorded_digests(path)[BEST]:
-                return
-            self.best_path.parent.mkdir(exist_ok=True)
-            temporary = self.best_path.with_suffix(".tmp")
-            _copy(path / BEST, temporary)
-            temporary.replace(self.best_path)
+        digest = checkpoint.digests.get(BEST)
+        if digest is None:
+            self.best_path.unlink(missing_ok=True)
+            return
+        if self.best_path.is_file() and file_sha256(self.best_path) == digest:
+            return
+        self.best_path.parent.mkdir(exist_ok=True)
+        temporary = self.best_path.with_suffix(TEMPORARY)
+        _copy(checkpoint.path / BEST, temporary)
+        temporary.replace(self.best_path)
+
+    def _final(self, step: int) -> Path:
+        return self._run.checkpoint(step, self._recorder.attempt.attempt)
 
     def _partial(self, step: int) -> Path:
-        return self._folder / f".partial_{step:08d}"
+        final = self._final(step)
+        return final.with_name(f".{final.name}{PARTIAL}")
 
-    def _complete(self) -> Iterator[Path]:
-        """Marked checkpoints, newest first by step number."""
-        yield from sorted(
-            (path.parent for path in self._folder.glob(f"step_*/{COMPLETE}")),
-            key=lambda path: int(path.name.removeprefix("step_")),
-            reverse=True,
-        )
+    def _complete(self) -> list[Path]:
+        """Marked checkpoints, newest first: by attempt, then step. Other folders, such as copies that somebody made
+        under other names, are none of them."""
+        names = {
+            path.parent: checkpoint_number(path.parent.name) for path in self._run.checkpoints.glob(f"*/{COMPLETE}")
+        }
+        numbered = [(number, path) for path, number in names.items() if number is not None]
+        return [path for _, path in sorted(numbered, reverse=True)]
+
+
+class DamagedError(Exception):
+    """A checkpoint is not what was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint whose files are what was written."""
+
+    path: Path
+    digests: dict[str, str]
+    """SHA-256 by file name."""
+    progress: dict[str, Any]
+    tensors: list[tuple[str, list[int], str]]
+    """Name, shape and PyTorch's name of the type of each tensor, in the order of the file."""
+
+    @classmethod
+    def read(cls, path: Path, identity: str) -> Self:
+        """DamagedError when the checksums or the format do not fit; UserError for another run's or version's."""
+        try:
+            digests = json.loads((path / COMPLETE).read_text())
+            if not isinstance(digests, dict) or set(digests) - {BEST} != {STATE}:
+                raise DamagedError(f"{COMPLETE} does not name its files")
+            for name, digest in digests.items():
+                if file_sha256(path / name) != digest:
+                    raise DamagedError(f"{name} is not what was written")
+            with safe_open(path / STATE, framework="pt") as file:
+                metadata: dict[str, str] = file.metadata() or {}
+                tensors = [
+                    (name, list(part.get_shape()), _torch_type(part.get_dtype()))
+                    for name, part in ((name, file.get_slice(name)) for name in file.keys())  # noqa: SIM118
+                ]
+            progress = json.loads(metadata["progress"])
+            written_by = metadata["identity"]
+        except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
+            raise DamagedError(f"{type(error).__name__}: {error}") from error
+        except OSError as error:
+            # A missing file and a bad block are damage; a server that does not answer, or too many open files, is not.
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO):
+                raise
+            raise DamagedError(f"{error.filename or path}: {error.strerror}") from error
+        if written_by != identity:
+            raise UserError(
+                f"{path} belongs to another run (identity {written_by[:8]}, this run is {identity[:8]}); move it away"
+            )
+        known = {entry.name for entry in fields(Progress)}
+        if not isinstance(progress, dict) or set(progress) != known:
+            raise UserError(
+                f"{path} was written by another version of the harness; move the run's checkpoints away to start again"
+            )
+        return cls(path, digests, progress, tensors)
+
+    def describe(self) -> dict[str, Any]:
+        """What the other processes are told."""
+        return {"name": self.path.name, "digests": self.digests, "progress": self.progress, "tensors": self.tensors}
+
+
+_NAME = re.compile(r"step_(\d{8,18})_attempt(\d{1,9})", re.ASCII)
+
+_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32"}
+_TYPES |= {"I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
+"""PyTorch's names for those of the safetensors format."""
+
+
+def checkpoint_number(name: str) -> tuple[int, int] | None:
+    """Attempt and step of a checkpoint's folder name; None for any other name."""
+    match = _NAME.fullmatch(name)
+    return (int(match[2]), int(match[1])) if match else None
+
+
+def _torch_type(name: str) -> str:
+    if name not in _TYPES:
+        raise ValueError(f"tensors of type {name} are not ours")
+    return _TYPES[name]
+
+
+def _free_name(path: Path) -> Path:
+    """`path`, or the first of `path2`, `path3`, … that does not exist."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}{number}")
+    return free
 
 
 def load_weights(path: Path, model: torch.nn.Module) -> int:
@@ -212,17 +335,6 @@ def _copy(source: Path, target: Path) -> None:
     """A copy on the disk."""
     shutil.copyfile(source, target)
     _sync(target)
-
-
-def _recorded_digests(checkpoint: Path) -> dict[str, str]:
-    """SHA-256 of the files of a complete checkpoint, by name."""
-    digests: dict[str, str] = json.loads((checkpoint / COMPLETE).read_text())
-    return digests
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -18,6 +18,7 @@ from scaling.records.ends import End, append_end, read_ends
 from scaling.records.execution import AS_IT_COMES, Execution
 from scaling.records.exit_codes import BAD_INPUT, BUSY, DONE
 from scaling.records.lease import Lease, LeaseLostError
+from scaling.records.leftovers import sweep_leftovers
 from scaling.records.rank_failures import RankFailure, forget_words, leave_word, start_token
 from scaling.records.result import RunResult
 from scaling.records.run_dir import RunDir
@@ -74,6 +75,7 @@ def _attempt(
     try:
         if lease is not None:
             lease.check()
+            sweep_leftovers(folder)
             attempt = claim_attempt(folder, job_name())
             forget_words(folder, start_token())
             logger.info("run %s, attempt %d, process %d", plan.run_id, attempt.attempt, os.getpid())

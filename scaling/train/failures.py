@@ -81,6 +81,8 @@ _MEMORY = (
     "Cuda failure 'out of memory'",
     "can't allocate memory",
     "Cannot allocate memory",
+    "can't start new thread",
+    "std::bad_alloc",
 )
 
 _WAYS_OUT = {
@@ -88,8 +90,9 @@ _WAYS_OUT = {
     errno.ENFILE: "the whole machine has too many open files",
     errno.ENOSPC: "make room and start the run again (--retry-failed)",
     errno.EDQUOT: "make room and start the run again (--retry-failed)",
-    errno.ENOMEM: "give the run more memory, or fewer loader_threads and a smaller micro_batch",
 }
+
+_MORE_MEMORY = "take micro_batch: auto or a smaller one and fewer loader_threads, or give the run more memory"
 
 
 def classify(error: BaseException) -> Cause:
@@ -115,9 +118,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, UserError | MachineError | LostPartnerError | LeaseLostError):
         return str(error)
     told = f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(": ")
-    if isinstance(error, MemoryError) and _errno(error) is None:
-        return f"{told}; {_WAYS_OUT[errno.ENOMEM]}"
-    way_out = _WAYS_OUT.get(_errno(error) or 0)
+    way_out = _MORE_MEMORY if classify(error) is Cause.OUT_OF_MEMORY else _WAYS_OUT.get(_errno(error) or 0)
     return f"{told}; {way_out}" if way_out else told
 
 
@@ -127,4 +128,4 @@ def _errno(error: BaseException) -> int | None:
 
 def _says(error: BaseException, words: tuple[str, ...]) -> bool:
     """Libraries raise plain RuntimeErrors for these."""
-    return isinstance(error, RuntimeError | OSError) and any(word in str(error) for word in words)
+    return isinstance(error, RuntimeError | OSError | ImportError) and any(word in str(error) for word in words)

@@ -8,7 +8,7 @@ a run saved by one number of processes and ZeRO stage goes on with any other, an
 bit: gathering adds zeros to each process's fragment, which changes nothing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,8 +20,6 @@ from scaling.train.process_group import Processes
 
 STEP = "step"
 
-State = Mapping[str, Tensor]
-
 
 def capture(engine: Engine, processes: Processes) -> dict[str, Tensor]:
     """Copies on the CPU; called by all processes together, and empty on all but the first."""
@@ -32,28 +30,67 @@ def capture(engine: Engine, processes: Processes) -> dict[str, Tensor]:
     return state
 
 
-def install(engine: Engine, state: State) -> None:
-    """Inverse of `capture`, on a freshly built engine of any number of processes and ZeRO stage."""
-    weights = {name.removeprefix("model/"): value for name, value in state.items() if name.startswith("model/")}
-    _refuse_other_model(engine, weights)
-    engine.model.load_state_dict(weights)
-    keys = {name.split("/")[1] for name in state if name.startswith("optimizer/")}
+Shapes = Mapping[str, Sequence[int]]
+
+
+def install(engine: Engine, shapes: Shapes, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """Inverse of `capture`, on a freshly built engine of any number of processes and ZeRO stage.
+
+    `shapes` names all tensors before any of them comes; they come one by one, on the engine's device, so that no
+    process ever holds a second copy of the whole state.
+    """
+    _refuse_other_model(engine, shapes)
+    own = engine.model.state_dict()
+    parameters = dict(engine.model.named_parameters())
+    place = _place_in_optimizer if engine.plan.engine.zero_stage == 0 else _place_in_partition
+    homes = {} if engine.plan.engine.zero_stage == 0 else _homes(engine)
+    _forget_optimizer(engine, homes)
+    with torch.no_grad():
+        for name, tensor in tensors:
+            kind, _, rest = name.partition("/")
+            if kind == "model":
+                own[rest].copy_(tensor)
+            else:
+                key, _, parameter = rest.partition("/")
+                place(engine, key, parameters[parameter], tensor, homes)
+    if engine.plan.engine.zero_stage > 0:
+        engine.deepspeed_engine.optimizer.refresh_fp32_params()
+
+
+def _forget_optimizer(engine: Engine, homes: dict[int, Tensor]) -> None:
+    """DeepSpeed may have filled the state already, by a step of its own."""
+    optimizer = engine.deepspeed_engine.optimizer
     if engine.plan.engine.zero_stage == 0:
-        optimizer = engine.deepspeed_engine.optimizer
-        for name, parameter in engine.model.named_parameters():
-            optimizer.state[parameter] = {
-                key: state[f"optimizer/{key}/{name}"].to(engine.device, copy=True) for key in keys
-            }
+        for parameter in engine.model.parameters():
+            optimizer.state[parameter] = {}
+    for flat in homes.values():
+        optimizer.optimizer.state[flat] = {}
+
+
+def _place_in_optimizer(engine: Engine, key: str, parameter: Any, tensor: Tensor, homes: dict[int, Tensor]) -> None:
+    engine.deepspeed_engine.optimizer.state[parameter][key] = tensor.to(engine.device, copy=True)
+
+
+def _place_in_partition(engine: Engine, key: str, parameter: Any, tensor: Tensor, homes: dict[int, Tensor]) -> None:
+    """The slice that this process keeps of a parameter's state; nothing when it keeps none of it."""
+    flat = homes[id(parameter)]
+    state = engine.deepspeed_engine.optimizer.optimizer.state[flat]
+    if key == STEP:
+        state[STEP] = tensor.to(engine.device, copy=True)
         return
+    if key not in state:
+        state[key] = torch.zeros_like(flat)
+    _scatter(tensor.to(engine.device), parameter, state[key])
+
+
+def _homes(engine: Engine) -> dict[int, Tensor]:
+    """By the identity of a parameter: the flat partition of its group."""
     zero = engine.deepspeed_engine.optimizer
-    for flat, parameters in _partitions(engine):
-        zero.optimizer.state[flat] = {key: torch.zeros_like(flat) for key in keys - {STEP}}
-        for name, parameter in parameters.items():
-            for key in keys - {STEP}:
-                _scatter(state[f"optimizer/{key}/{name}"], parameter, zero.optimizer.state[flat][key])
-            if STEP in keys:
-                zero.optimizer.state[flat][STEP] = state[f"optimizer/{STEP}/{name}"].to(engine.device, copy=True)
-    zero.refresh_fp32_params()
+    return {
+        id(parameter): flat
+        for flat, parameters in zip(zero.single_partition_of_fp32_groups, zero.bit16_groups, strict=True)
+        for parameter in parameters
+    }
 
 
 def _live_tensors(engine: Engine, processes: Processes) -> Iterator[tuple[str, Tensor]]:
@@ -97,9 +134,13 @@ def _scatter(full: Tensor, parameter: Any, flat_value: Tensor) -> None:
         flat_value[there.start : there.start + there.numel] = full.flatten()[here.start : here.start + here.numel]
 
 
-def _refuse_other_model(engine: Engine, weights: State) -> None:
-    own = {name: tuple(tensor.shape) for name, tensor in engine.model.state_dict().items()}
-    saved = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+def _refuse_other_model(engine: Engine, shapes: Shapes) -> None:
+    """UserError unless the state has exactly the model's tensors, and each of the optimiser's for every parameter."""
+    own = {f"model/{name}": tuple(tensor.shape) for name, tensor in engine.model.state_dict().items()}
+    keys = {name.split("/")[1] for name in shapes if name.startswith("optimizer/")}
+    for name, parameter in engine.model.named_parameters():
+        own |= {f"optimizer/{key}/{name}": () if key == STEP else tuple(parameter.shape) for key in keys}
+    saved = {name: tuple(shape) for name, shape in shapes.items()}
     strange = sorted(dict(own.items() ^ saved.items()))
     if strange:
         raise UserError(

@@ -21,6 +21,7 @@ from scaling.records.causes import Cause
 from scaling.records.evaluation import Evaluation, current_evaluations
 from scaling.records.exit_codes import DONE
 from scaling.records.result import RunResult
+from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import EvalPlan, ModelPlan, RunPlan
 from scaling.records.stop_request import requested_stop
 from scaling.records.study import merged_metrics
@@ -57,6 +58,7 @@ class Scoring:
         is_early = self._recorder.step < self._plan.schedule.steps
         result = self._result(metrics, best_step, is_early)
         self._recorder.guard()
+        self._refuse_other_plan()
         result.save(self._run_dir)
         return self._score(model, result)
 
@@ -73,6 +75,11 @@ class Scoring:
                 f"{result.weights_sha256[:12]}); every checkpoint of the run holds a copy, {BEST}"
             )
         return self._score(model, result)
+
+    def _refuse_other_plan(self) -> None:
+        """UserError when the plan on the disk is not the one that was obeyed: nobody could say what was trained."""
+        if RunPlan.load(self._run_dir).identity != self._plan.identity:
+            raise UserError(f"{RunDir(self._run_dir).plan} is another run's plan now; plan the study again")
 
     def _score(self, model: VisionModel, result: RunResult) -> int:
         """Each planned evaluation without a current record, recorded as soon as it is done; leaves between two of them

@@ -5,7 +5,7 @@ from analysis.runs.load import load_records
 from analysis.runs.summary import cells
 from scaling.records.result import RunResult
 from scaling.records.run_plan import InputPlan, RunPlan
-from tests.support.synthetic_study import METRIC, make_study
+from tests.support.synthetic_study import METRIC, change_steps, make_study
 
 
 def test_other_budgets_are_other_conditions(tmp_path: Path) -> None:
@@ -18,9 +18,7 @@ def test_epoch_budgets_that_differ_only_by_rounding_are_one_condition(tmp_path: 
     study = make_study(tmp_path, models=["mixer-b/32"], protocol="constant_epochs")
     for path in study.glob("*/run.json"):
         plan = RunPlan.load(path.parent)
-        steps = round(7 * plan.subset.num_samples / 64)
-        schedule = plan.schedule.model_copy(update={"steps": steps, "epochs": steps * 64 / plan.subset.num_samples})
-        plan.model_copy(update={"schedule": schedule}).save(path.parent)
+        change_steps(path.parent, round(7 * plan.subset.num_samples / 64))
     assert load_records([study]).runs["condition"].nunique() == 1
 
 
@@ -58,6 +56,7 @@ def test_runs_that_ended_early_are_named(tmp_path: Path) -> None:
     (run_dir,) = study.glob("*_010pct*")
     result = RunResult.load(run_dir)
     assert result is not None
-    result.model_copy(update={"stopped_early": True}).save(run_dir)
+    taken = {"steps": 250, "best_step": 200, "examples_seen": 250 * 64, "unique_examples": 1000}
+    result.model_copy(update={"stopped_early": True, **taken}).save(run_dir)
     told = methods_text(load_records([study]), METRIC, {}, 0)
     assert f"out of patience, and counted with what they really used: {run_dir.name}." in told

@@ -13,8 +13,8 @@ from scaling.data.format.index import expand_urls, index_shards
 from scaling.errors import UserError
 from scaling.evals.command import main
 from scaling.launch.study_dir import PlannedRun
-from scaling.records.result import RunResult
 from scaling.records.run_plan import InputPlan
+from scaling.records.study import load_run
 from tests.support.local_runs import train_all
 from tests.support.tiny_study import encode
 
@@ -48,9 +48,7 @@ def test_kept_weights_score_what_the_record_says_whatever_their_input(
     train_all(runs)
     told = ["--eval", "fewshot", "--set", f"support={stripes}", "--set", f"test={stripes}", "--set", "shots=[2]"]
     for run in runs:
-        result = RunResult.load(run.run_dir)
-        assert result is not None
-        recorded = result.metrics["fewshot/2shot_top1"]
+        recorded = load_run(run.run_dir).metrics["fewshot/2shot_top1"]
         alone = tmp_path / f"{run.plan.run_id}.safetensors"
         shutil.copy(run.run_dir / "checkpoints" / "best" / "model.safetensors", alone)
         assert fewshot(capsys, str(run.run_dir)) == recorded

@@ -1,4 +1,4 @@
-"""`scaling.status`: loss, last validation and time left of running runs; one run's folder is an answer; watching ends."""
+"""`scaling.status`: loss, last validation and time left of running runs, one run's folder, and when watching ends."""
 
 import json
 import time

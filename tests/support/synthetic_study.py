@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scaling.records.evaluation import Evaluation
 from scaling.records.events import Event, EventWriter
 from scaling.records.result import RunResult
 from scaling.records.run_plan import (
@@ -29,6 +30,9 @@ from scaling.records.state import RunState
 from scaling.records.study import save_plan_order
 
 METRIC = "unseen/5shot_top1"
+
+WEIGHTS = "0" * 64
+"""Digest of weights that no run here has."""
 
 
 @dataclass(frozen=True)
@@ -208,14 +212,12 @@ def finish_run(run_dir: Path, plan: RunPlan, truth: Truth, noise: float, device:
         identity=plan.identity,
         attempts=1,
         metrics={
-            METRIC: accuracy,
-            "unseen/10shot_top1": min(1.0, accuracy + 0.03),
             "upstream/precision_at_1": min(1.0, 0.9 * accuracy),
             "upstream/loss": 2.0 - accuracy,
             "train/precision_at_1": min(1.0, 0.9 * accuracy + 0.05 / plan.subset.fraction**0.3),
             "train/loss": 1.8 - accuracy,
-            "throughput/images_per_second": truth.images_per_second * float(np.exp(0.02 * draw.standard_normal())),
         },
+        weights_sha256=WEIGHTS,
         best_step=steps,
         steps=steps,
         examples_seen=steps * batch,
@@ -235,5 +237,46 @@ def finish_run(run_dir: Path, plan: RunPlan, truth: Truth, noise: float, device:
         git_dirty=False,
     )
     result.save(run_dir)
+    speed = truth.images_per_second * float(np.exp(0.02 * draw.standard_normal()))
+    found = {
+        "unseen": {METRIC: accuracy, "unseen/10shot_top1": min(1.0, accuracy + 0.03)},
+        "throughput": {"throughput/images_per_second": speed},
+    }
+    for asked in plan.evals:
+        evaluation_of(plan, asked, found[asked.name], device).save(run_dir)
     RunState(status="done", attempt=1, step=steps).save(run_dir)
     return result
+
+
+def evaluation_of(plan: RunPlan, asked: EvalPlan, metrics: Mapping[str, float], device: str) -> Evaluation:
+    """The record of a planned evaluation that found `metrics`."""
+    return Evaluation(
+        run_id=plan.run_id,
+        identity=plan.identity,
+        name=asked.name,
+        kind=asked.kind,
+        digest=asked.digest(),
+        weights_sha256=WEIGHTS,
+        metrics=dict(metrics),
+        device=device,
+        num_devices=1,
+        precision="fp32",
+        threads=1,
+        packages={"torch": "2.0"},
+        version="0.1.0",
+        git_commit="0" * 40,
+        git_dirty=False,
+        seconds=1.0,
+    )
+
+
+def change_steps(run_dir: Path, steps: int) -> None:
+    """A finished run as if it had been planned with, and had taken, so many steps."""
+    plan, result = RunPlan.load(run_dir), RunResult.load(run_dir)
+    assert result is not None
+    batch, num_samples = plan.schedule.batch, plan.subset.num_samples
+    schedule = plan.schedule.model_copy(update={"steps": steps, "epochs": steps * batch / num_samples})
+    plan.model_copy(update={"schedule": schedule}).save(run_dir)
+    taken = {"examples_seen": steps * batch, "unique_examples": min(steps * batch, num_samples)}
+    taken |= {"steps": steps, "best_step": steps}
+    result.model_copy(update=taken).save(run_dir)

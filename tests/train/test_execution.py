@@ -69,7 +69,7 @@ def test_a_compiled_run_keeps_the_names_of_its_weights(plan_tiny) -> None:
     (compiled,) = plan_tiny("protocol.steps=10", "defaults.compile=true", name="compiled")
     assert codes(start_run(plain.run_dir, 1)) == [0]
     assert codes(start_run(compiled.run_dir, 1, compile_eagerly)) == [0]
-    for name in ("best/model.safetensors", "step_00000010/state.safetensors"):
+    for name in ("best/model.safetensors", "step_00000010_attempt1/state.safetensors"):
         one, other = (load_file(planned.run_dir / "checkpoints" / name) for planned in (plain, compiled))
         assert one.keys() == other.keys()
     results = [RunResult.load(planned.run_dir) for planned in (plain, compiled)]

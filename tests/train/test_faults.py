@@ -15,6 +15,7 @@ from scaling.records.result import RunResult
 from scaling.records.standing import find_standing
 from scaling.records.state import RunState, Status
 from tests.support.ranks import codes, start_run
+from tests.support.run_folders import steps_saved
 
 LONG = ("protocol.steps=400", "defaults.log_every=5steps", "defaults.checkpoint_every=5steps")
 
@@ -141,16 +142,16 @@ def test_a_full_disk_keeps_what_was_saved_and_names_it_when_the_run_must_leave(p
     wait_for_checkpoint(run.run_dir, 10)
     assert process.pid is not None
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (700_000, 700_000))
-    saved = sorted((run.run_dir / "checkpoints").glob("step_*"))[-1].name
+    saved = steps_saved(run.run_dir)[-1]
     process.terminate()
     assert codes([process]) == [FAILED]
     state = RunState.load(run.run_dir)
     assert "could not be written" in state.error and "make room" in state.error
-    kept = sorted((run.run_dir / "checkpoints").glob("step_*"))
-    assert kept[-1].name >= saved
-    assert not list((run.run_dir / "checkpoints").glob(".partial_*"))
+    kept = steps_saved(run.run_dir)[-1]
+    assert kept >= saved
+    assert not list((run.run_dir / "checkpoints").glob(".*"))
     assert codes(start_run(run.run_dir, 1, stop_at_once)) == [PREEMPTED]
-    assert starts(run.run_dir) == [0, int(kept[-1].name[5:])]
+    assert starts(run.run_dir) == [0, kept]
 
 
 def stop_at_once(rank: int) -> None:

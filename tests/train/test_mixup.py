@@ -13,6 +13,7 @@ from scaling.records.exit_codes import DONE, PREEMPTED
 from scaling.train.batching import plan_batching
 from scaling.train.mixup import mixing_share, partners
 from tests.support.ranks import codes, leave_at, start_run
+from tests.support.run_folders import checkpoints
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.5, 0.8])
@@ -63,8 +64,7 @@ def test_a_run_with_randaugment_and_mixup_goes_on_as_if_never_stopped(plan_tiny)
     assert codes(start_run(broken.run_dir, 1)) == [DONE]
     assert codes(start_run(plain.run_dir, 1)) == [DONE]
     whole, mended, other = (
-        load_file(run.run_dir / "checkpoints" / "step_00000020" / "state.safetensors")
-        for run in (unbroken, broken, plain)
+        load_file(checkpoints(run.run_dir)[-1] / "state.safetensors") for run in (unbroken, broken, plain)
     )
     assert whole.keys() == mended.keys() == other.keys()
     assert all(torch.equal(whole[name], mended[name]) for name in whole)

@@ -1,7 +1,6 @@
 """Real runs: DeepSpeed, real tars, real processes, real signals. Every run here trains a few seconds at most."""
 
 import contextlib
-import json
 import os
 import platform
 import random
@@ -20,16 +19,17 @@ from safetensors.torch import load_file
 from scaling.launch.study_dir import PlannedRun, find_standings
 from scaling.records.evaluation import Evaluation
 from scaling.records.events import read_events
-from scaling.records.exit_codes import BUSY, DONE, FAILED, PREEMPTED
+from scaling.records.exit_codes import BAD_INPUT, BUSY, DONE, FAILED, PREEMPTED
 from scaling.records.result import RunResult
 from scaling.records.state import RunState
-from scaling.records.study import load_study
+from scaling.records.study import load_run, load_study
 from scaling.spec.launch_spec import LaunchSpec
 from scaling.status.command import describe
 from scaling.train.entry import train_run
 from scaling.train.schedule import learning_rate_at
 from tests.support.local_runs import LocalRuns as LocalBackend
 from tests.support.ranks import codes, start_run
+from tests.support.run_folders import checkpoints
 
 TIMES = {"images_per_second", "data_wait_seconds", "memory_bytes"}
 """Metrics that measure the machine and not the model."""
@@ -55,9 +55,14 @@ def train(backend: LocalBackend, run: PlannedRun) -> RunResult:
     backend.start(run.run_dir)
     code = wait(backend, run)
     assert code == DONE, (run.run_dir / "log.txt").read_text()[-3000:]
-    result = RunResult.load(run.run_dir)
-    assert result is not None
-    return result
+    return scored(run)
+
+
+def scored(run: PlannedRun) -> RunResult:
+    """The result with the metrics of the evaluations among its own."""
+    record = load_run(run.run_dir)
+    assert record.result is not None and record.standing.is_finished
+    return record.result.model_copy(update={"metrics": record.metrics})
 
 
 def few_shot(run: PlannedRun) -> dict[str, float]:
@@ -70,8 +75,7 @@ def kept_weights(run: PlannedRun) -> dict[str, torch.Tensor]:
 
 
 def last_state(run: PlannedRun) -> dict[str, torch.Tensor]:
-    newest = max((run.run_dir / "checkpoints").glob("step_*"), key=lambda path: int(path.name[5:]))
-    return load_file(newest / "state.safetensors")
+    return load_file(checkpoints(run.run_dir)[-1] / "state.safetensors")
 
 
 def assert_same_run(one: PlannedRun, other: PlannedRun) -> None:
@@ -80,8 +84,7 @@ def assert_same_run(one: PlannedRun, other: PlannedRun) -> None:
         assert a.keys() == b.keys()
         for name in a:
             assert torch.equal(a[name], b[name]), name
-    first, second = RunResult.load(one.run_dir), RunResult.load(other.run_dir)
-    assert first is not None and second is not None
+    first, second = scored(one), scored(other)
     names = first.metrics.keys() - TIMES
     assert names == second.metrics.keys() - TIMES
     assert {name: first.metrics[name] for name in names} == {name: second.metrics[name] for name in names}
@@ -125,8 +128,8 @@ def test_a_run_learns_and_leaves_its_records(backend: LocalBackend, plan_tiny) -
     seconds = [event.train_seconds for event in events]
     assert seconds == sorted(seconds)
     assert RunState.load(run.run_dir).status == "done"
-    kept = [path.name for path in (run.run_dir / "checkpoints").glob("step_*")]
-    assert sorted(kept) == ["step_00000025", "step_00000030"]
+    kept = [path.name for path in checkpoints(run.run_dir)]
+    assert kept == ["step_00000025_attempt1", "step_00000030_attempt1"]
 
 
 def test_a_finished_run_is_not_trained_again(backend: LocalBackend, plan_tiny) -> None:
@@ -218,9 +221,9 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
     train(backend, unbroken)
     train(backend, torn)
     (torn.run_dir / "result.json").unlink()
-    damage(torn.run_dir / "checkpoints" / "step_00000030" / file)
+    damage(checkpoints(torn.run_dir)[-1] / file)
     train(backend, torn)
-    assert "checkpoint step_00000030 cannot be read" in (torn.run_dir / "log.txt").read_text()
+    assert "checkpoint step_00000030_attempt1 cannot be read" in (torn.run_dir / "log.txt").read_text()
     assert_same_run(unbroken, torn)
 
 
@@ -274,7 +277,7 @@ def test_status_tells_a_killed_run_of_this_machine_at_once(
     (run,) = plan_tiny()
     beat = time.time() - silent_seconds
     RunState(status="running", step=3, host=host, heartbeat_unix_time=beat).save(run.run_dir)
-    (record,) = load_study(run.run_dir.parent)
+    (record,) = load_study(run.run_dir.parent).runs
     assert describe(record)["status"] == told
 
 
@@ -312,9 +315,8 @@ def test_patience_ends_a_run_and_a_restart_keeps_the_count(backend: LocalBackend
     assert find_standings(unbroken.run_dir.parent, [unbroken.plan])[0].standing.is_finished
     assert describe(load_study(unbroken.run_dir.parent)[0])["stopped_early"]
     train(backend, broken)
-    for name in ("result.json", "checkpoints/step_00000020"):
-        path = broken.run_dir / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (broken.run_dir / "result.json").unlink()
+    shutil.rmtree(checkpoints(broken.run_dir)[-1])
     again = train(backend, broken)
     assert again.steps == 20
     assert [e.step for e in read_events(broken.run_dir / "events.jsonl").events if e.kind == "start"] == [0, 14]
@@ -346,11 +348,10 @@ def test_a_run_in_which_every_step_is_skipped_ends(plan_tiny) -> None:
 
 def test_changed_data_is_refused(backend: LocalBackend, plan_tiny, tmp_path: Path) -> None:
     (run,) = plan_tiny("protocol.steps=5")
-    plan = json.loads((run.run_dir / "run.json").read_text())
-    plan["train"]["digest"] = "0" * 64
-    (run.run_dir / "run.json").write_text(json.dumps(plan))
+    train_data = run.plan.train.model_copy(update={"digest": "0" * 64})
+    run.plan.model_copy(update={"train": train_data}).save(run.run_dir)
     backend.start(run.run_dir)
-    assert wait(backend, run) == FAILED
+    assert wait(backend, run) == BAD_INPUT
     assert "changed since the run was planned" in RunState.load(run.run_dir).error
 
 

@@ -1,6 +1,7 @@
 """Trackers by their real libraries: what a dashboard shows is what events.jsonl holds, also after a restart."""
 
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from scaling.records.events import Event, read_events
 from scaling.records.exit_codes import DONE
 from scaling.train.trackers import OPENERS, Trackers
 from tests.support.ranks import codes, start_run
+from tests.support.run_folders import checkpoints
 
 
 def curve(run: PlannedRun, name: str) -> list[tuple[int, float]]:
@@ -37,8 +39,7 @@ def test_tensorboard_shows_the_log_and_drops_what_a_restart_superseded(plan_tiny
     assert codes(start_run(run.run_dir, 1)) == [DONE]
     # As if it had been killed between its last log row, of step 20, and the checkpoint of step 20.
     (run.run_dir / "result.json").unlink()
-    for path in (run.run_dir / "checkpoints" / "step_00000020").iterdir():
-        path.unlink()
+    shutil.rmtree(checkpoints(run.run_dir)[-1])
     assert codes(start_run(run.run_dir, 1)) == [DONE]
     shown = EventAccumulator(str(run.run_dir / "tensorboard")).Reload()
     for name in ("loss", "grad_norm", "learning_rate", "images_per_second", "data_wait_seconds", "memory_bytes"):

@@ -8,6 +8,7 @@ import pytest
 from scaling.launch.study_dir import PlannedRun
 from scaling.records.events import read_events
 from tests.support.ranks import codes, start_run
+from tests.support.run_folders import checkpoints, steps_saved
 
 CURVES = ("loss", "grad_norm", "upstream/loss")
 
@@ -23,8 +24,8 @@ def go_back_to(step: int, run: PlannedRun, copy: Path) -> Path:
     """A copy of a finished run as it was right after the checkpoint of `step`."""
     shutil.copytree(run.run_dir, copy)
     (copy / "result.json").unlink()
-    for checkpoint in (copy / "checkpoints").glob("step_*"):
-        if int(checkpoint.name[5:]) > step:
+    for checkpoint, saved in zip(checkpoints(copy), steps_saved(copy), strict=True):
+        if saved > step:
             shutil.rmtree(checkpoint)
     return copy
 

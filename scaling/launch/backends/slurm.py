@@ -134,8 +134,8 @@ class SlurmBackend:
                 hung_after=self._section.hung_after,
                 unix_time=time.time(),
             )
-            for submitted in batch.runs:
-                clear_stop(Path(submitted))
+            for name in batch.runs:
+                clear_stop(Path(name))
             path = batch.save(study_dir)
             mark_runs(batch)
             try:
