@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scaling.bench.array_queue import NUM_TASKS, has_slurm, measure_array
 from scaling.bench.options import add_json, write_json
 from scaling.data.format.manifest import build_manifest, declare_manifest
 from scaling.tables import plain_table
@@ -94,6 +95,12 @@ def run(args: argparse.Namespace) -> int:
         for name, case in figures["cases"].items()
     ]
     print(plain_table(["plan", "wall s", "CPU s", "peak MB", "loads PyTorch"], rows))
+    if has_slurm():
+        figures["slurm"] = measure_array()
+        rows = [[step, f"{seconds:.2f}"] for step, seconds in figures["slurm"].items()]
+        print("\n" + plain_table([f"{NUM_TASKS:,} tasks of Slurm", "wall s"], rows))
+    else:
+        print("\nno Slurm answers here, so its figures are left out; slurm/local/up starts one")
     write_json(figures, args.json)
     return 0
 

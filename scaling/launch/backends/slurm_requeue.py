@@ -17,8 +17,9 @@ from scaling.records.causes import Cause, Decision, Verdict
 
 JobView = Literal["ours", "ended", "requeued", "unknown"]
 
-EARLY_SECONDS = 60.0
-"""Slurm sends the signal before a time limit up to a minute earlier than asked (sbatch --signal)."""
+EARLY_SECONDS, EARLY_SHARE = 60.0, 0.25
+"""Slurm sends the signal before a time limit up to a minute earlier than asked (sbatch --signal). Of a limit of a few
+minutes only a quarter counts as that, so that other requests to leave are not taken for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ def refine_cause(told: Cause, ending: Ending, stop: Cause | None) -> Cause:
         return Cause.OUT_OF_TIME if ending.elapsed >= ending.seconds - 1 else Cause.CANCELLED
     if ending.view == "requeued":
         return Cause.PREEMPTED
-    if told is Cause.PREEMPTED and ending.elapsed >= ending.seconds - ending.save_before - EARLY_SECONDS:
+    early = min(EARLY_SECONDS, EARLY_SHARE * ending.seconds)
+    if told is Cause.PREEMPTED and ending.elapsed >= ending.seconds - ending.save_before - early:
         return Cause.OUT_OF_TIME
     return told
 

@@ -138,8 +138,11 @@ def last_step(run_dir: Path) -> int:
 
 
 def is_pending(pid: int, number: int) -> bool:
-    """Whether a stopped process has a signal waiting."""
-    lines = (Path("/proc") / str(pid) / "status").read_text().splitlines()
+    """Whether a stopped process has a signal waiting, or is gone because it came before it was stopped."""
+    try:
+        lines = (Path("/proc") / str(pid) / "status").read_text().splitlines()
+    except FileNotFoundError:
+        return True
     masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd"))]
     return any(mask >> (number - 1) & 1 for mask in masks)
 
@@ -150,7 +153,7 @@ def hold_until(condition: Callable[[], object], run_dir: Path, pid: int, seconds
 
     def renews() -> object:
         nonlocal held
-        if time.monotonic() - held > 16:
+        if time.monotonic() - held > 16 and RunDir(run_dir).lease.exists():
             before = RunDir(run_dir).lease.stat().st_mtime_ns
             with_signal(pid, signal.SIGCONT)
             wait_until(lambda: RunDir(run_dir).lease.stat().st_mtime_ns != before, 10, "renewal", interval=0.001)
