@@ -22,9 +22,9 @@ PLANS = ("scaling.records", "scaling.spec", *DATA, "scaling.data.select", "scali
 ALLOWED: dict[str, tuple[str, ...]] = {
     "scaling.records": (),
     "scaling.spec": ("scaling.records",),
-    "scaling.data.format": ("scaling.records", "scaling.data.storage", "scaling.data.read"),
+    "scaling.data.format": ("scaling.records", "scaling.data.storage", "scaling.data.select", "scaling.data.read"),
     "scaling.data.storage": ("scaling.records", "scaling.data.format"),
-    "scaling.data.select": ("scaling.records", *DATA),
+    "scaling.data.select": (),
     "scaling.data.read": ("scaling.records", *DATA, "scaling.data.select"),
     "scaling.data.tools": ("scaling.records", *READS),
     "scaling.jft_like": ("scaling.records", *DATA, "scaling.data.tools"),

@@ -50,6 +50,8 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 URL = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,4096}")
 """A path or url holds no control characters and nothing that is not UTF-8."""
 
+PLAIN_URL = re.compile(r"(?:[\w=+@-][\w.=+@-]*/)*[\w=+@-][\w.=+@-]*", re.ASCII)
+"""Most urls are relative paths of such names; nothing else has to be checked in them."""
 MAX_NAME = 1000
 """Characters of the name of a data set or a class."""
 
@@ -295,17 +297,14 @@ def _from_fields(fields: "_Fields") -> Manifest:
 
 def _check_shard_names(fields: "_Fields", column: str, values: list[str]) -> None:
     """Urls become paths and requests, checksums become file names of a cache."""
-    rule = SHA256 if column == "sha256" else URL
+    is_remote = isinstance(fields.folder, str)
     for value in values:
-        if not rule.fullmatch(value):
-            expected = (
-                "64 of the characters 0-9a-f" if column == "sha256" else "a path or url without control characters"
-            )
-            raise fields.error(f"shards.{column}", f"{value[:80]!r} is not {expected}")
-        if column == "url":
-            problem = _url_problem(value, isinstance(fields.folder, str))
-            if problem:
-                raise fields.error("shards.url", f"{value[:80]!r} {problem}")
+        if column == "sha256":
+            problem = None if SHA256.fullmatch(value) else "is not 64 of the characters 0-9a-f"
+        else:
+            problem = None if PLAIN_URL.fullmatch(value) else _url_problem(value, is_remote)
+        if problem:
+            raise fields.error(f"shards.{column}", f"{value[:80]!r} {problem}")
     if column == "url" and len(set(values)) != len(values):
         value, count = Counter(values).most_common(1)[0]
         raise fields.error(f"shards.{column}", f"{value[:80]!r} occurs {count} times; every shard counts once")
@@ -313,6 +312,8 @@ def _check_shard_names(fields: "_Fields", column: str, values: list[str]) -> Non
 
 def _url_problem(url: str, is_folder_remote: bool) -> str | None:
     """Why a shard's url is not followed, as the end of a sentence."""
+    if not URL.fullmatch(url):
+        return "is not a path or url of printable characters"
     try:
         if is_url(url):
             return None
