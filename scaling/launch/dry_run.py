@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator, Sequence
 
 from scaling.launch.forecast import RateBook, Work, state_bytes, train_flops
-from scaling.launch.numbers import short_count, short_flops, short_time
 from scaling.launch.study_dir import PlannedRun
+from scaling.readable import short_count, short_flops, short_time
 from scaling.records.state import Status
 from scaling.tables import plain_table
 

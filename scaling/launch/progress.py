@@ -16,8 +16,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from scaling.launch.numbers import short_time
 from scaling.launch.study_dir import PlannedRun
+from scaling.readable import short_time
 from scaling.records.evaluation import current_evaluations
 from scaling.records.state import RunState, Status
 from scaling.records.study import merged_metrics

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scaling.launch.numbers import short_time
+from scaling.readable import short_time
 from scaling.records.lease import LifeWatch
 from scaling.records.run_dir import RunDir
 from scaling.records.study import RunRecord, StudyRecords, load_run, load_study

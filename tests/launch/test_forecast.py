@@ -4,8 +4,8 @@ import pytest
 
 from scaling.launch.forecast import RateBook, Work, remaining_seconds, state_bytes, train_flops
 from scaling.launch.live_rates import LiveRates
-from scaling.launch.numbers import short_count, short_flops, short_time
 from scaling.launch.progress import Running
+from scaling.readable import short_count, short_flops, short_time
 from scaling.records.evaluation import Evaluation
 from scaling.records.run_plan import EvalPlan, RunPlan
 from tests.support.run_plans import run_plan
