@@ -82,8 +82,8 @@ def _statistics(laws: Mapping[str, Law]) -> str:
         f"here: {told}. A curve strays from its law by a drift that grows with every doubling beyond the data; its "
         "spread has a prior, learned from public learning curves, and is never zero. At one doubling its standard "
         f"deviation is, relative to the error, {drifts}. Intervals are drawn from the posterior over law, drift and "
-        "run noise. Predictions say how many doublings they lie beyond the data, and how they change with the window, one "
-        "of the windows leaving out the smallest size used."
+        "run noise. Predictions say how many doublings they lie beyond the data, and how they change with the window, "
+        "one of the windows leaving out the smallest size used."
     )
 
 
