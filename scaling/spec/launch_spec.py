@@ -89,18 +89,12 @@ class SlurmSection(SlurmShape):
     overrides: list[SlurmOverride] = Field([], description="Resources of some of the runs, in the order written.")
 
 
-class RaySection(Frozen):
-    """Runs as actors of a Ray cluster."""
-
-    max_parallel: Count | None = Field(None, description="Runs at a time; default: what the cluster has room for.")
-
-
 class LaunchSpec(BaseModel):
     """How and where runs are executed. A back end of an installed package has a section of its own name."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
-    backend: str = Field("local", description="Where runs are executed: local, slurm, ray or that of a package.")
+    backend: str = Field("local", description="Where runs are executed: local, slurm or that of a package.")
     devices_per_run: Count | None = Field(
         None, description="Processes that train one run together; default: nodes * devices_per_node."
     )
@@ -122,7 +116,6 @@ class LaunchSpec(BaseModel):
     )
     local: LocalSection = LocalSection()
     slurm: SlurmSection = SlurmSection()
-    ray: RaySection = RaySection()
 
     @model_validator(mode="after")
     def _devices_agree(self) -> Self:

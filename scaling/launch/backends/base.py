@@ -111,7 +111,7 @@ class Backend(Protocol):
     """One place where runs are executed. Made from a validated `LaunchSpec`; making one starts nothing."""
 
     poll_seconds: float
-    """How long to wait between two polls: 0.2 on this machine, 2 with Ray, 15 to 30 with Slurm."""
+    """How long to wait between two polls: 0.2 on this machine, 15 to 30 with Slurm."""
 
     def check(self, need: Resources) -> None:
         """UserError at once when no node could ever hold such a run; called before anything is written."""
