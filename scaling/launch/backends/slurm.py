@@ -23,7 +23,7 @@ from scaling.launch.backends.slurm_queue import WHOLE_ARRAY, QueuedTask, QueueUn
 from scaling.launch.backends.slurm_script import submit_array
 from scaling.launch.backends.slurm_shape import Shape, base_shape, group_by_shape
 from scaling.records.causes import Cause
-from scaling.records.run_dir import StudyDir
+from scaling.records.run_dir import RunDir, StudyDir
 from scaling.records.stop_request import clear_stop, request_stop
 from scaling.spec.launch_spec import LaunchSpec, SlurmSection
 
@@ -101,6 +101,7 @@ class SlurmBackend:
         as they need, and see by their marker that they must not come back."""
         for run_dir in run_dirs:
             request_stop(run_dir, Cause.CANCELLED)
+            RunDir(run_dir).job.unlink(missing_ok=True)
         for study_dir in {run_dir.parent for run_dir in run_dirs}:
             looks = self.poll(study_dir)
             found = [looks[run_dir] for run_dir in run_dirs if run_dir in looks]

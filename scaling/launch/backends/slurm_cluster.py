@@ -4,12 +4,11 @@ import re
 import shutil
 import subprocess
 from functools import cache
-
-import submitit
+from pathlib import Path
 
 from scaling.errors import UserError
 from scaling.launch.backends.slurm_profile import Profile
-from scaling.launch.backends.slurm_script import explain_refusal, resource_options
+from scaling.launch.backends.slurm_script import explain_refusal, new_executor, resource_options
 from scaling.launch.backends.slurm_shape import Shape
 
 DEFAULT_ARRAY_TASKS = 1000
@@ -36,7 +35,7 @@ def max_array_tasks() -> int:
 
 def test_shape(shape: Shape, profile: Profile) -> None:
     """UserError in Slurm's own words when it would refuse such a job at once; nothing is submitted."""
-    executor = submitit.SlurmExecutor("unused")
+    executor = new_executor(Path("unused"))
     executor.update_parameters(**resource_options(shape, profile))
     script = executor._make_submission_file_text("true", "test")
     # The script names a folder of logs that does not exist, which matters only to a job that runs.

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from scaling.launch.backends.base import Look
-from scaling.launch.backends.slurm_batch import Batch
+from scaling.launch.backends.slurm_batch import Batch, batch_of
 from scaling.launch.backends.slurm_hung import Heartbeat
 from scaling.launch.backends.slurm_queue import QueuedTask
 from scaling.launch.policy import AGAIN, TELLING
@@ -49,6 +49,8 @@ class Looker:
         if task.phase == "queued":
             return Look("queued", reason=task.explain(), where=where, is_stuck=task.is_stuck)
         cause = _ended(run_dir, task)
+        if cause is None:
+            return Look("gone", reason="asked for again", where=where)
         # A job that Slurm ended before it could queue itself again: whoever launches the study submits it anew.
         is_over = decide(read_ends(run_dir).counted, batch.retries).verdict not in AGAIN or cause in TELLING
         return Look("ended" if is_over else "gone", cause=cause, reason=task.state, where=where)
@@ -68,7 +70,8 @@ def _missing(run_dir: Path, batch: Batch, siblings: bool) -> Look:
         return Look("gone", reason=batch.refused)
     if batch.may_be_on_its_way:
         return Look("unknown", reason="handed to Slurm a moment ago")
-    if siblings and latest_number(run_dir) == 0 and not read_ends(run_dir).all:
+    is_marked = requested_stop(run_dir) is not None or batch_of(run_dir) is not None
+    if siblings and is_marked and latest_number(run_dir) == 0 and not read_ends(run_dir).all:
         # Slurm keeps no record of a task that was taken out of a waiting array.
         _mark_cancelled(run_dir)
         return Look("ended", cause=requested_stop(run_dir) or Cause.CANCELLED, reason="CANCELLED before it started")
@@ -79,19 +82,26 @@ def _mark_cancelled(run_dir: Path) -> None:
     """A person used scancel: the run shall stay away as if it had been cancelled by the launcher."""
     if requested_stop(run_dir) is None:
         request_stop(run_dir, Cause.CANCELLED)
+    # What is noted once must not be noted again after a person has asked for the run again.
+    RunDir(run_dir).job.unlink(missing_ok=True)
 
 
-def _ended(run_dir: Path, task: QueuedTask) -> Cause:
-    """Why the run's last attempt ended; noted here where nobody was left beside the job to do it."""
+def _ended(run_dir: Path, task: QueuedTask) -> Cause | None:
+    """Why the run's last attempt ended, noted here where nobody was left beside the job to do it; None when a person
+    has asked for the run again since."""
     if RunDir(run_dir).result.exists():
         return Cause.DONE
-    last = read_ends(run_dir).last
-    has_told = last is not None and last.job.partition("/")[0] == task.job
+    ends = read_ends(run_dir)
+    own = [end for end in ends.all if end.job.partition("/")[0] == task.job]
+    if own and own[-1] not in ends.counted:
+        return None
     # A run that was cancelled saves and calls it a pre-emption, unless `slurm_job after` had the time to look.
-    if last is not None and has_told and (task.state != "CANCELLED" or last.cause in TELLING):
-        return last.cause
+    if own and (task.state != "CANCELLED" or own[-1].cause in TELLING):
+        return own[-1].cause
     cause = CAUSES.get(task.state, Cause.LOST)
     if cause is Cause.CANCELLED:
+        if batch_of(run_dir) is None and requested_stop(run_dir) is None:
+            return None
         _mark_cancelled(run_dir)
         cause = requested_stop(run_dir) or cause
         if latest_number(run_dir) == 0:

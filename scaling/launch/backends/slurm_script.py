@@ -16,15 +16,16 @@ import re
 import shlex
 import sys
 from pathlib import Path
-
-import submitit
-from submitit.core.utils import FailedJobError, FailedSubmissionError
+from typing import TYPE_CHECKING
 
 from scaling.errors import UserError
 from scaling.launch.backends.slurm_batch import Batch
 from scaling.launch.backends.slurm_profile import Profile
 from scaling.launch.backends.slurm_queue import job_comment, job_name
 from scaling.launch.backends.slurm_shape import Shape
+
+if TYPE_CHECKING:
+    import submitit
 
 PARTNER_SECONDS = 60
 """After a process of a run ended, the others may save for so long before Slurm kills them."""
@@ -56,11 +57,15 @@ _SIZE_SIGNS = ("node configuration", "node count", "more processors", "cpu count
 _QUOTA_SIGNS = ("job violates", "limit on", "maximum number of jobs", "temporarily un")
 
 
-class _Executor(submitit.SlurmExecutor):
+def new_executor(logs: Path) -> "submitit.SlurmExecutor":
     """submitit's, but a full queue is told: sbatch itself would try again for two minutes without a word."""
+    import submitit
 
-    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-        return ["timeout", str(SBATCH_SECONDS), *super()._make_submission_command(submission_file_path)]
+    class Executor(submitit.SlurmExecutor):  # type: ignore[misc,unused-ignore]
+        def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+            return ["timeout", str(SBATCH_SECONDS), *super()._make_submission_command(submission_file_path)]
+
+    return Executor(logs)
 
 
 def submit_array(batch: Batch, batch_path: Path, shape: Shape, profile: Profile, cap: int | None, after: str) -> str:
@@ -70,6 +75,8 @@ def submit_array(batch: Batch, batch_path: Path, shape: Shape, profile: Profile,
     """
     logs = batch_path.parent / "logs"
     logs.mkdir(parents=True, exist_ok=True)  # Slurm fails in silence when it cannot write a log.
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
     executor = make_executor(batch, batch_path, shape, profile, cap, after)
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # submitit repeats there what its error says.
@@ -80,9 +87,9 @@ def submit_array(batch: Batch, batch_path: Path, shape: Shape, profile: Profile,
 
 def make_executor(
     batch: Batch, batch_path: Path, shape: Shape, profile: Profile, cap: int | None, after: str = ""
-) -> submitit.SlurmExecutor:
+) -> "submitit.SlurmExecutor":
     """submitit's executor with everything that the script of this batch says."""
-    executor = _Executor(batch_path.parent / "logs")
+    executor = new_executor(batch_path.parent / "logs")
     size = len(batch.runs)
     srun = ["--kill-on-bad-exit=0", f"--wait={PARTNER_SECONDS}", f"--cpus-per-task={shape.cpus_per_task}"]
     srun += shlex.split(profile.container) if profile.container.startswith("--") else []

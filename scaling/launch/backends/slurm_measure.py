@@ -1,9 +1,11 @@
 """How long a launcher waits for Slurm with a thousand runs: submitting them, looking at them, telling where they stand.
 
 Measured against the Slurm that this machine talks to (SLURM_CONF, as `slurm/local/up` prints it); jobs are to begin in
-an hour and are cancelled at the end, so none ever runs.
+an hour and are cancelled at the end, so none ever runs. `python -m scaling.launch.backends.slurm_measure` prints the
+seconds as JSON, or null where no Slurm answers.
 """
 
+import json
 import shutil
 import subprocess
 import tempfile
@@ -50,3 +52,7 @@ def measure_array(num_tasks: int = NUM_TASKS) -> dict[str, float]:
         moments.append(time.perf_counter())
     steps = ("submit", "poll", "status", "cancel")
     return {step: after - before for step, before, after in zip(steps, moments, moments[1:], strict=False)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure_array() if has_slurm() else None))
