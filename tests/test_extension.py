@@ -14,7 +14,6 @@ import pytest
 
 from scaling.errors import UserError
 from scaling.installed import Extensible, load_installed
-from scaling.launch.backends import base
 from tests.support.tiny_study import TINY_SWEEP
 
 ROOT = Path(__file__).parent.parent
@@ -61,8 +60,7 @@ def test_a_study_uses_a_model_an_evaluation_a_back_end_and_a_figure_from_outside
 ) -> None:
     write_package(tmp_path)
     (tmp_path / "sweep.yaml").write_text(TINY_SWEEP.format(root=json.dumps(str(tiny_data))))
-    options = ["grid.model=[mean-colour-3]", "evals=[{kind: brightness, level: 0.25}]"]
-    options += ["launch.backend=overnight"] if hasattr(base, "find_backend") else []
+    options = ["grid.model=[mean-colour-3]", "evals=[{kind: brightness, level: 0.25}]", "launch.backend=overnight"]
     settings = [word for option in options for word in ("--set", option)]
     run(tmp_path, "-m", "scaling.launch", "sweep.yaml", *settings)
     report = tmp_path / "runs" / "tiny" / "report"
