@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.bench.options import add_json, write_json
-from scaling.data.format.manifest import build_manifest, declare_manifest
+from scaling.data.format.manifest import LabelType, build_manifest, declare_manifest
 from scaling.tables import plain_table
 
 NUM_RUNS = 10_000
@@ -67,7 +67,7 @@ overrides:
   - match: {{model: "vit-*"}}
     set: {{learning_rate: 1.0e-3, model_options: {{pre_logits: none}}}}
 evals:
-  - {{kind: fewshot, support: val.json, test: val.json, shots: [5]}}
+  - {{kind: fewshot, support: support.json, test: test.json, shots: [5]}}
 """
 
 
@@ -157,10 +157,16 @@ def _write_study(folder: Path, num_runs: int) -> dict[str, Path]:
     """Both sweeps and the manifests that they name."""
     declare_manifest("JFT-300M", "multi", 18_291, 302_000_000, folder).save(folder / "jft.json")
     declare_manifest("JFT-300M held out", "multi", 18_291, 50_000, folder).save(folder / "jft-val.json")
-    for name, num_shards in (("train", NUM_SHARDS), ("val", 10)):
+    splits: tuple[tuple[str, LabelType, int], ...] = (
+        ("train", "multi", NUM_SHARDS),
+        ("val", "multi", 10),
+        ("support", "single", 10),
+        ("test", "single", 10),
+    )
+    for name, label_type, num_shards in splits:
         build_manifest(
             name=name,
-            label_type="multi",
+            label_type=label_type,
             classes=[f"class {number}" for number in range(NUM_CLASSES)],
             folder=folder,
             urls=[f"{name}-{number:06d}.tar" for number in range(num_shards)],
