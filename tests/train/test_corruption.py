@@ -13,7 +13,7 @@ from PIL import Image
 from scaling.data.format.corrupt import CorruptSampleError
 from scaling.data.format.index import expand_urls, index_shards
 from scaling.records.events import read_events
-from scaling.records.exit_codes import DONE, FAILED, PREEMPTED
+from scaling.records.exit_codes import BAD_INPUT, DONE, PREEMPTED
 from scaling.records.result import RunResult
 from scaling.records.state import RunState
 from tests.support.ranks import codes, leave_at, start_run
@@ -54,7 +54,7 @@ def counts(run_dir: Path) -> list[float]:
 
 def test_by_default_a_truncated_picture_ends_the_run_with_shard_and_key(truncated: str, plan_tiny) -> None:
     (run,) = plan_tiny(truncated, "grid.fraction=[1.0]")
-    assert codes(start_run(run.run_dir, 1)) == [FAILED]
+    assert codes(start_run(run.run_dir, 1)) == [BAD_INPUT]
     error = RunState.load(run.run_dir).error
     assert "truncated" in error and "shard-" in error and "1 unusable samples met, and 0 allowed" in error
     assert "data.max_corrupt" in error
@@ -80,7 +80,7 @@ def test_allowed_ones_are_counted_once_over_epochs_processes_and_restarts(
 
 def test_the_budget_is_of_all_processes_together(truncated: str, plan_tiny) -> None:
     (run,) = plan_tiny(truncated, "grid.fraction=[1.0]", "data.max_corrupt=2", "launch.devices_per_run=2")
-    assert set(codes(start_run(run.run_dir, 2))) == {FAILED}
+    assert set(codes(start_run(run.run_dir, 2))) == {BAD_INPUT}
     assert "unusable samples met" in RunState.load(run.run_dir).error
 
 
