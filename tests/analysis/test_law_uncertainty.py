@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from analysis.laws.backtest import folds
+from analysis.laws.drift import SpreadPrior, drift_covariance
 from analysis.laws.estimator import BASE, choose
 from analysis.laws.forms import M2
 from analysis.laws.law import fit_law
@@ -17,25 +19,61 @@ def truth(exponent: float, floor_logit: float, x: np.ndarray) -> np.ndarray:
     return np.asarray(0.7 * np.exp(shape[:-1] - shape[-1]))
 
 
-def test_nominal_90_percent_covers_88_to_92_percent_when_the_form_is_right() -> None:
-    """4 sizes x 3 seeds, 1 % noise, three curves, at twice the largest size; 300 studies."""
-    rng = np.random.default_rng(12)
+def least_hits(num_cases: int) -> int:
+    """Hits that a true 90 % interval falls below once in 10,000 times."""
+    return int(binom.ppf(1e-4, num_cases, 0.9))
+
+
+def test_90_percent_intervals_hold_when_the_form_is_right() -> None:
+    """4 sizes x 3 seeds, 1 % noise, three curves, at twice the largest size; a fresh seed each time. That the curve may
+    drift ahead of the data makes them wider than this case needs, never narrower."""
+    entropy = np.random.SeedSequence().entropy
+    rng = np.random.default_rng(entropy)
     target = np.array([2 * SIZES[-1]])
     inside_mean, inside_run = [], []
     for exponent, floor_logit in ((0.45, 0.4), (0.3, -1.0), (0.8, 1.0)):
         right = float(truth(exponent, floor_logit, target)[0])
         clean = truth(exponent, floor_logit, SIZES)
-        for seed in range(100):
+        for seed in range(60):
             law = fit_law(SIZES, clean * np.exp(0.01 * rng.standard_normal(len(SIZES))), seed=seed)
             row = law.predict(target).iloc[0]
             inside_mean.append(row["mean_low"] <= right <= row["mean_high"])
             new_run = right * np.exp(0.01 * rng.standard_normal())
             inside_run.append(row["run_low"] <= new_run <= row["run_high"])
-    assert 0.88 <= np.mean(inside_mean) <= 0.92
-    assert 0.88 <= np.mean(inside_run) <= 0.92
+    assert np.sum(inside_mean) >= least_hits(180), entropy
+    assert np.sum(inside_run) >= least_hits(180), entropy
 
 
-def test_one_new_run_is_less_certain_than_the_mean_curve_and_more_runs_narrow_only_the_latter() -> None:
+def test_90_percent_intervals_hold_when_curves_drift_as_the_prior_says() -> None:
+    """Curves drawn from the prior itself: drift and noise of random size, for which an interval that leaves the drift
+    out is far too narrow."""
+    entropy = np.random.SeedSequence().entropy
+    rng = np.random.default_rng(entropy)
+    prior = SpreadPrior()
+    sizes, target = np.repeat(1000 * 2.0 ** np.arange(8), 2), 1000 * 2.0**8
+    known, every = np.unique(sizes), np.append(np.unique(sizes), target)
+    past = drift_covariance(np.log2(known[-1] / known[:-1]))
+    hits, narrow_hits = 0, 0
+    for seed in range(150):
+        drift_sd, run_sd = (
+            centre * np.exp(prior.log_width * rng.standard_normal()) for centre in (prior.drift, prior.run)
+        )
+        drift = np.zeros(9)
+        drift[:7] = rng.multivariate_normal(np.zeros(7), past)
+        drift[8] = rng.standard_normal() * drift_covariance(np.ones(1))[0, 0] ** 0.5
+        clean = dict(zip(every, np.log(truth(0.4, 0.0, every / 3)) + drift_sd * drift, strict=True))
+        y = np.exp([clean[size] + run_sd * rng.standard_normal() for size in sizes])
+        new_run = np.exp(clean[target] + run_sd * rng.standard_normal())
+        law = fit_law(sizes, y, seed=seed)
+        row = law.predict(np.array([target])).iloc[0]
+        hits += bool(row["run_low"] <= new_run <= row["run_high"])
+        half = 1.645 * np.median(law.draws.run_log_sd)
+        narrow_hits += bool(abs(np.log(new_run / row["error"])) <= half)
+    assert hits >= least_hits(150), entropy
+    assert narrow_hits < least_hits(150), entropy
+
+
+def test_one_new_run_is_less_certain_than_the_mean_curve_and_more_runs_narrow_the_latter() -> None:
     rng = np.random.default_rng(0)
     widths = []
     for repeats in (1, 8):
@@ -44,16 +82,16 @@ def test_one_new_run_is_less_certain_than_the_mean_curve_and_more_runs_narrow_on
         row = fit_law(x, y).predict(np.array([20000.0])).iloc[0]
         widths.append((row["mean_high"] - row["mean_low"], row["run_high"] - row["run_low"]))
         assert widths[-1][0] < widths[-1][1]
-    assert widths[1][0] < 0.6 * widths[0][0]
+    assert widths[1][0] < 0.8 * widths[0][0]
     assert widths[1][1] > 0.6 * widths[0][1]
 
 
-def test_a_bent_curve_gets_a_structural_term_and_a_true_one_does_not() -> None:
+def test_the_drift_is_never_zero_and_larger_for_a_bent_curve() -> None:
     x = np.geomspace(1e3, 1e6, 40)
     straight = truth(0.4, 0.0, x / 100) * np.exp(0.003 * np.random.default_rng(1).standard_normal(40))
-    assert fit_law(x, straight).draws.structural_log_sd == 0.0
-    late_plunge = 0.6 * (x / x[0]) ** -0.05 / (1 + (x / 2e5) ** 1.5)
-    assert fit_law(x, late_plunge).draws.structural_log_sd > 0.01
+    bent = 0.6 * (x / x[0]) ** -0.05 / (1 + (x / 2e5) ** 1.5)
+    drifts = [fit_law(x, y).draws.structural_log_sd for y in (straight, bent)]
+    assert 0 < drifts[0] < drifts[1] / 2
 
 
 def test_few_sizes_always_get_the_base_and_say_how_far_they_go() -> None:
@@ -81,11 +119,9 @@ def test_back_tests_never_see_what_they_predict() -> None:
     assert folds(SIZES[:9]) == []
 
 
-def test_rich_forms_are_admitted_only_with_eight_sizes_a_parameter() -> None:
-    few = 1000 * 2.0 ** np.arange(10)
-    assert list(choose(few, truth(0.4, 0.0, few / 10), 1.0).backtest_error) == [BASE.name]
-    many = np.geomspace(1e3, 1e6, 300)
-    assert len(choose(many, truth(0.4, 0.0, many / 10), 1.0).backtest_error) > 3
+@pytest.mark.parametrize("sizes", [1000 * 2.0 ** np.arange(10), np.geomspace(1e3, 1e6, 300)])
+def test_the_base_is_taken_whatever_the_number_of_sizes(sizes: np.ndarray) -> None:
+    assert list(choose(sizes, truth(0.4, 0.0, sizes / 10), 1.0).backtest_error) == [BASE.name]
 
 
 def test_the_same_runs_in_another_order_give_the_same_law() -> None:
