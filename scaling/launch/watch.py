@@ -59,6 +59,7 @@ class Watch:
         with ProgressView() as view:
             try:
                 self._backend.adopt(self._study_dir)
+                view.update(*self._picture())
                 while self._turn(view):
                     time.sleep(self._backend.poll_seconds)
             except KeyboardInterrupt as request:
@@ -115,10 +116,14 @@ class Watch:
                 self._note(one, ELSEWHERE, view)
             one.look_at = time.monotonic() + LOOK_AGAIN_SECONDS
             return False
-        if one.run.standing.has_ended or (look is not None and look.phase == "ended"):
+        if one.run.standing.has_ended:
             self._finish(one, view)
             return False
-        if one.look is not None and next_step(one.run.run_dir, self._retries).verdict is Verdict.GIVE_UP:
+        # A scheduler still remembers the job of a run that a person has asked for again: that end is an old one.
+        was_seen = one.look is not None
+        is_over = was_seen and look is not None and look.phase == "ended"
+        may_be_given_up = was_seen or (look is not None and look.phase == "ended")
+        if is_over or (may_be_given_up and next_step(one.run.run_dir, self._retries).verdict is Verdict.GIVE_UP):
             one.run = one.run.look_again(self._life)
             self._finish(one, view)
             return False

@@ -1,6 +1,7 @@
 """Real runs: DeepSpeed, real tars, real processes, real signals. Every run here trains a few seconds at most."""
 
 import contextlib
+import json
 import os
 import platform
 import random
@@ -17,10 +18,12 @@ import torch
 from safetensors.torch import load_file
 
 from scaling.launch.study_dir import PlannedRun, find_standings
+from scaling.records.attempts import claim_attempt
 from scaling.records.evaluation import Evaluation
 from scaling.records.events import read_events
 from scaling.records.exit_codes import BAD_INPUT, BUSY, DONE, FAILED, PREEMPTED
 from scaling.records.result import RunResult
+from scaling.records.run_dir import RunDir
 from scaling.records.state import RunState
 from scaling.records.study import load_run, load_study
 from scaling.spec.launch_spec import LaunchSpec
@@ -267,18 +270,24 @@ def test_a_run_held_by_a_living_process_is_busy(backend: LocalBackend, plan_tiny
 
 
 @pytest.mark.parametrize(
-    ("host", "silent_seconds", "told"),
-    [(platform.node(), 1.0, "killed"), ("elsewhere", 1.0, "running"), ("elsewhere", 100.0, "killed")],
+    ("is_here", "silent_seconds", "status"),
+    [(True, 1.0, "preempted"), (False, 1.0, "running"), (False, 100.0, "preempted")],
 )
-def test_status_tells_a_killed_run_of_this_machine_at_once(
-    host: str, silent_seconds: float, told: str, plan_tiny
+def test_status_shows_a_killed_run_of_this_machine_at_once(
+    is_here: bool, silent_seconds: float, status: str, plan_tiny
 ) -> None:
-    """Another machine's lock may not be seen here, so it is given a minute."""
+    """Whether a process of another machine lives cannot be asked here, so its lease is believed for a minute."""
     (run,) = plan_tiny()
     beat = time.time() - silent_seconds
-    RunState(status="running", step=3, host=host, heartbeat_unix_time=beat).save(run.run_dir)
+    claim_attempt(run.run_dir)
+    RunState(status="running", attempt=1, step=3, heartbeat_unix_time=beat).save(run.run_dir)
+    kernel = Path("/proc/sys/kernel/random/boot_id").read_text().strip() if is_here else "another"
+    holder = {"name": "gone", "host": platform.node() if is_here else "elsewhere", "pid": 1, "kernel": kernel}
+    lease = RunDir(run.run_dir).lease
+    lease.write_text(json.dumps(holder))
+    os.utime(lease, (beat, beat))
     (record,) = load_study(run.run_dir.parent).runs
-    assert describe(record)["status"] == told
+    assert describe(record)["status"] == status
 
 
 def test_a_loss_that_is_not_a_number_fails_with_step_rate_and_checkpoint(backend: LocalBackend, plan_tiny) -> None:
@@ -313,7 +322,7 @@ def test_patience_ends_a_run_and_a_restart_keeps_the_count(backend: LocalBackend
     last = read_events(unbroken.run_dir / "events.jsonl").events[-1]
     assert (last.kind, last.step, last.flops) == ("done", 20, result.flops) and "patience" in last.message
     assert find_standings(unbroken.run_dir.parent, [unbroken.plan])[0].standing.is_finished
-    assert describe(load_study(unbroken.run_dir.parent)[0])["stopped_early"]
+    assert describe(load_run(unbroken.run_dir))["stopped_early"]
     train(backend, broken)
     (broken.run_dir / "result.json").unlink()
     shutil.rmtree(checkpoints(broken.run_dir)[-1])
