@@ -136,7 +136,7 @@ def test_dry_run_starts_nothing_and_prints_every_run(sweep: Path) -> None:
         ("data.train=absent.json", ["data.train", "absent.json", "scaling.data index"]),
         ("defaults.loss=sofmax", ["defaults.loss", "'softmax'"]),
         ("protocol.warmup=3", ["protocol.warmup", "unknown key"]),
-        ("launch.backend=slrum", ["launch.backend", "local"]),
+        ("launch.backend=slrum", ["launch.backend", "did you mean 'slurm'"]),
         ("launch.devices_per_run=9999", ["devices_per_run"]),
         ("evals.0.shots=[0]", ["evals[0].shots", "greater than 0"]),
         ("evals.0.kind=few_shot", ["evals[0].kind", "did you mean 'fewshot'"]),
