@@ -190,3 +190,38 @@ def test_every_listed_device_has_a_peak_with_a_source() -> None:
         assert peak_flops_per_second(name, "bf16") == peak.bf16_flops_per_second
         assert peak_flops_per_second(name, "fp32") is None
     assert peak_flops_per_second("some new GPU", "bf16") is None
+
+
+def utilisation(caplog: pytest.LogCaptureFixture, images_per_second: float) -> tuple[dict[str, float], str]:
+    """What the loop reports after 10 steps of 100 images in 2 s of training and 3 s of pauses on two H100."""
+    from scaling.train.loop import Loop
+
+    loop = SimpleNamespace(
+        _recorder=SimpleNamespace(
+            clock=SimpleNamespace(train_seconds=12.0, pause_seconds=8.0), device_name="NVIDIA H100 80GB HBM3"
+        ),
+        _plan=SimpleNamespace(
+            recipe=SimpleNamespace(precision="bf16"),
+            model=SimpleNamespace(flops_train_per_image=1e12),
+            schedule=SimpleNamespace(batch=100),
+        ),
+        _processes=SimpleNamespace(world=2),
+        _row_step=20,
+        _row_train_seconds=10.0,
+        _row_pause_seconds=5.0,
+        _has_warned_of_mfu=False,
+    )
+    with caplog.at_level("WARNING"):
+        found = Loop._utilisation(loop, 30, images_per_second)  # type: ignore[arg-type]
+    return found, caplog.text
+
+
+def test_mfu_is_told_of_steps_and_of_all_time(caplog) -> None:
+    found, warnings = utilisation(caplog, 500.0)
+    assert found["mfu"] == pytest.approx(500 * 1e12 / (2 * 989e12))
+    assert found["mfu_end_to_end"] == pytest.approx(found["mfu"] * 2 / 5)
+    assert not warnings
+
+
+def test_an_implausible_mfu_is_warned_of(caplog) -> None:
+    assert "implausibly low" in utilisation(caplog, 20.0)[1]
