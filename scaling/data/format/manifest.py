@@ -27,6 +27,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling.data.format.fields import REMAKE, ManifestFields
 from scaling.data.format.homogeneity import Homogeneity
 from scaling.data.format.labels import CLASS_NUMBERS, MAX_CLASSES, LabelRule
 from scaling.data.storage.remote import MAX_TEXT_BYTES, RemoteFiles, is_url
@@ -54,8 +55,6 @@ PLAIN_URL = re.compile(r"(?:[\w=+@-][\w.=+@-]*/)*[\w=+@-][\w.=+@-]*", re.ASCII)
 """Most urls are relative paths of such names; nothing else has to be checked in them."""
 MAX_NAME = 1000
 """Characters of the name of a data set or a class."""
-
-REMAKE = "make it again with 'python -m scaling.data index' or 'make'"
 
 
 @dataclass(frozen=True)
@@ -213,7 +212,7 @@ def load_manifest(location: Path | str, access: AccessPlan = DEFAULT_ACCESS) -> 
     if not isinstance(body, dict) or body.get("schema") != MANIFEST_SCHEMA:
         found = body.get("schema") if isinstance(body, dict) else type(body).__name__
         raise UserError(f"manifest {place}: schema is {found!r}, but must be {MANIFEST_SCHEMA}; {REMAKE}")
-    return replace(_from_fields(_Fields(place, body)), access=access)
+    return replace(_from_fields(ManifestFields(place, body)), access=access)
 
 
 def _read_json(place: Path | str, access: AccessPlan) -> Any:
@@ -249,7 +248,7 @@ def find_manifest(root: str, name: str) -> Path | str:
     return f"{root.rstrip('/')}/{name}" if is_url(root) else (Path(root) / name).resolve()
 
 
-def _from_fields(fields: "_Fields") -> Manifest:
+def _from_fields(fields: ManifestFields) -> Manifest:
     name, label_type = fields.get("name", str), fields.get("label_type", str)
     if len(name) > MAX_NAME:
         raise fields.error("name", f"has {len(name):,} characters, above the limit of {MAX_NAME:,}")
@@ -259,7 +258,7 @@ def _from_fields(fields: "_Fields") -> Manifest:
     if fields.body.get("declared"):
         num_classes = fields.number("num_classes", 1, MAX_CLASSES)
         return declare_manifest(name, label_type, num_classes, num_samples, fields.folder)
-    shards = _Fields(fields.path, fields.get("shards", dict))
+    shards = ManifestFields(fields.path, fields.get("shards", dict))
     columns = {name: shards.get(name, list) for name in ("url", "num_samples", "bytes", "sha256")}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) != 1:
@@ -295,7 +294,7 @@ def _from_fields(fields: "_Fields") -> Manifest:
     return manifest
 
 
-def _check_shard_names(fields: "_Fields", column: str, values: list[str]) -> None:
+def _check_shard_names(fields: ManifestFields, column: str, values: list[str]) -> None:
     """Urls become paths and requests, checksums become file names of a cache."""
     is_remote = isinstance(fields.folder, str)
     for value in values:
@@ -326,7 +325,7 @@ def _url_problem(url: str, is_folder_remote: bool) -> str | None:
     return None
 
 
-def _check_classes(fields: "_Fields", classes: list[Any]) -> None:
+def _check_classes(fields: ManifestFields, classes: list[Any]) -> None:
     if not 1 <= len(classes) <= MAX_CLASSES:
         raise fields.error("classes", f"holds {len(classes):,} names, but must hold 1 to {MAX_CLASSES:,}")
     if any(type(name) is not str or len(name) > MAX_NAME for name in classes):
@@ -335,7 +334,7 @@ def _check_classes(fields: "_Fields", classes: list[Any]) -> None:
         raise fields.error("classes", "holds a name that cannot be written as UTF-8")
 
 
-def _label_rule(fields: "_Fields", num_classes: int) -> LabelRule:
+def _label_rule(fields: ManifestFields, num_classes: int) -> LabelRule:
     if "labels" not in fields.body:
         return CLASS_NUMBERS
     try:
@@ -346,7 +345,7 @@ def _label_rule(fields: "_Fields", num_classes: int) -> LabelRule:
         raise fields.error("labels", str(error)) from error
 
 
-def _class_counts(fields: "_Fields", num_classes: int, num_samples: int) -> list[int] | None:
+def _class_counts(fields: ManifestFields, num_classes: int, num_samples: int) -> list[int] | None:
     if "class_counts" not in fields.body:
         return None
     counts = fields.get("class_counts", list)
@@ -357,42 +356,13 @@ def _class_counts(fields: "_Fields", num_classes: int, num_samples: int) -> list
     return list(counts)
 
 
-def _homogeneity(fields: "_Fields") -> Homogeneity | None:
+def _homogeneity(fields: ManifestFields) -> Homogeneity | None:
     if "shard_labels" not in fields.body:
         return None
     body = fields.get("shard_labels", dict)
     if set(body) != {"spread", "p_value"} or any(type(value) not in (int, float) for value in body.values()):
         raise fields.error("shard_labels", "holds something else than the numbers 'spread' and 'p_value'")
     return Homogeneity(spread=float(body["spread"]), p_value=float(body["p_value"]))
-
-
-@dataclass(frozen=True)
-class _Fields:
-    """A JSON object of a manifest file, whose fields are checked as they are taken."""
-
-    path: Path | str
-    body: Mapping[str, Any]
-
-    @property
-    def folder(self) -> Path | str:
-        return self.path.parent if isinstance(self.path, Path) else self.path.rpartition("/")[0]
-
-    def get(self, name: str, kind: type) -> Any:
-        if name not in self.body:
-            raise self.error(name, "is missing")
-        value = self.body[name]
-        if type(value) is not kind:
-            raise self.error(name, f"is of type {type(value).__name__}, but must be {kind.__name__}")
-        return value
-
-    def number(self, name: str, smallest: int, largest: int) -> int:
-        value: int = self.get(name, int)
-        if not smallest <= value <= largest:
-            raise self.error(name, f"{str(value)[:30]} is not from {smallest} to {largest:,}")
-        return value
-
-    def error(self, name: str, problem: str) -> UserError:
-        return UserError(f"manifest {self.path}: {name}: {problem}; {REMAKE}")
 
 
 def _digest(
