@@ -116,5 +116,8 @@ def _upstream(row: dict[str, Any]) -> str:
 
 
 def _where(row: dict[str, Any]) -> str:
+    """Machine and job, and for a run on its way how old its last word is."""
     scoring = f", scoring {row['scoring']}" if row["scoring"] else ""
-    return row["host"] + (f" {row['job']}" if row["job"] else "") + scoring
+    age = row["heartbeat_age_seconds"]
+    heard = "" if age is None else f", heard of {short_time(age)} ago"
+    return row["host"] + (f" {row['job']}" if row["job"] else "") + scoring + heard
