@@ -4,6 +4,7 @@ import torch
 
 from scaling.evals.request import Request
 from scaling.evals.runner import Circumstances, run_evaluation
+from scaling.models.arithmetic import settle_tf32
 from scaling.models.build import build_model
 from scaling.models.weights import load_weights
 
@@ -13,6 +14,7 @@ def compute(request: Request, threads: int | None) -> dict[str, float]:
     if threads:
         torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    settle_tf32(request.precision)
     architecture = request.model
     model = build_model(
         architecture.name,

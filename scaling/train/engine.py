@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from scaling.data.select.random_streams import RandomStream
+from scaling.errors import UserError
 from scaling.models.arithmetic import autocast, normalise
 from scaling.models.vision_model import VisionModel
 from scaling.records.run_plan import RunPlan
@@ -129,6 +130,11 @@ def build_engine(model: VisionModel, plan: RunPlan, batching: Batching, device: 
         # exchanged in bf16.
         config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config, dist_init_required=False)
+    if engine.torch_autocast_enabled() != (plan.recipe.precision == "bf16"):
+        raise UserError(
+            f"precision: {plan.recipe.precision} is not what DeepSpeed {deepspeed.__version__} computes in, as it does not "
+            "take the section torch_autocast; install a version that pyproject.toml allows"
+        )
     apply_timeout(engine.seq_data_parallel_group)
     if batching.world == 1 and plan.engine.zero_stage == 0:
         # A process alone would copy all gradients into a buffer and back, 1 % of a step.

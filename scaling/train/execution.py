@@ -9,6 +9,7 @@ import os
 
 import torch
 
+from scaling.models.arithmetic import settle_tf32
 from scaling.models.vision_model import VisionModel
 from scaling.records.run_plan import RunPlan
 
@@ -28,13 +29,10 @@ def memory_format(plan: RunPlan) -> torch.memory_format:
 def settle_arithmetic(plan: RunPlan) -> None:
     """Have a GPU compute in the precision that the plan names, and bit for bit alike where it asks for that.
 
-    PyTorch lets cuDNN round the inputs of fp32 convolutions to TF32's 10 bits unless told otherwise. `deterministic`
-    refuses kernels whose sums depend on the order in which threads arrive, such as the backward passes of flash
-    attention and of some convolutions; it costs speed, and an operation that has no such kernel ends the run.
+    `deterministic` refuses kernels whose sums depend on the order in which threads arrive, such as the backward passes
+    of flash attention and of some convolutions; it costs speed, and an operation that has no such kernel ends the run.
     """
-    is_fp32 = plan.recipe.precision == "fp32"
-    torch.backends.cudnn.allow_tf32 = not is_fp32
-    torch.backends.cuda.matmul.allow_tf32 = not is_fp32
+    settle_tf32(plan.recipe.precision)
     if plan.engine.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # What cuBLAS needs for it; read at its first use.
     torch.use_deterministic_algorithms(plan.engine.deterministic)

@@ -94,6 +94,8 @@ def join_processes(*, may_use_gpu: bool = True, loader_threads: int = 1) -> Iter
     rank, world = placement.rank, placement.world
     device = find_device(placement) if may_use_gpu else torch.device("cpu")
     _settle_accelerator(device)
+    if device.index is not None:
+        _tell_device(device.index)
     # DeepSpeed compiles a C++ shared-memory operator at every distributed start, even with gloo, which takes 25 s and
     # more. We use torch's collectives only, so it is told that there is none.
     sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
@@ -154,6 +156,13 @@ def _settle_accelerator(device: torch.device) -> None:
     accelerator = deepspeed.accelerator.get_accelerator()
     if accelerator.device_name() != device.type:
         deepspeed.accelerator.set_accelerator(CUDA_Accelerator() if device.type == "cuda" else CPU_Accelerator())
+
+
+def _tell_device(index: int) -> None:
+    """DeepSpeed takes LOCAL_RANK for the number of the GPU, and insists that Open MPI's local rank is the same; a
+    process that sees one GPU only has number 0 whatever its local rank."""
+    os.environ["LOCAL_RANK"] = str(index)
+    os.environ.pop("OMPI_COMM_WORLD_LOCAL_RANK", None)
 
 
 def apply_timeout(group: Any) -> None:

@@ -28,6 +28,7 @@ from scaling.train.batching import plan_batching
 from scaling.train.checkpoint import CheckpointStore
 from scaling.train.clock import Clock
 from scaling.train.engine import build_engine
+from scaling.train.execution import settle_arithmetic
 from scaling.train.failures import CODES, LostPartnerError, MachineError, classify, describe
 from scaling.train.loop import Loop
 from scaling.train.micro_batch import find_micro_batch
@@ -53,6 +54,7 @@ def run_session(
     """Train, score and record; returns the exit code. The first process brings its lease and the attempt it claimed."""
     if execution.threads:
         torch.set_num_threads(execution.threads)
+    settle_arithmetic(plan)  # Before CUDA starts, and also for an attempt that only scores.
     with ExitStack() as stack:
         processes = _meet(stack, execution)
         recorder = Recorder(
