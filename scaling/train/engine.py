@@ -132,8 +132,8 @@ def build_engine(model: VisionModel, plan: RunPlan, batching: Batching, device: 
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config, dist_init_required=False)
     if engine.torch_autocast_enabled() != (plan.recipe.precision == "bf16"):
         raise UserError(
-            f"precision: {plan.recipe.precision} is not what DeepSpeed {deepspeed.__version__} computes in, as it does not "
-            "take the section torch_autocast; install a version that pyproject.toml allows"
+            f"precision: {plan.recipe.precision} is not what DeepSpeed {deepspeed.__version__} computes in, as it does "
+            "not take the section torch_autocast; install a version that pyproject.toml allows"
         )
     apply_timeout(engine.seq_data_parallel_group)
     if batching.world == 1 and plan.engine.zero_stage == 0:
