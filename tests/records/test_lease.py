@@ -40,6 +40,25 @@ if got:
 """
 
 
+WRITER = """
+import sys, time
+from pathlib import Path
+from scaling.records.lease import Lease, LeaseLostError
+folder, ttl = Path(sys.argv[1]), float(sys.argv[2])
+lease = Lease(folder, ttl_seconds=ttl)
+assert lease.acquire()
+try:
+    while True:
+        lease.check()
+        with (folder / "written").open("a") as stream:
+            stream.write("holder\\n")
+        time.sleep(0.1)
+except LeaseLostError as error:
+    print(error, flush=True)
+    sys.exit(4)
+"""
+
+
 def spawn(code: str, *words: object) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", code, *map(str, words)], stdout=subprocess.PIPE, text=True)
 
@@ -129,6 +148,31 @@ def test_of_several_that_start_at_once_exactly_one_gets_the_run(
         answers = [process.communicate(timeout=60)[0].strip() for process in processes]
         assert sorted(answers) == ["0"] * (len(contenders) - 1) + ["1"]
         assert [process.returncode for process in processes] == [0] * len(contenders)
+
+
+def test_a_process_that_was_stopped_wakes_up_and_leaves_without_writing(tmp_path: Path) -> None:
+    """SIGSTOP, another process takes the run over, SIGCONT. It is stopped between two writes: a lease cannot help a
+    process that is stopped inside of one."""
+    ttl, written = 1.0, tmp_path / "written"
+    holder = spawn(WRITER, tmp_path, ttl)
+    try:
+        size, deadline = 0, time.monotonic() + 30
+        while size < 3 * len("holder\n") and time.monotonic() < deadline:
+            size = written.stat().st_size if written.exists() else 0
+        holder.send_signal(signal.SIGSTOP)
+        before = written.read_text()
+        assert before.count("holder") >= 3
+        other = spawn(CONTENDER, tmp_path, ttl, 0, "elsewhere")
+        assert other.stdout is not None and other.stdout.readline() == "1\n"
+        holder.send_signal(signal.SIGCONT)
+        told, _ = holder.communicate(timeout=30)
+        assert holder.returncode == 4
+        assert "elsewhere has taken over" in told or "was paused for" in told
+        assert written.read_text() == before
+        assert other.wait(timeout=30) == 0
+    finally:
+        holder.kill()
+        holder.wait()
 
 
 def test_a_paused_holder_whose_lease_went_to_another_notices_and_may_not_write(tmp_path: Path) -> None:
