@@ -14,70 +14,36 @@ from typing import Any
 
 from scaling.data.select.order import ORDER_VERSION
 from scaling.records.run_plan import (
-    EnginePlan,
-    InputPlan,
-    ModelPlan,
-    RecipePlan,
     RunPlan,
-    SchedulePlan,
-    SourcePlan,
-    SubsetPlan,
     content_digest,
 )
 
 
-def run_identity(
-    *,
-    model: ModelPlan,
-    train: SourcePlan,
-    val: SourcePlan,
-    input: InputPlan,
-    subset: SubsetPlan,
-    schedule: SchedulePlan,
-    recipe: RecipePlan,
-    validate_steps: int,
-    engine: EnginePlan,
-    order_version: int,
-    seed: int,
-) -> str:
-    """SHA-256, in hex. `validate_steps` counts because it decides which weights are kept; `order_version` names
-    the rule that turns a seed into a data order; the counted FLOPs and parameters follow from the model; of `engine`
-    counts how a batch is divided, where the model's numbers depend on that."""
+def identity_of(plan: RunPlan) -> str:
+    """SHA-256, in hex, of what a plan's content decides, whatever identity and name it bears.
+
+    `validate_steps` counts because it decides which weights are kept; the order's version names the rule that turns a
+    seed into a data order; the counted FLOPs and parameters follow from the model; of the engine counts how a batch is
+    divided, where the model's numbers depend on that.
+    """
     counted = {"num_params", "num_body_params", "flops_forward_per_image", "flops_train_per_image"}
     parts = {
-        "model": model.model_dump(exclude=counted),
-        "train": train.model_dump(exclude={"manifest", "access"}),
-        "val": val.model_dump(exclude={"manifest", "access"}),
-        "input": input.model_dump(),
-        "subset": subset.model_dump(exclude={"fraction", "exclude", "label_spread"}),
-        "schedule": schedule.model_dump(exclude={"protocol", "epochs"}),
-        "recipe": recipe.model_dump(),
-        "validate_steps": validate_steps,
-        "order_version": order_version,
-        "seed": seed,
+        "model": plan.model.model_dump(exclude=counted),
+        "train": plan.train.model_dump(exclude={"manifest", "access"}),
+        "val": plan.val.model_dump(exclude={"manifest", "access"}),
+        "input": plan.input.model_dump(),
+        "subset": plan.subset.model_dump(exclude={"fraction", "exclude", "label_spread"}),
+        "schedule": plan.schedule.model_dump(exclude={"protocol", "epochs"}),
+        "recipe": plan.recipe.model_dump(),
+        "validate_steps": plan.intervals.validate_steps,
+        "order_version": ORDER_VERSION,
+        "seed": plan.seed,
     }
-    if engine.batching_counts != "no":
-        parts["num_devices"] = engine.num_devices
-    if engine.batching_counts == "micro_batch":
-        parts["micro_batch"] = engine.micro_batch
+    if plan.engine.batching_counts != "no":
+        parts["num_devices"] = plan.engine.num_devices
+    if plan.engine.batching_counts == "micro_batch":
+        parts["micro_batch"] = plan.engine.micro_batch
     return content_digest(parts)
-
-
-def identity_of(plan: RunPlan) -> str:
-    """The identity that a plan's content has, whatever it says itself."""
-    return run_identity(
-        model=plan.model,
-        train=plan.train,
-        val=plan.val,
-        input=plan.input,
-        subset=plan.subset,
-        schedule=plan.schedule,
-        recipe=plan.recipe,
-        validate_steps=plan.intervals.validate_steps,
-        engine=plan.engine,
-        order_version=ORDER_VERSION,
-        seed=plan.seed,
-    )
 
 
 def run_name(model: str, fraction: float, seed: int, other_axes: Mapping[str, Any], identity: str) -> str:

@@ -9,12 +9,11 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from scaling.data.select.order import ORDER_VERSION
 from scaling.errors import UserError
 from scaling.models.registry import check_name, check_options, default_image_size, family_of, is_timm_name
 from scaling.plan.count_models import count_models
 from scaling.plan.harness import describe_harness
-from scaling.plan.identity import run_identity, run_name
+from scaling.plan.identity import identity_of, run_name
 from scaling.plan.plan_data import StudyData
 from scaling.plan.plan_input import plan_input
 from scaling.plan.plan_recipe import initial_head_bias, plan_recipe
@@ -95,24 +94,11 @@ class Planner:
         )
         input_plan = plan_input(settings, model.image_size, self._document)
         engine = self._engine(spec, schedule.batch, facts)
-        identity = run_identity(
-            model=model,
-            train=train,
-            val=val,
-            input=input_plan,
-            subset=subset,
-            schedule=schedule,
-            recipe=recipe,
-            validate_steps=intervals.validate_steps,
-            engine=engine,
-            order_version=ORDER_VERSION,
-            seed=settings.seed,
-        )
         other_axes = {name: value for name, value in spec.axes.items() if name not in READABLE_AXES}
-        return RunPlan(
+        plan = RunPlan(
             study=self._study.study,
-            run_id=run_name(settings.model, settings.fraction, settings.seed, other_axes, identity),
-            identity=identity,
+            run_id="",
+            identity="",
             seed=settings.seed,
             model=model,
             train=train,
@@ -126,6 +112,9 @@ class Planner:
             evals=data.evals,
             harness=self._harness,
         )
+        identity = identity_of(plan)
+        run_id = run_name(settings.model, settings.fraction, settings.seed, other_axes, identity)
+        return plan.model_copy(update={"run_id": run_id, "identity": identity})
 
     def _engine(self, spec: RunSpec, batch: int, facts: ModelFacts) -> EnginePlan:
         launch = self._study.launch

@@ -1,11 +1,9 @@
 """Run plans made by hand, for tests that need no data and no model."""
 
-from scaling.data.select.order import ORDER_VERSION
-from scaling.plan.identity import run_identity, run_name
+from scaling.plan.identity import identity_of, run_name
 from scaling.records.run_plan import (
     EnginePlan,
     HarnessPlan,
-    InputPlan,
     IntervalPlan,
     ModelPlan,
     RecipePlan,
@@ -69,23 +67,10 @@ def run_plan(
         precision="fp32",
     )
     engine = EnginePlan(num_devices=num_devices, micro_batch=32, zero_stage=0)
-    identity = run_identity(
-        model=model_plan,
-        train=source,
-        val=source,
-        input=InputPlan(),
-        subset=subset,
-        schedule=schedule,
-        recipe=recipe,
-        validate_steps=10,
-        engine=engine,
-        order_version=ORDER_VERSION,
-        seed=seed,
-    )
-    return RunPlan(
+    plan = RunPlan(
         study="test",
-        run_id=run_name(model, fraction, seed, {}, identity),
-        identity=identity,
+        run_id="",
+        identity="",
         seed=seed,
         model=model_plan,
         train=source,
@@ -98,3 +83,5 @@ def run_plan(
         evals=(),
         harness=HarnessPlan(version="0", git_commit="", git_dirty=False),
     )
+    identity = identity_of(plan)
+    return plan.model_copy(update={"run_id": run_name(model, fraction, seed, {}, identity), "identity": identity})
