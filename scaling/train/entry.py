@@ -10,13 +10,14 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from scaling.errors import UserError
 from scaling.records.attempts import Attempt, claim_attempt
 from scaling.records.causes import Cause
 from scaling.records.ends import End, append_end, read_ends
 from scaling.records.execution import AS_IT_COMES, Execution
-from scaling.records.exit_codes import BAD_INPUT, BUSY, DONE
+from scaling.records.exit_codes import BAD_INPUT, BUSY, DONE, PREEMPTED
 from scaling.records.lease import Lease, LeaseLostError
 from scaling.records.leftovers import sweep_leftovers
 from scaling.records.rank_failures import RankFailure, forget_words, leave_word, start_token
@@ -46,7 +47,8 @@ def train_run(
     """
     folder = Path(run_dir)
     try:
-        rank = find_placement().rank
+        placement = find_placement()
+        rank = placement.rank
         plan = RunPlan.load(folder)
         RunResult.load(folder, plan)
         if find_standing(folder, plan).is_finished:
@@ -63,7 +65,10 @@ def train_run(
     # Flag first: a signal that arrives while PyTorch is imported must not be lost.
     flag = PreemptionFlag(watch_parent=watch_parent)
     with lease or contextlib.nullcontext():
-        return _attempt(folder, plan, flag, lease, rank, execution)
+        code = _attempt(folder, plan, flag, lease, rank, execution)
+    if placement.world > 1 and code not in (DONE, PREEMPTED):
+        _leave_at_once(code)
+    return code
 
 
 def _attempt(
@@ -93,6 +98,15 @@ def _attempt(
         code = CODES[cause]
     logger.info("ended with code %d after %.1f s", code, time.monotonic() - started)
     return code
+
+
+def _leave_at_once(code: int) -> NoReturn:
+    """End a process whose partners may wait for it. Python's own way out would take down communicators, which waits for
+    those partners in turn; they see its connections close."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def job_name() -> str:

@@ -5,7 +5,7 @@ on the CPU, also beside NCCL, so that agreeing never waits for a GPU.
 
 With NCCL a collective that times out does not raise, it kills the process, and `destroy_process_group` waits for
 partners that may wait for this process. So agreements time out well before NCCL does, and only processes that end
-together, in order, destroy their groups; one that failed records why and leaves by `leave_at_once`.
+together, in order, destroy their groups; an exception passes without that, and `entry` ends the process at once.
 """
 
 import logging
@@ -44,16 +44,6 @@ class Processes:
     """torch.distributed group in which agreements are made; None for the default one."""
     loader_threads: int = 1
     """Threads that read and decode images for each process."""
-
-    def leave_at_once(self, code: int) -> None:
-        """End this process without waiting for its partners, who may wait for it: for one that failed, once its reason
-        is recorded. A single process has no partners and returns."""
-        if self.world == 1:
-            return
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
 
     @property
     def is_first(self) -> bool:

@@ -43,6 +43,15 @@ WORD_PATIENCE_SECONDS = 2.0
 """How long the first process waits for a failing partner's own account of it."""
 
 
+class _EndedEarly(Exception):
+    """Carries the exit code of an attempt whose end is recorded through the ways out of what was opened: processes that
+    did not end together must not wait for each other."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 def run_session(
     run_dir: Path,
     plan: RunPlan,
@@ -55,21 +64,25 @@ def run_session(
     if execution.threads:
         torch.set_num_threads(execution.threads)
     settle_arithmetic(plan)  # Before CUDA starts, and also for an attempt that only scores.
-    with ExitStack() as stack:
-        processes = _meet(stack, execution)
-        recorder = Recorder(
-            run_dir, plan, lease, attempt, device=processes.device, world=processes.world, is_first=processes.is_first
-        )
-        stack.callback(recorder.close)
-        try:
-            return _train_and_score(run_dir, plan, flag, processes, recorder)
-        except Exception as error:
-            code = _end_early(run_dir, processes, recorder, error)
-            recorder.close()
-            if lease is not None:
-                lease.release()
-            processes.leave_at_once(code)
-            return code
+    try:
+        with ExitStack() as stack:
+            processes = _meet(stack, execution)
+            recorder = Recorder(
+                run_dir,
+                plan,
+                lease,
+                attempt,
+                device=processes.device,
+                world=processes.world,
+                is_first=processes.is_first,
+            )
+            stack.callback(recorder.close)
+            try:
+                return _train_and_score(run_dir, plan, flag, processes, recorder)
+            except Exception as error:
+                raise _EndedEarly(_end_early(run_dir, processes, recorder, error)) from error
+    except _EndedEarly as ended:
+        return ended.code
 
 
 def _meet(stack: ExitStack, execution: Execution) -> Processes:
