@@ -21,6 +21,7 @@ import torch
 from scaling.bench.machine import describe_machine, prepare_device, ratio_summary, timed
 from scaling.bench.options import add_json, add_model_options, model_settings, write_json
 from scaling.records.events import read_events
+from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import RunPlan
 from scaling.tables import plain_table
 
@@ -96,7 +97,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         loop = stack.enter_context(open_trainer(folder / "run", plan, processes))
         device = processes.device
         seconds, cpu_seconds, memory = _take_turns(args, plan, loop, device, stack)
-        rows = [event.metrics for event in read_events(folder / "run" / "events.jsonl").events if event.kind == "step"]
+        rows = [event.metrics for event in read_events(RunDir(folder / "run").events).events if event.kind == "step"]
         return _figures(args, plan, device_name(device), seconds, cpu_seconds, memory, rows)
 
 

@@ -65,7 +65,6 @@ class Decision:
     """How long to wait before the run is started again."""
 
 
-FREE = frozenset({Cause.PREEMPTED, Cause.OUT_OF_TIME})
 COUNTED = frozenset({Cause.LOST, Cause.NODE_FAILED, Cause.MACHINE_TROUBLE, Cause.OUT_OF_MEMORY})
 
 MEMORY_RETRIES = 1

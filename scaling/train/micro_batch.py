@@ -17,6 +17,7 @@ import torch
 from scaling.errors import UserError
 from scaling.records.causes import Cause
 from scaling.records.files import write_json_atomic
+from scaling.records.run_dir import StudyDir
 from scaling.records.run_plan import RunPlan
 from scaling.train.batching import plan_batching
 from scaling.train.engine import Engine, build_engine
@@ -27,15 +28,13 @@ from scaling.train.scoring import build_planned
 
 logger = logging.getLogger(__name__)
 
-FILE = "micro_batches.json"
-
 MARGIN = 0.08
 """Share of a GPU's memory that the chosen size leaves free."""
 
 
 def find_micro_batch(study_dir: Path, plan: RunPlan, processes: Processes) -> int:
     """What the study remembers for such a device and run, or else what a search finds; the same on all processes."""
-    path, key = study_dir / FILE, _key(plan, processes)
+    path, key = StudyDir(study_dir).micro_batches, _key(plan, processes)
     known: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
     if processes.any(key not in known):
         share = plan.schedule.batch // processes.world

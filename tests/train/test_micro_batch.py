@@ -7,7 +7,8 @@ import pytest
 from scaling.errors import UserError
 from scaling.records.exit_codes import DONE
 from scaling.records.result import RunResult
-from scaling.train.micro_batch import FILE, candidate_sizes, search
+from scaling.records.run_dir import StudyDir
+from scaling.train.micro_batch import candidate_sizes, search
 from tests.support.ranks import codes, start_run
 
 
@@ -61,7 +62,7 @@ def test_a_run_finds_its_micro_batch_and_the_next_one_remembers(stage: int, plan
     results = [RunResult.load(run.run_dir) for run in (auto, told)]
     assert results[0] is not None and results[1] is not None
     assert results[0].metrics["upstream/loss"] == results[1].metrics["upstream/loss"]
-    assert set(json.loads((auto.run_dir.parent / FILE).read_text()).values()) == {4}
+    assert set(json.loads((StudyDir(auto.run_dir.parent).micro_batches).read_text()).values()) == {4}
     log = (auto.run_dir / "log.txt").read_text()
     assert log.index("passes of 8") < log.index("passes of 1\n")
     (auto.run_dir / "result.json").unlink()

@@ -37,13 +37,8 @@ class Homogeneity:
         return self.p_value >= SIGNIFICANCE or self.spread < NOTABLE_SPREAD
 
 
-def compare_shards(labels_by_shard: Sequence[NDArray[np.int64]]) -> Homogeneity | None:
-    """Compare shards by the label of each image (any integers, one per image); None when nothing can differ."""
-    return compare_label_counts([Counter(labels.tolist()) for labels in labels_by_shard])
-
-
 def compare_label_counts(counts_by_shard: Sequence[Mapping[int, int]]) -> Homogeneity | None:
-    """The same from each shard's number of images by label."""
+    """Compare shards by how many of their images bear each label, one label an image; None when nothing can differ."""
     # Imported here because planning reads manifests, which hold the result, and should not wait for SciPy.
     from scipy import stats
 

@@ -13,7 +13,7 @@ import pytest
 from webdataset import TarWriter
 
 from scaling.data.command import main
-from scaling.data.format.homogeneity import compare_shards
+from scaling.data.format.homogeneity import Homogeneity, compare_label_counts
 from scaling.data.format.index import expand_urls, index_shards
 from scaling.data.format.manifest import Manifest, load_manifest
 from scaling.data.format.validate import Validation, validate_data
@@ -26,6 +26,11 @@ def data(tiny_data: Path, tmp_path: Path) -> Path:
     shutil.copytree(tiny_data / "train", tmp_path / "train")
     shutil.copy(tiny_data / "train.json", tmp_path / "train.json")
     return tmp_path
+
+
+def compare_shards(labels_by_shard: list[np.ndarray]) -> Homogeneity | None:
+    """By the label of each image."""
+    return compare_label_counts([Counter(labels.tolist()) for labels in labels_by_shard])
 
 
 def check(data: Path) -> Validation:
