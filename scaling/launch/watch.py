@@ -120,10 +120,11 @@ class Watch:
             self._finish(one, view)
             return False
         # A scheduler still remembers the job of a run that a person has asked for again: that end is an old one.
-        was_seen = one.look is not None
-        is_over = was_seen and look is not None and look.phase == "ended"
-        may_be_given_up = was_seen or (look is not None and look.phase == "ended")
-        if is_over or (may_be_given_up and next_step(one.run.run_dir, self._retries).verdict is Verdict.GIVE_UP):
+        was_seen, has_job_ended = one.look is not None, look is not None and look.phase == "ended"
+        is_over = was_seen and has_job_ended
+        if not is_over and (was_seen or has_job_ended):
+            is_over = next_step(one.run.run_dir, self._retries).verdict is Verdict.GIVE_UP
+        if is_over:
             one.run = one.run.look_again(self._life)
             self._finish(one, view)
             return False
