@@ -28,9 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     options = _parser().parse_args(argv)
     # Imported late, so that --help and a wrong option answer at once.
-    from analysis.published.report import make_published_report
     from analysis.report.check import check_report
     from analysis.report.make_report import make_report
+    from analysis.report.published_report import make_published_report
     from analysis.runs.from_csv import records_from_csv
     from analysis.runs.load import load_records
 

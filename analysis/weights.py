@@ -1,6 +1,6 @@
 """`python -m analysis.weights RUN_DIR|WEIGHTS`: what the first layers of a trained model look like.
 
-Draws the units of the first token-mixing MLPs as maps over the patch grid, each beside its nearest inverse and
+LawDraws the units of the first token-mixing MLPs as maps over the patch grid, each beside its nearest inverse and
 sorted by frequency (Mixer, arXiv 2105.01601, Figure 5), and the filters of the stem.
 """
 
@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.figures.drawing import Drawing
+from analysis.figures.canvas.drawing import Drawing
+from analysis.figures.canvas.style import drawing_style
 from analysis.figures.first_layers import layer_summary, stem_figure, token_mixing_figure
-from analysis.figures.style import drawing_style
 from analysis.first_layer_maps.first_layers import read_first_layers
 from analysis.report.tables import plain_text
 from scaling.errors import UserError, run_command

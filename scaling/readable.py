@@ -1,13 +1,6 @@
-"""Numbers as people read them: short counts, durations, operations."""
+"""Numbers as people read them: 300, 9.06M, 3 %, 41.2 ± 0.6, 3·10¹⁸, 1.3 PFLOP, 3 min 05 s."""
 
-
-def short_count(value: float) -> str:
-    """3 significant digits with k, M, B: `302M`, `9.06M`, `640`."""
-    for scale, suffix in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
-        if value >= scale:
-            divisor = 1e3 if suffix == "k" else scale
-            return f"{value / divisor:.3g}{suffix}"
-    return f"{value:,.0f}"
+import math
 
 
 def short_flops(value: float) -> str:
@@ -28,3 +21,74 @@ def short_time(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+_UNITS = {"images": "images", "device_hours": "device-hours"}
+_SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+
+
+def count_text(number: float) -> str:
+    """A count with three significant digits: 300, 1k, 9.06M, 1.2B."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size * (1 - 5e-4):
+            return f"{_significant(number / size)}{unit}"
+    return _significant(number)
+
+
+def number_text(value: float) -> str:
+    """As `count_text` from 1 to a trillion, 0.03 below, 3·10¹⁸ beyond."""
+    if value <= 0 or not math.isfinite(value):
+        return f"{value:g}"
+    if value >= 1e12 or value < 1e-4:
+        return power_text(value)
+    return count_text(value) if value >= 1 else f"{value:.2g}"
+
+
+def power_text(value: float, num_digits: int = 3) -> str:
+    """3·10¹¹, as amounts of FLOPs are written; 9.999·10¹¹ rounds to 10¹²."""
+    power = math.floor(math.log10(value) + 1e-9)
+    if float(f"{value / 10.0**power:.{num_digits}g}") >= 10:
+        power += 1
+    digits = f"{value / 10.0**power:.{num_digits}g}"
+    exponent = str(power).translate(_SUPERSCRIPT)
+    return f"10{exponent}" if digits == "1" else f"{digits}·10{exponent}"
+
+
+def cost_text(kind: str, value: float) -> str:
+    """An amount of images, FLOPs, device-hours or images per second with its unit, by the name of its column."""
+    if kind == "flops":
+        return f"{power_text(value)} FLOPs"
+    return f"{number_text(value)} {_UNITS.get(kind, 'images/s')}"
+
+
+def range_text(low: int, high: int, unit: str) -> str:
+    """`8 runs`, `1 run`, `1 to 3 runs`."""
+    count = f"{low}" if low == high else f"{low} to {high}"
+    return f"{count} {unit}{'' if high == 1 else 's'}"
+
+
+def percent_text(fraction: float) -> str:
+    return f"{_significant(100 * fraction)} %"
+
+
+def share_text(share: float) -> str:
+    """A small relative difference: 0.02 %, below 0.01 %."""
+    return f"{_significant(round(100 * share, 2))} %" if share >= 5e-5 else "below 0.01 %"
+
+
+def spread_text(mean: float, sd: float, digits: int = 1) -> str:
+    """`41.2 ± 0.6`, or `41.2` when there is no spread to tell."""
+    return f"{mean:.{digits}f}" if math.isnan(sd) else f"{mean:.{digits}f} ± {sd:.{digits}f}"
+
+
+def chance_text(probability: float) -> str:
+    """A probability with two decimals: 0.93, > 0.99, < 0.01; empty when it is unknown."""
+    if math.isnan(probability):
+        return ""
+    if probability >= 0.995:
+        return "> 0.99"
+    return "< 0.01" if probability < 0.005 else f"{probability:.2f}"
+
+
+def _significant(value: float) -> str:
+    return f"{float(f'{value:.3g}'):g}"

@@ -75,18 +75,26 @@ def test_this_deepspeed_is_one_that_the_declaration_allows() -> None:
 @pytest.mark.parametrize(
     ("module", "names", "used_by"),
     [
-        ("deepspeed.runtime.zero.stage_1_and_2", ("single_partition_of_fp32_groups", "bit16_groups"), "portable_state"),
-        ("deepspeed.utils.mixed_precision_linkage", ("_hp_mapping",), "portable_state"),
-        ("deepspeed.utils.tensor_fragment", ("lp_fragment_address", "hp_fragment_address"), "portable_state"),
-        ("deepspeed.comm.torch", ("build_shm_op",), "process_group"),
-        ("deepspeed.accelerator.real_accelerator", ("set_accelerator",), "process_group"),
-        ("deepspeed.runtime.zero.stage_1_and_2", ("refresh_fp32_params",), "portable_state"),
+        (
+            "deepspeed.runtime.zero.stage_1_and_2",
+            ("single_partition_of_fp32_groups", "bit16_groups"),
+            "checkpoints/portable_state",
+        ),
+        ("deepspeed.utils.mixed_precision_linkage", ("_hp_mapping",), "checkpoints/portable_state"),
+        (
+            "deepspeed.utils.tensor_fragment",
+            ("lp_fragment_address", "hp_fragment_address"),
+            "checkpoints/portable_state",
+        ),
+        ("deepspeed.comm.torch", ("build_shm_op",), "processes/process_group"),
+        ("deepspeed.accelerator.real_accelerator", ("set_accelerator",), "processes/process_group"),
+        ("deepspeed.runtime.zero.stage_1_and_2", ("refresh_fp32_params",), "checkpoints/portable_state"),
         (
             "deepspeed.runtime.engine",
             ("torch_autocast_enabled", "seq_data_parallel_group", "enable_backward_allreduce", "get_global_grad_norm"),
-            "engine",
+            "step/engine",
         ),
-        ("deepspeed.runtime.constants", ("torch_autocast", "lower_precision_safe_modules"), "engine"),
+        ("deepspeed.runtime.constants", ("torch_autocast", "lower_precision_safe_modules"), "step/engine"),
     ],
 )
 def test_the_private_names_of_deepspeed_are_there(module: str, names: tuple[str, ...], used_by: str) -> None:

@@ -22,8 +22,8 @@ PLANS = ("scaling.records", "scaling.spec", *DATA, "scaling.data.select", "scali
 ALLOWED: dict[str, tuple[str, ...]] = {
     "scaling.records": (),
     "scaling.spec": ("scaling.records",),
-    "scaling.data.format": ("scaling.records", "scaling.data.storage", "scaling.data.select", "scaling.data.read"),
-    "scaling.data.storage": ("scaling.records", "scaling.data.format"),
+    "scaling.data.format": ("scaling.records", "scaling.data.storage", "scaling.data.select"),
+    "scaling.data.storage": ("scaling.records",),
     "scaling.data.select": (),
     "scaling.data.read": ("scaling.records", *DATA, "scaling.data.select"),
     "scaling.data.tools": ("scaling.records", *READS),
@@ -36,7 +36,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "scaling.status": ("scaling.records",),
     "scaling.bench": (*PLANS, "scaling.plan", "scaling.data.read", "scaling.train", "scaling.launch"),
     "analysis.first_layer_maps": ("scaling.records",),
-    "analysis.runs": ("scaling.records", "analysis.laws"),
+    "analysis.runs": ("scaling.records",),
     "analysis.laws": ("scaling.records", "analysis.runs"),
     "analysis.comparison": ("scaling.records", "analysis.runs", "analysis.laws"),
     "analysis.figures": (
@@ -47,10 +47,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *("scaling.records", "analysis.runs", "analysis.laws", "analysis.comparison", "analysis.figures"),
         *("analysis.published", "analysis.first_layer_maps"),
     ),
-    "analysis.published": (
-        *("scaling.records", "analysis.runs", "analysis.laws", "analysis.comparison", "analysis.figures"),
-        *("analysis.report", "analysis.first_layer_maps"),
-    ),
+    "analysis.published": ("scaling.records", "analysis.runs", "analysis.laws", "analysis.comparison"),
 }
 """What the modules of a room may load of the others, directly or through others."""
 

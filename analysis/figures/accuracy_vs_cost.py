@@ -10,13 +10,13 @@ import re
 import pandas as pd
 
 from analysis.figures.accuracy_vs_throughput import front_of
-from analysis.figures.axes import EndLabel, headline, log_axis, value_axis
-from analysis.figures.drawing import Drawing
-from analysis.figures.labels import point_labels
-from analysis.figures.style import MUTED, looks, new_figure
+from analysis.figures.canvas.axes import EndLabel, headline, log_axis, value_axis
+from analysis.figures.canvas.drawing import Drawing
+from analysis.figures.canvas.labels import point_labels
+from analysis.figures.canvas.style import MUTED, looks, new_figure
 from analysis.runs.load import Records
 from analysis.runs.metrics import Metric
-from analysis.runs.number_text import cost_text, count_text, number_text, power_text, spread_text
+from scaling.readable import cost_text, count_text, number_text, power_text, spread_text
 
 _COST_TITLES = {"flops": "training compute, FLOPs", "device_hours": "training time, device-hours"}
 

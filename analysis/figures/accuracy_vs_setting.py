@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.figures.axes import EndLabel, end_labels, headline, value_axis
-from analysis.figures.drawing import Drawing
-from analysis.figures.style import looks, new_figure
+from analysis.figures.canvas.axes import EndLabel, end_labels, headline, value_axis
+from analysis.figures.canvas.drawing import Drawing
+from analysis.figures.canvas.style import looks, new_figure
 from analysis.runs.conditions import BUDGETS, SERIES_SETTINGS
 from analysis.runs.load import Records
 from analysis.runs.naming import parse_model_name
-from analysis.runs.number_text import number_text, range_text, spread_text
+from scaling.readable import number_text, range_text, spread_text
 
 _AXES = (*BUDGETS.values(), "batch", *SERIES_SETTINGS)
 """Columns that may be the axis, the first that varies within a model winning: a budget before what follows from it."""

@@ -7,13 +7,13 @@ interpolated, smoothed or left out: a size that a model lacks is a gap in its po
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures.axes import EndLabel, end_labels, headline, subset_size_axis, value_axis
-from analysis.figures.drawing import Drawing
-from analysis.figures.style import MUTED, looks, new_figure
+from analysis.figures.canvas.axes import EndLabel, end_labels, headline, subset_size_axis, value_axis
+from analysis.figures.canvas.drawing import Drawing
+from analysis.figures.canvas.style import MUTED, looks, new_figure
 from analysis.runs.evaluations import chance_level, evaluation_noise
 from analysis.runs.load import Records
 from analysis.runs.metrics import Metric
-from analysis.runs.number_text import count_text, percent_text, range_text, spread_text
+from scaling.readable import count_text, percent_text, range_text, spread_text
 
 
 def accuracy_vs_size(

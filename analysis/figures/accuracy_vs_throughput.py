@@ -9,13 +9,13 @@ import re
 
 import pandas as pd
 
-from analysis.figures.axes import EndLabel, headline, log_axis, value_axis
-from analysis.figures.drawing import Drawing
-from analysis.figures.labels import point_labels
-from analysis.figures.style import MUTED, looks, new_figure
+from analysis.figures.canvas.axes import EndLabel, headline, log_axis, value_axis
+from analysis.figures.canvas.drawing import Drawing
+from analysis.figures.canvas.labels import point_labels
+from analysis.figures.canvas.style import MUTED, looks, new_figure
 from analysis.runs.load import Records
 from analysis.runs.metrics import THROUGHPUT_METRIC, Metric
-from analysis.runs.number_text import count_text, number_text, range_text, spread_text
+from scaling.readable import count_text, number_text, range_text, spread_text
 
 TRAINING_THROUGHPUT = "images_per_second"
 """Of the run's result: the fallback when no throughput evaluation was run."""

@@ -7,12 +7,12 @@ where it is told apart from the second (P(better) at least LIKELY), pale where i
 import pandas as pd
 from matplotlib.patches import Rectangle
 
-from analysis.figures.axes import headline
-from analysis.figures.drawing import Drawing
-from analysis.figures.style import INK, MUTED, PAPER, looks, new_figure
+from analysis.figures.canvas.axes import headline
+from analysis.figures.canvas.drawing import Drawing
+from analysis.figures.canvas.style import INK, MUTED, PAPER, looks, new_figure
 from analysis.runs.conditions import budget_names
 from analysis.runs.load import Records
-from analysis.runs.number_text import chance_text, count_text, percent_text
+from scaling.readable import chance_text, count_text, percent_text
 
 LIKELY = 0.9
 _CELL_INCHES = (2.05, 1.0)

@@ -9,14 +9,14 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from analysis.figures.accuracy_vs_size import accuracy_vs_size
-from analysis.figures.axes import subset_size_axis
-from analysis.figures.drawing import Drawing
-from analysis.figures.panels import panel_grid
-from analysis.figures.style import MUTED, looks
+from analysis.figures.canvas.axes import subset_size_axis
+from analysis.figures.canvas.drawing import Drawing
+from analysis.figures.canvas.panels import panel_grid
+from analysis.figures.canvas.style import MUTED, looks
 from analysis.runs.evaluations import chance_level
 from analysis.runs.load import Records
-from analysis.runs.number_text import count_text, spread_text
 from analysis.runs.summary import cells
+from scaling.readable import count_text, spread_text
 
 
 def evaluation_figure(records: Records, table: pd.DataFrame, metric: str) -> Drawing:

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.figures.drawing import Drawing
-from analysis.figures.style import new_figure
+from analysis.figures.canvas.drawing import Drawing
+from analysis.figures.canvas.style import new_figure
 from analysis.first_layer_maps.first_layers import FirstLayers
 from analysis.first_layer_maps.unit_pairs import (
     Array,

@@ -17,12 +17,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from analysis.figures.drawing import Drawing
-from analysis.figures.panels import panel_grid
-from analysis.figures.style import MUTED, looks
+from analysis.figures.canvas.drawing import Drawing
+from analysis.figures.canvas.panels import panel_grid
+from analysis.figures.canvas.style import MUTED, looks
 from analysis.laws.law import FAR_DOUBLINGS, Law
 from analysis.runs.load import Records
-from analysis.runs.number_text import count_text
+from scaling.readable import count_text
 
 
 def law_fits(records: Records, laws: Mapping[str, Law], metric: str) -> Drawing:

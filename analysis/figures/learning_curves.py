@@ -7,11 +7,11 @@ the highest point of a line is what the other figures score.
 import matplotlib as mpl
 import pandas as pd
 
-from analysis.figures.drawing import Drawing
-from analysis.figures.panels import panel_grid
+from analysis.figures.canvas.drawing import Drawing
+from analysis.figures.canvas.panels import panel_grid
 from analysis.runs.load import Records
 from analysis.runs.metrics import UPSTREAM_METRIC
-from analysis.runs.number_text import count_text, number_text
+from scaling.readable import count_text, number_text
 
 _MAX_POINTS = 60
 """Points drawn per run; a longer log is thinned evenly, first and last kept."""

@@ -6,12 +6,12 @@ difference at the largest common value, sorted, with its 90 % interval, and P(be
 
 import pandas as pd
 
-from analysis.figures.axes import headline
-from analysis.figures.drawing import Drawing
-from analysis.figures.style import INK, MUTED, looks, new_figure
+from analysis.figures.canvas.axes import headline
+from analysis.figures.canvas.drawing import Drawing
+from analysis.figures.canvas.style import INK, MUTED, looks, new_figure
 from analysis.runs.load import Records
 from analysis.runs.naming import FAMILY_TITLES, parse_model_name
-from analysis.runs.number_text import chance_text, cost_text
+from scaling.readable import chance_text, cost_text
 
 MAX_PAIRS = 28
 

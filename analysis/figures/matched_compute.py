@@ -13,15 +13,15 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from analysis.comparison.matched_cost import Curves
-from analysis.figures.axes import EndLabel, end_labels, headline, log_axis, value_axis
-from analysis.figures.drawing import Drawing
-from analysis.figures.panels import panel_grid
-from analysis.figures.style import MUTED, PAPER, Look, looks, new_figure
+from analysis.figures.canvas.axes import EndLabel, end_labels, headline, log_axis, value_axis
+from analysis.figures.canvas.drawing import Drawing
+from analysis.figures.canvas.panels import panel_grid
+from analysis.figures.canvas.style import MUTED, PAPER, ModelStyle, looks, new_figure
 from analysis.runs.conditions import budget_names
 from analysis.runs.load import Records
 from analysis.runs.metrics import Metric
 from analysis.runs.naming import FAMILY_TITLES, parse_model_name
-from analysis.runs.number_text import cost_text, count_text, power_text
+from scaling.readable import cost_text, count_text, power_text
 
 _MAX_TICKS = 5
 """Budgets named on the axis of a panel."""
@@ -109,7 +109,7 @@ def compute_panels(
     return drawing
 
 
-def _names_and_looks(records: Records, compared: list[str]) -> tuple[dict[str, str], dict[str, Look]]:
+def _names_and_looks(records: Records, compared: list[str]) -> tuple[dict[str, str], dict[str, ModelStyle]]:
     """Titles and looks of models and of whole families."""
     names = records.models | {entry: parse_model_name(entry, entry) for entry in compared if entry in FAMILY_TITLES}
     names |= {entry: parse_model_name(entry, entry) for entry in compared if entry not in names}
@@ -124,13 +124,18 @@ def _points(curves: Curves, entry: str) -> list[tuple[float, float]]:
     ]
 
 
-def _draw_seeds(ax: Axes, curves: Curves, entry: str, look: Look, measure: Metric) -> None:
+def _draw_seeds(ax: Axes, curves: Curves, entry: str, look: ModelStyle, measure: Metric) -> None:
     for costs, values in curves.get(entry, {}).values():
         ax.plot(costs, measure.scale * values, **look.line() | {"linewidth": 1.0, "alpha": 0.6, "markersize": 3.5})
 
 
 def _draw_pairs(
-    drawing: Drawing, ax: Axes, table: pd.DataFrame, titles: dict[str, str], look_of: dict[str, Look], measure: Metric
+    drawing: Drawing,
+    ax: Axes,
+    table: pd.DataFrame,
+    titles: dict[str, str],
+    look_of: dict[str, ModelStyle],
+    measure: Metric,
 ) -> None:
     """The means that are compared, with the difference behind each mark."""
     scale = measure.scale

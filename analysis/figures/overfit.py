@@ -8,8 +8,8 @@ negative; its growth towards small subsets is what shows overfitting (Mixer Sect
 import pandas as pd
 
 from analysis.figures.accuracy_vs_size import against_size
-from analysis.figures.drawing import Drawing
-from analysis.figures.style import MUTED
+from analysis.figures.canvas.drawing import Drawing
+from analysis.figures.canvas.style import MUTED
 from analysis.runs.load import Records
 from analysis.runs.summary import cells
 

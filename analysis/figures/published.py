@@ -8,15 +8,15 @@ import pandas as pd
 
 from analysis.figures.accuracy_vs_cost import cheapest_front
 from analysis.figures.accuracy_vs_throughput import pareto_front
-from analysis.figures.axes import EndLabel, end_labels, headline, log_axis, subset_size_axis, value_axis
-from analysis.figures.drawing import Drawing
-from analysis.figures.labels import point_labels
-from analysis.figures.style import MUTED, PAPER, looks, new_figure
+from analysis.figures.canvas.axes import EndLabel, end_labels, headline, log_axis, subset_size_axis, value_axis
+from analysis.figures.canvas.drawing import Drawing
+from analysis.figures.canvas.labels import point_labels
+from analysis.figures.canvas.style import MUTED, PAPER, looks, new_figure
 from analysis.published.tables import FIGURE_2_SOURCE, FIGURE_3_SOURCE, PUBLISHED_METRIC, figure_3_points
 from analysis.runs.load import Records
 from analysis.runs.metrics import known_metric
 from analysis.runs.naming import parse_model_name
-from analysis.runs.number_text import number_text, percent_text
+from scaling.readable import number_text, percent_text
 
 _AXES = {
     "core_days": ("published_accuracy_vs_cost", "pre-training cost, TPUv3 core-days"),

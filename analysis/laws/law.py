@@ -14,7 +14,7 @@ from analysis.laws.drift import SpreadPrior
 from analysis.laws.estimator import Choice, Estimator, choose
 from analysis.laws.fitting import Fit, Prior, fit_form
 from analysis.laws.forms import Array
-from analysis.laws.uncertainty import Draws, draw_curves
+from analysis.laws.uncertainty import LawDraws, draw_curves
 from scaling.errors import UserError
 
 LEVEL = 0.90
@@ -29,7 +29,7 @@ class Law:
     """Everything said about one curve. Errors are in the unit of the table, sizes in examples."""
 
     choice: Choice
-    draws: Draws
+    draws: LawDraws
     num_points: int
     num_sizes: int
     window: tuple[float, float]

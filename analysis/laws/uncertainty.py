@@ -22,7 +22,7 @@ _NOISE_LEVELS = 25
 
 
 @dataclass(frozen=True, slots=True)
-class Draws:
+class LawDraws:
     """Curves that the data allow, in rows."""
 
     centre: Fit
@@ -62,7 +62,7 @@ class Draws:
 def draw_curves(
     estimator: Estimator, x: Array, y: Array, *, ceiling: float, seed: int = 0, num_draws: int = NUM_DRAWS,
     noise: Array | None = None, spread: SpreadPrior | None = None
-) -> Draws:  # fmt: skip
+) -> LawDraws:  # fmt: skip
     """Draw laws of the runs (x[N], y[N]); `noise` [B, N] replaces the normal numbers of the runs, so that two models
     compared can share them."""
     rng = np.random.default_rng(seed)
@@ -75,7 +75,7 @@ def draw_curves(
     x_max = float(np.max(x))
     centre = _law(np.einsum("k,kp->p", known.weight, known.theta)[None], x_max, ceiling)
     log_error = float(np.exp(np.sum(known.weight * np.log(known.run))))
-    return Draws(
+    return LawDraws(
         centre, log_error, _law(theta, x_max, ceiling), known.run[node], run_noise, known.drift[node],
         drift_paths(num_draws, rng), x_max
     )  # fmt: skip

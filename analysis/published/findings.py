@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.runs.load import Records
-from analysis.runs.number_text import percent_text
+from scaling.readable import percent_text
 
 SATURATED = 0.01
 """A curve counts as saturated from the size after which it gains less than this in all (fraction of top-1)."""

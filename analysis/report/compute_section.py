@@ -12,14 +12,14 @@ from analysis.comparison.equal_compute import (
     frontier,
     leaders,
 )
+from analysis.figures.canvas.drawing import present
 from analysis.figures.compute_map import compute_map
-from analysis.figures.drawing import present
 from analysis.figures.matched_compute import compute_panels
 from analysis.report.law_tables import interval_text
 from analysis.report.page import PageTable, Section
 from analysis.runs.conditions import budget_names
 from analysis.runs.load import Records
-from analysis.runs.number_text import chance_text, count_text, share_text
+from scaling.readable import chance_text, count_text, share_text
 
 _SETTING = ("data_digest", "evals", "batch")
 """Columns in which runs must agree to be compared over budgets."""

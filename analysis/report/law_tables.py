@@ -10,7 +10,7 @@ from analysis.laws.law import FAR_DOUBLINGS, Law
 from analysis.runs.load import Records
 from analysis.runs.metrics import Metric
 from analysis.runs.naming import FAMILY_TITLES
-from analysis.runs.number_text import chance_text, cost_text, count_text
+from scaling.readable import chance_text, cost_text, count_text
 
 
 def law_table(records: Records, laws: Mapping[str, Law]) -> pd.DataFrame:

@@ -12,10 +12,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.figures.installed import installed_figures
+from analysis.figures.canvas.drawing import installed_figures
+from analysis.figures.canvas.style import drawing_style
 from analysis.figures.overfit import with_gap
 from analysis.figures.published import published_figure_3
-from analysis.figures.style import drawing_style
 from analysis.laws.law import Law
 from analysis.report.compute_section import compute_part
 from analysis.report.methods import methods_text

@@ -9,8 +9,8 @@ import scipy
 
 from analysis.laws.law import Law
 from analysis.runs.load import Records
-from analysis.runs.number_text import count_text, percent_text
 from scaling import __version__
+from scaling.readable import count_text, percent_text
 
 _RECIPE = ("optimizer", "learning_rate", "weight_decay", "warmup_steps", "decay", "clip", "loss", "augment")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from analysis.figures.style import COLUMN_INCHES, PAGE_INCHES
+from analysis.figures.canvas.style import COLUMN_INCHES, PAGE_INCHES
 from scaling.errors import UserError
 
 

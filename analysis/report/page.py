@@ -12,8 +12,8 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from analysis.figures.drawing import Drawing, inline_svg
-from analysis.figures.style import FAMILY_COLOURS, GRID, INK, MUTED, PAPER
+from analysis.figures.canvas.drawing import Drawing, inline_svg
+from analysis.figures.canvas.style import FAMILY_COLOURS, GRID, INK, MUTED, PAPER
 from analysis.report.tables import markdown, plain_markdown
 
 THEMED = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"} | {

@@ -14,7 +14,7 @@ from analysis.figures.accuracy_vs_cost import accuracy_vs_cost
 from analysis.figures.accuracy_vs_setting import accuracy_vs_setting
 from analysis.figures.accuracy_vs_size import accuracy_vs_size
 from analysis.figures.accuracy_vs_throughput import accuracy_vs_throughput, throughput_column
-from analysis.figures.drawing import Drawing, present
+from analysis.figures.canvas.drawing import Drawing, present
 from analysis.figures.evaluations import evaluation_figure, evaluation_matrix
 from analysis.figures.law_fits import law_fits
 from analysis.figures.learning_curves import learning_curves

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.runs.load import Records
-from analysis.runs.number_text import count_text, percent_text, spread_text
+from scaling.readable import count_text, percent_text, spread_text
 
 _LATEX = str.maketrans(
     {character: "\\" + character for character in "%&_#${}"}

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pandas as pd
 
 from analysis.runs.naming import ModelName
-from analysis.runs.number_text import number_text, power_text
+from scaling.readable import number_text, power_text
 from scaling.records.run_plan import RecipePlan
 
 SERIES_SETTINGS = (

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from analysis.laws.forms import Array
 from scaling.errors import UserError, did_you_mean
 
 
@@ -21,13 +21,13 @@ class Curve:
 
     label: dict[str, str]
     """Value of each column that tells curves apart."""
-    x: Array
+    x: NDArray[np.float64]
     """[N] sizes to fit."""
-    y: Array
+    y: NDArray[np.float64]
     """[N] errors to fit."""
-    held_x: Array
+    held_x: NDArray[np.float64]
     """[M] sizes to predict and score."""
-    held_y: Array
+    held_y: NDArray[np.float64]
     left_out: tuple[str, ...]
     """One sentence per row that cannot be used."""
 

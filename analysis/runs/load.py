@@ -17,7 +17,7 @@ from analysis.runs.conditions import name_series
 from analysis.runs.metrics import THROUGHPUT_METRIC, Metric, known_metric
 from analysis.runs.naming import ModelName, parse_model_name
 from scaling.errors import UserError
-from scaling.records.canonical import canonical_json
+from scaling.records.files import canonical_json
 from scaling.records.result import RunResult
 from scaling.records.run_dir import StudyDir
 from scaling.records.run_plan import InputPlan, RunPlan

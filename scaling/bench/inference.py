@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Images per second of each model, and its speed over the first model's, round by round."""
     prepare_device(args.device)
-    from scaling.train.recorder import device_name
+    from scaling.train.reporting.recorder import device_name
 
     torch.set_num_threads(args.threads)
     device = torch.device("cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu")
@@ -94,7 +94,7 @@ def _works(args: argparse.Namespace, folder: Path, device: torch.device) -> dict
     from scaling.bench.planned_trainer import make_images, plan_trainers
     from scaling.data.read.loader import Batch
     from scaling.models.arithmetic import autocast, normalise
-    from scaling.models.vision_model import VisionModel
+    from scaling.models.networks.vision_model import VisionModel
     from scaling.train.scoring import build_planned
 
     manifest = make_images(folder, 32)

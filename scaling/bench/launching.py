@@ -125,7 +125,7 @@ def measure_launch(num_runs: int, rounds: int) -> dict[str, Any]:
 
 def _measure_slurm() -> dict[str, float] | None:
     """Seconds of what a launcher does with a thousand array tasks; None where no Slurm answers."""
-    command = [sys.executable, "-m", "scaling.launch.backends.slurm_measure"]
+    command = [sys.executable, "-m", "scaling.launch.backends.slurm.measure"]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, float] | None = json.loads(answer.stdout)
     return found

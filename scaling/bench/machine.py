@@ -32,7 +32,7 @@ def prepare_device(name: str) -> None:
         raise UserError("--device cuda: PyTorch finds no GPU; leave --device out to measure on the CPU")
     if name == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"  # DeepSpeed settles on an accelerator at its import.
-    import scaling.train.preload  # noqa: F401
+    import scaling.train.processes.preload  # noqa: F401
 
 
 def timed(work: Callable[[], Any], repeats: int, device: torch.device) -> tuple[float, float]:

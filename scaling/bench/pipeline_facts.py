@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 from scaling.data.format.manifest import Manifest
+from scaling.data.format.open_shards import OpenShards
 from scaling.data.read.decode import decode_rgb
 from scaling.data.read.loader import TrainLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.read.transforms import ATTEMPTS, draw_uniform, inception_box, training_view
 from scaling.data.select.order import SampleOrder
 from scaling.data.select.subset import select_subset
-from scaling.data.storage.open_shards import OpenShards
 
 ROOM = 1.5
 """A step of the imagined training takes so many times as long as its batch takes to load: the cores suffice."""

@@ -16,14 +16,14 @@ from scaling.data.format.index import expand_urls, index_shards
 from scaling.plan.planner import Planner
 from scaling.records.run_plan import RunPlan
 from scaling.spec.study import load_study
-from scaling.train.batching import plan_batching
-from scaling.train.checkpoint import CheckpointStore, Progress
-from scaling.train.engine import build_engine
+from scaling.train.checkpoints.checkpoint import CheckpointStore, Progress
 from scaling.train.loop import Loop
-from scaling.train.preemption import PreemptionFlag
-from scaling.train.process_group import Processes
-from scaling.train.recorder import Recorder
+from scaling.train.processes.preemption import PreemptionFlag
+from scaling.train.processes.process_group import Processes
+from scaling.train.reporting.recorder import Recorder
 from scaling.train.scoring import build_planned
+from scaling.train.step.batching import plan_batching
+from scaling.train.step.engine import build_engine
 
 NUM_PICTURES, SHARD_SAMPLES, NUM_CLASSES = 512, 64, 1000
 

@@ -7,8 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from scaling.bench.mixing import shards_if_uniform, shards_in_a_batch
+import numpy as np
+
 from scaling.data.format.manifest import Manifest, build_manifest
+from scaling.data.select.order import SampleOrder
+from scaling.data.select.subset import select_subset
 
 NUM_SHARDS, SHARD_SAMPLES, NUM_CLASSES = 300_000, 1_000, 18_291
 NUM_RANKS, NUM_WORKERS, BATCH = 512, 8, 4096
@@ -18,7 +21,6 @@ import json, sys, time
 started = time.perf_counter()
 from pathlib import Path
 import numpy as np
-from scaling.bench.mixing import shards_if_uniform, shards_in_a_batch
 from scaling.data.format.manifest import load_manifest
 from scaling.data.select.order import SampleOrder
 from scaling.data.select.subset import select_subset
@@ -76,3 +78,25 @@ def _manifest(folder: Path) -> Manifest:
         sha256=[f"{number:064x}" for number in range(NUM_SHARDS)],
         origin={},
     )
+
+
+NUM_BATCHES = 20
+"""Spread evenly over the first epoch."""
+
+
+def shards_in_a_batch(manifest: Manifest, batch: int) -> tuple[float, float]:
+    """Mean number of different shards in a batch, and the effective one: 1 / sum of squared shares, which counts a
+    shard for less the fewer samples it gives."""
+    order = SampleOrder(select_subset(manifest, 1.0, 0), 0)
+    distinct, effective = [], []
+    for start in np.linspace(0, manifest.num_samples - batch, NUM_BATCHES).astype(np.int64):
+        _, counts = np.unique(order.locate(np.arange(start, start + batch))[0], return_counts=True)
+        distinct.append(len(counts))
+        effective.append(batch**2 / (counts**2).sum())
+    return float(np.mean(distinct)), float(np.mean(effective))
+
+
+def shards_if_uniform(manifest: Manifest, batch: int) -> float:
+    """Expected number of different shards when every sample of a batch is drawn from all of them."""
+    shares = manifest.shard_samples / manifest.num_samples
+    return float((1 - (1 - shares) ** batch).sum())

@@ -77,8 +77,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Seconds a step of each loop, every round, and what follows from them."""
     prepare_device(args.device)
     from scaling.bench.planned_trainer import make_images, open_trainer, plan_trainers
-    from scaling.train.process_group import join_processes
-    from scaling.train.recorder import device_name
+    from scaling.train.processes.process_group import join_processes
+    from scaling.train.reporting.recorder import device_name
 
     torch.set_num_threads(args.threads)
     with ExitStack() as stack:
@@ -165,7 +165,7 @@ def _figures(
     memory: dict[str, float],
     rows: list[dict[str, float]],
 ) -> dict[str, Any]:
-    from scaling.train.device_peaks import peak_flops_per_second
+    from scaling.train.reporting.device_peaks import peak_flops_per_second
 
     peak = peak_flops_per_second(device, plan.recipe.precision)
     rates = {name: plan.schedule.batch / statistics.median(times) for name, times in seconds.items()}

@@ -6,7 +6,7 @@ from scaling.evals.request import Request
 from scaling.evals.runner import Circumstances, run_evaluation
 from scaling.models.arithmetic import settle_tf32
 from scaling.models.build import build_model
-from scaling.models.weights import load_weights
+from scaling.models.weights.files import load_weights
 
 
 def compute(request: Request, threads: int | None) -> dict[str, float]:

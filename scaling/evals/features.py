@@ -10,7 +10,7 @@ from scaling.data.select.permute import planned_permutation
 from scaling.errors import UserError
 from scaling.evals.runner import Circumstances
 from scaling.models.arithmetic import autocast, normalise
-from scaling.models.vision_model import VisionModel
+from scaling.models.networks.vision_model import VisionModel
 
 
 @torch.inference_mode()

@@ -18,7 +18,7 @@ from scaling.evals.features import extract_features
 from scaling.evals.ridge import Features, Labels, fit_probe, held_out_accuracies
 from scaling.evals.runner import Circumstances, open_source
 from scaling.evals.settings import FewShot2021Settings, FewShotSettings
-from scaling.models.vision_model import VisionModel
+from scaling.models.networks.vision_model import VisionModel
 from scaling.records.run_plan import EvalPlan
 
 PENALTIES_2021 = tuple(2.0**exponent for exponent in range(-10, 20))

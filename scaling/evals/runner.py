@@ -14,7 +14,7 @@ from scaling.data.format.manifest import load_manifest
 from scaling.data.read.pixels import PixelSource
 from scaling.errors import UserError
 from scaling.evals.settings import EVALUATIONS
-from scaling.models.vision_model import VisionModel
+from scaling.models.networks.vision_model import VisionModel
 from scaling.records.run_plan import UNTOUCHED, EvalPlan, InputPlan, SourcePlan
 
 

@@ -12,7 +12,7 @@ import torch
 from scaling.evals.runner import Circumstances
 from scaling.evals.settings import ThroughputSettings
 from scaling.models.arithmetic import autocast
-from scaling.models.vision_model import VisionModel
+from scaling.models.networks.vision_model import VisionModel
 from scaling.records.run_plan import EvalPlan
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling.jft_like.drawing.layouts import LAYOUTS
+from scaling.jft_like.drawing.palettes import PALETTES
+from scaling.jft_like.drawing.shapes import SHAPES_BY_PATH
+from scaling.jft_like.drawing.textures import TEXTURES
 from scaling.jft_like.draws import Draws
-from scaling.jft_like.layouts import LAYOUTS
-from scaling.jft_like.palettes import PALETTES
-from scaling.jft_like.shapes import SHAPES_BY_PATH
-from scaling.jft_like.textures import TEXTURES
 
 SHAPE_PATHS = tuple(SHAPES_BY_PATH)
 NUM_FACTOR_VALUES = (len(SHAPE_PATHS), len(TEXTURES), len(PALETTES), len(LAYOUTS))

@@ -6,11 +6,11 @@ An image depends on the seed, the stream it belongs to and its index alone; batc
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling.jft_like.drawing.render import Grid, background, clouds, expose, paint_clutter, paint_objects
+from scaling.jft_like.drawing.scene import cast_light, paint_background, place_main, place_second, strew_clutter
+from scaling.jft_like.drawing.textures import TEXTURES
 from scaling.jft_like.draws import Draws
 from scaling.jft_like.labels import Contents
-from scaling.jft_like.render import Grid, background, clouds, expose, paint_clutter, paint_objects
-from scaling.jft_like.scene import cast_light, paint_background, place_main, place_second, strew_clutter
-from scaling.jft_like.textures import TEXTURES
 
 CLUTTER_SLOTS = 4
 COARSE_CELLS = (2, 5, 11, 23, 47, 95)

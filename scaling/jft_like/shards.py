@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaling.data.format.checksum import file_sha256
 from scaling.data.format.shard import Shard
+from scaling.data.storage.checksum import file_sha256
 from scaling.jft_like.splits import Sample
 
 PARTIAL_SUFFIX = ".partial"

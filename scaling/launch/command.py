@@ -19,10 +19,10 @@ from scaling.launch.options import read_options
 from scaling.launch.study_dir import PlannedRun, find_standings, write_study
 from scaling.launch.watch import Watch
 from scaling.plan.planner import Planner
-from scaling.records.ends import forgive
-from scaling.records.exit_codes import LEAVE_SIGNALS
+from scaling.records.attempts.ends import forgive
+from scaling.records.attempts.exit_codes import LEAVE_SIGNALS
+from scaling.records.ownership.stop_request import clear_stop
 from scaling.records.state import Status
-from scaling.records.stop_request import clear_stop
 from scaling.spec.recipe import recipe_names, recipe_text
 from scaling.spec.schema import schema_text
 from scaling.spec.study import Study, load_study

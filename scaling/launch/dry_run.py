@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from scaling.launch.forecast import RateBook, Work, state_bytes, train_flops
 from scaling.launch.study_dir import PlannedRun
-from scaling.readable import short_count, short_flops, short_time
+from scaling.readable import count_text, short_flops, short_time
 from scaling.records.state import Status
 from scaling.tables import plain_table
 
@@ -73,7 +73,7 @@ def _total(runs: Sequence[PlannedRun], rates: RateBook) -> str:
     examples = sum(run.plan.schedule.steps * run.plan.schedule.batch for run in runs)
     flops = sum(train_flops(run.plan) for run in runs)
     todo = [run for run in runs if not run.standing.is_finished]
-    total = f"{len(runs)} runs, {short_count(examples)} examples, {short_flops(flops)}"
+    total = f"{len(runs)} runs, {count_text(examples)} examples, {short_flops(flops)}"
     if len(todo) < len(runs):
         total += f"; {len(runs) - len(todo)} of them done"
     if not todo:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from scaling.records.exit_codes import LEAVE_SIGNALS
+from scaling.records.attempts.exit_codes import LEAVE_SIGNALS
 from scaling.records.files import write_json_atomic
 from scaling.records.reading import read_object
 from scaling.records.run_dir import StudyDir
@@ -57,7 +57,7 @@ def start_keeper(run_dirs: Sequence[Path], cap: int | None, launch: LaunchSpec) 
 def main(argv: Sequence[str]) -> int:
     """Keep the runs of a job file until all of them ended; returns the exit code."""
     from scaling.launch.backends.base import Resources
-    from scaling.launch.backends.local import LocalBackend
+    from scaling.launch.backends.local.backend import LocalBackend
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     job = read_object(Path(argv[0]))

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from scaling.records.causes import Cause, Decision, Verdict, decide
-from scaling.records.ends import read_ends
+from scaling.records.attempts.causes import Cause, Decision, Verdict, decide
+from scaling.records.attempts.ends import read_ends
+from scaling.records.ownership.stop_request import requested_stop
 from scaling.records.state import RunState, Status
-from scaling.records.stop_request import requested_stop
 
 TELLING = (Cause.DONE, Cause.FAILED, Cause.BAD_INPUT, Cause.CANCELLED, Cause.PRUNED)
 """Ends that say by themselves where the run stands."""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import yaml
 
-from scaling.records.ends import Ends
+from scaling.records.attempts.ends import Ends
 from scaling.records.files import write_text_atomic
-from scaling.records.lease import LifeWatch
+from scaling.records.ownership.lease import LifeWatch
 from scaling.records.reading import RecordError
 from scaling.records.run_dir import RunDir, StudyDir
 from scaling.records.run_plan import RunPlan

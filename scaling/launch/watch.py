@@ -19,8 +19,8 @@ from scaling.launch.measured import learn, rates_of
 from scaling.launch.policy import next_step
 from scaling.launch.progress import ProgressView, Running
 from scaling.launch.study_dir import PlannedRun, write_run
-from scaling.records.causes import Verdict
-from scaling.records.lease import LifeWatch
+from scaling.records.attempts.causes import Verdict
+from scaling.records.ownership.lease import LifeWatch
 
 LOOK_AGAIN_SECONDS = 1.0
 """How often a run that another process holds is looked at."""

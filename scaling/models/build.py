@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from scaling.errors import UserError
+from scaling.models.networks.timm_model import build_timm
+from scaling.models.networks.vision_model import BuildArguments, VisionModel
 from scaling.models.registry import find_model
-from scaling.models.timm_model import build_timm
 from scaling.models.timm_names import is_timm_name
-from scaling.models.vision_model import BuildArguments, VisionModel
 
 
 class Builder(Protocol):

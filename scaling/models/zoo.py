@@ -122,12 +122,12 @@ def _laptop(prefix: str, image_size: int, shape: MixerShape | VitShape | BitShap
 
 
 PAPER_FAMILIES = (
-    Family(name="mixer", builder="scaling.models.mixer:build", models=_mixers("mixer"), options=MixerOptions),
-    Family(name="vit", builder="scaling.models.vit:build", models=_vits(), options=VitOptions),
-    Family(name="bit", builder="scaling.models.bit:build", models=_bits(), options=BitOptions),
+    Family(name="mixer", builder="scaling.models.networks.mixer:build", models=_mixers("mixer"), options=MixerOptions),
+    Family(name="vit", builder="scaling.models.networks.vit:build", models=_vits(), options=VitOptions),
+    Family(name="bit", builder="scaling.models.networks.bit:build", models=_bits(), options=BitOptions),
     Family(
         name="mixer-conv",
-        builder="scaling.models.mixer_conv:build",
+        builder="scaling.models.networks.mixer_conv:build",
         models=_mixers("mixer-conv"),
         options=MixerConvOptions,
     ),

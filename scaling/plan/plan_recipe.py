@@ -1,13 +1,15 @@
 """A run's recipe with every `auto` and every default that depends on another setting written out.
 
 What a choice leaves without meaning (the betas of SGD, the magnitude of no RandAugment) is set to zero, so that it
-cannot tell two equal runs apart.
+cannot tell two equal runs apart. `permute` becomes the permutation that training and evaluation share: a model without
+patches of its own has to be given the patch that its pixels are permuted by.
 """
 
 import math
 from typing import Literal
 
-from scaling.records.run_plan import RecipePlan
+from scaling.models.registry import patch_size_of
+from scaling.records.run_plan import InputPlan, RecipePlan
 from scaling.spec.document import Document
 from scaling.spec.settings import RunSettings
 
@@ -52,3 +54,24 @@ def initial_head_bias(setting: float | str, loss: str, num_classes: int) -> floa
     if setting != "auto":
         return float(setting)
     return -math.log(num_classes) if loss == "sigmoid" else 0.0
+
+
+def plan_input(settings: RunSettings, image_size: int, document: Document) -> InputPlan:
+    """The fixed permutation of a run's images of `image_size` pixels a side, drawn by the run's seed."""
+    if settings.permute == "none":
+        return InputPlan()
+    if settings.permute == "global":
+        return InputPlan(permute="global", seed=settings.seed)
+    patch_size = settings.permute_patch_size or patch_size_of(settings.model)
+    if patch_size is None:
+        raise document.error(
+            ("defaults", "permute_patch_size"),
+            f"the setting is missing, and {settings.model} has no patches of its own for permute: "
+            "patches_and_pixels; give the patch of the models it is compared with, for example 16",
+        )
+    if image_size % patch_size:
+        raise document.error(
+            ("defaults", "permute_patch_size"),
+            f"{patch_size} does not divide the {image_size}-pixel images of {settings.model}; give one that does",
+        )
+    return InputPlan(permute="patches_and_pixels", patch_size=patch_size, seed=settings.seed)

@@ -7,18 +7,18 @@ file is written and no model is built in this process.
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
 from scaling.errors import UserError
 from scaling.models.registry import check_name, check_options, default_image_size, family_of, is_timm_name
 from scaling.plan.count_models import count_models
-from scaling.plan.harness import describe_harness
 from scaling.plan.identity import identity_of, run_name
 from scaling.plan.plan_data import StudyData
-from scaling.plan.plan_input import plan_input
-from scaling.plan.plan_recipe import initial_head_bias, plan_recipe
+from scaling.plan.plan_recipe import initial_head_bias, plan_input, plan_recipe
 from scaling.plan.plan_schedule import plan_schedule
 from scaling.plan.zoo_counts import ModelFacts, ModelQuery
+from scaling.records.attempts.provenance import describe_source
 from scaling.records.run_plan import EnginePlan, HarnessPlan, IntervalPlan, ModelPlan, RunPlan, canonical_json
 from scaling.spec.document import Document, Place
 from scaling.spec.duration import Duration
@@ -231,3 +231,8 @@ def _model_options(settings: RunSettings) -> dict[str, Any]:
             "own option, for example model_options: {drop_rate: 0.1} for a timm model"
         )
     return {**options, "dropout": settings.dropout}
+
+
+def describe_harness() -> HarnessPlan:
+    """The code that runs here, as a plan keeps it."""
+    return HarnessPlan(**asdict(describe_source()))

@@ -1,10 +1,11 @@
 """Writing small files so that a crash never leaves half of one.
 
 A record is written to a temporary name in the same folder, flushed to the disk and renamed: a reader
-sees the old file or the new one, never a mixture.
+sees the old file or the new one, never a mixture. Identities and checks of content are digests of one canonical text.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -94,3 +95,13 @@ def _write_temporary(path: Path, text: str) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces, NaN refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def content_digest(value: Any) -> str:
+    """SHA-256, in hex, of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

@@ -13,8 +13,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from scaling.errors import UserError
-from scaling.records.canonical import content_digest
-from scaling.records.files import json_text, write_text_atomic
+from scaling.records.files import content_digest, json_text, write_text_atomic
 
 CONTENT_DIGEST = "content_sha256"
 """Key under which a record holds the digest of everything else in it."""

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from scaling.errors import UserError
-from scaling.records.canonical import canonical_json as canonical_json
-from scaling.records.canonical import content_digest as content_digest
+from scaling.records.files import canonical_json as canonical_json
+from scaling.records.files import content_digest as content_digest
 from scaling.records.reading import RecordError, read_record, write_record
 from scaling.records.run_dir import RunDir
 

@@ -7,16 +7,16 @@ lease: the run is running. Then the last words: how the last attempt ended, a re
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaling.records.attempts import latest_number
-from scaling.records.causes import Cause
-from scaling.records.ends import Ends, read_ends
+from scaling.records.attempts.attempt import latest_number
+from scaling.records.attempts.causes import Cause
+from scaling.records.attempts.ends import Ends, read_ends
 from scaling.records.evaluation import current_evaluations
-from scaling.records.lease import LifeWatch, look
+from scaling.records.ownership.lease import LifeWatch, look
+from scaling.records.ownership.stop_request import requested_stop
 from scaling.records.reading import RecordError
 from scaling.records.result import RunResult
 from scaling.records.run_plan import RunPlan
 from scaling.records.state import RunState, Status
-from scaling.records.stop_request import requested_stop
 
 STATUS_AFTER: dict[Cause, Status] = {
     Cause.DONE: Status.PREEMPTED,  # Without its result; with it nobody asks.

@@ -94,8 +94,8 @@ class RunState(BaseModel):
 
     @classmethod
     def _from_ends(cls, run_dir: Path) -> Self:
-        from scaling.records.attempts import latest_number
-        from scaling.records.ends import read_ends
+        from scaling.records.attempts.attempt import latest_number
+        from scaling.records.attempts.ends import read_ends
         from scaling.records.standing import STATUS_AFTER
 
         end, attempt = read_ends(run_dir).last, latest_number(run_dir)

@@ -9,7 +9,7 @@ from scaling.errors import UserError
 from scaling.records.evaluation import Evaluation, current_evaluations
 from scaling.records.events import EventLog, read_events
 from scaling.records.files import write_json_atomic
-from scaling.records.lease import LifeWatch
+from scaling.records.ownership.lease import LifeWatch
 from scaling.records.reading import RecordError, read_object
 from scaling.records.result import RunResult
 from scaling.records.run_dir import RunDir, StudyDir

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.readable import short_time
-from scaling.records.lease import LifeWatch
+from scaling.records.ownership.lease import LifeWatch
 from scaling.records.run_dir import RunDir
 from scaling.records.study import RunRecord, StudyRecords, load_run, load_study
 from scaling.status.live import LastWords, last_words, seconds_left

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 import torch
 
-from scaling.data.format.corrupt import CorruptSampleError
-from scaling.train.process_group import Processes
+from scaling.data.storage.corrupt import CorruptSampleError
+from scaling.train.processes.process_group import Processes
 
 Place = tuple[int, int]
 """Shard number and index in the shard."""

@@ -13,22 +13,22 @@ from pathlib import Path
 from typing import NoReturn
 
 from scaling.errors import UserError
-from scaling.records.attempts import Attempt, claim_attempt
-from scaling.records.causes import Cause
-from scaling.records.ends import End, append_end, read_ends
-from scaling.records.execution import AS_IT_COMES, Execution
-from scaling.records.exit_codes import BAD_INPUT, BUSY, DONE, PREEMPTED
-from scaling.records.lease import Lease, LeaseLostError
-from scaling.records.leftovers import sweep_leftovers
-from scaling.records.rank_failures import RankFailure, forget_words, leave_word, start_token
+from scaling.records.attempts.attempt import Attempt, claim_attempt
+from scaling.records.attempts.causes import Cause
+from scaling.records.attempts.ends import End, append_end, read_ends
+from scaling.records.attempts.execution import AS_IT_COMES, Execution
+from scaling.records.attempts.exit_codes import BAD_INPUT, BUSY, DONE, PREEMPTED
+from scaling.records.attempts.rank_failures import RankFailure, forget_words, leave_word, start_token
+from scaling.records.ownership.lease import Lease, LeaseLostError
+from scaling.records.ownership.leftovers import sweep_leftovers
 from scaling.records.result import RunResult
 from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import RunPlan
 from scaling.records.standing import STATUS_AFTER, find_standing
 from scaling.records.state import RunState
-from scaling.train.failures import CODES, classify, describe
-from scaling.train.placement import find_placement
-from scaling.train.preemption import PreemptionFlag
+from scaling.train.processes.failures import CODES, classify, describe
+from scaling.train.processes.placement import find_placement
+from scaling.train.processes.preemption import PreemptionFlag
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def _attempt(
             attempt = claim_attempt(folder, job_name())
             forget_words(folder, start_token())
             logger.info("run %s, attempt %d, process %d", plan.run_id, attempt.attempt, os.getpid())
-        import scaling.train.preload  # noqa: F401
+        import scaling.train.processes.preload  # noqa: F401
         from scaling.train.session import run_session
 
         code = run_session(folder, plan, flag, execution, lease, attempt)

@@ -24,15 +24,15 @@ from scaling.data.select.subset import select_subset
 from scaling.errors import UserError
 from scaling.evals.runner import open_source
 from scaling.records.run_plan import RunPlan
-from scaling.train.checkpoint import CheckpointStore, Progress
+from scaling.train.checkpoints.checkpoint import CheckpointStore, Progress
 from scaling.train.corruption import CorruptTally
-from scaling.train.device_peaks import LEAST_LIKELY_MFU, peak_flops_per_second
-from scaling.train.engine import Engine
-from scaling.train.failures import CheckpointError, DivergenceError
-from scaling.train.preemption import PreemptionFlag
-from scaling.train.process_group import Processes
-from scaling.train.recorder import Recorder
-from scaling.train.schedule import learning_rate_at
+from scaling.train.processes.failures import CheckpointError, DivergenceError
+from scaling.train.processes.preemption import PreemptionFlag
+from scaling.train.processes.process_group import Processes
+from scaling.train.reporting.device_peaks import LEAST_LIKELY_MFU, peak_flops_per_second
+from scaling.train.reporting.recorder import Recorder
+from scaling.train.step.engine import Engine
+from scaling.train.step.schedule import learning_rate_at
 from scaling.train.tally import Means, Tally
 from scaling.train.validation import validate
 

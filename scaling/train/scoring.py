@@ -12,26 +12,26 @@ from pathlib import Path
 
 import torch
 
-from scaling.data.format.checksum import file_sha256
+from scaling.data.storage.checksum import file_sha256
 from scaling.errors import UserError
 from scaling.evals.runner import Circumstances, run_evaluation
 from scaling.models.build import build_model
-from scaling.models.vision_model import VisionModel
-from scaling.records.causes import Cause
+from scaling.models.networks.vision_model import VisionModel
+from scaling.records.attempts.causes import Cause
+from scaling.records.attempts.exit_codes import DONE
 from scaling.records.evaluation import Evaluation, current_evaluations
-from scaling.records.exit_codes import DONE
+from scaling.records.ownership.stop_request import requested_stop
 from scaling.records.result import RunResult
 from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import EvalPlan, ModelPlan, RunPlan
-from scaling.records.stop_request import requested_stop
 from scaling.records.study import merged_metrics
-from scaling.train.checkpoint import BEST, Progress, load_weights
-from scaling.train.clock import Clock
-from scaling.train.failures import CODES
+from scaling.train.checkpoints.checkpoint import BEST, Progress, load_weights
 from scaling.train.loop import early_stop_message
-from scaling.train.preemption import PreemptionFlag
-from scaling.train.process_group import Processes
-from scaling.train.recorder import Recorder
+from scaling.train.processes.failures import CODES
+from scaling.train.processes.preemption import PreemptionFlag
+from scaling.train.processes.process_group import Processes
+from scaling.train.reporting.clock import Clock
+from scaling.train.reporting.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 

@@ -15,27 +15,27 @@ from pathlib import Path
 import torch
 
 from scaling.errors import UserError
-from scaling.records.attempts import Attempt
-from scaling.records.causes import Cause
-from scaling.records.execution import Execution
-from scaling.records.exit_codes import DONE
-from scaling.records.lease import Lease, LeaseLostError
-from scaling.records.rank_failures import RankFailure, leave_word, read_words, start_token, together
+from scaling.records.attempts.attempt import Attempt
+from scaling.records.attempts.causes import Cause
+from scaling.records.attempts.execution import Execution
+from scaling.records.attempts.exit_codes import DONE
+from scaling.records.attempts.rank_failures import RankFailure, leave_word, read_words, start_token, together
+from scaling.records.ownership.lease import Lease, LeaseLostError
+from scaling.records.ownership.stop_request import requested_stop
 from scaling.records.result import RunResult
 from scaling.records.run_plan import RunPlan
-from scaling.records.stop_request import requested_stop
-from scaling.train.batching import plan_batching
-from scaling.train.checkpoint import CheckpointStore
-from scaling.train.clock import Clock
-from scaling.train.engine import build_engine
-from scaling.train.execution import settle_arithmetic
-from scaling.train.failures import CODES, LostPartnerError, MachineError, classify, describe
+from scaling.train.checkpoints.checkpoint import CheckpointStore
 from scaling.train.loop import Loop
-from scaling.train.micro_batch import find_micro_batch
-from scaling.train.preemption import PreemptionFlag
-from scaling.train.process_group import Processes, is_lost_partner, join_processes
-from scaling.train.recorder import Recorder
+from scaling.train.processes.failures import CODES, LostPartnerError, MachineError, classify, describe
+from scaling.train.processes.preemption import PreemptionFlag
+from scaling.train.processes.process_group import Processes, is_lost_partner, join_processes
+from scaling.train.reporting.clock import Clock
+from scaling.train.reporting.recorder import Recorder
 from scaling.train.scoring import Scoring, build_planned
+from scaling.train.step.batching import plan_batching
+from scaling.train.step.engine import build_engine
+from scaling.train.step.execution import settle_arithmetic
+from scaling.train.step.micro_batch import find_micro_batch
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scaling.train.process_group import Processes
+from scaling.train.processes.process_group import Processes
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ import torch
 
 from scaling.data.read.loader import EvalLoader
 from scaling.models.arithmetic import autocast, normalise
-from scaling.models.vision_model import VisionModel
+from scaling.models.networks.vision_model import VisionModel
 from scaling.records.run_plan import RunPlan
-from scaling.train.losses import precision_at_1, upstream_loss
-from scaling.train.process_group import Processes
+from scaling.train.processes.process_group import Processes
+from scaling.train.step.losses import precision_at_1, upstream_loss
 
 
 @torch.inference_mode()

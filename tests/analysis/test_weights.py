@@ -15,8 +15,8 @@ from analysis.first_layer_maps.unit_pairs import median_cosine_by_chance, pair_o
 from analysis.weights import main
 from scaling.errors import UserError
 from scaling.models.build import build_model
-from scaling.models.vision_model import VisionModel
-from scaling.models.weights import save_npz
+from scaling.models.networks.vision_model import VisionModel
+from scaling.models.weights.files import save_npz
 from scaling.records.run_dir import RunDir
 
 RNG = np.random.default_rng(0)

@@ -49,9 +49,9 @@ def test_the_bare_loop_takes_the_trainers_steps(plan_tiny) -> None:
 
     from scaling.bench.bare_loop import BareLoop
     from scaling.data.read.loader import Batch
-    from scaling.train.losses import upstream_loss
-    from scaling.train.optimizer import build_optimizer
     from scaling.train.scoring import build_planned
+    from scaling.train.step.losses import upstream_loss
+    from scaling.train.step.optimizer import build_optimizer
 
     (planned,) = plan_tiny("defaults.micro_batch=4")
     torch.manual_seed(0)

@@ -5,7 +5,7 @@ import pytest
 from scaling.launch.forecast import RateBook, Work, remaining_seconds, state_bytes, train_flops
 from scaling.launch.live_rates import LiveRates
 from scaling.launch.progress import Running
-from scaling.readable import short_count, short_flops, short_time
+from scaling.readable import count_text, short_flops, short_time
 from scaling.records.evaluation import Evaluation
 from scaling.records.run_plan import EvalPlan, RunPlan
 from tests.support.run_plans import run_plan
@@ -140,7 +140,7 @@ def test_memory_of_weights_and_optimiser() -> None:
 
 
 def test_numbers_read_well() -> None:
-    assert [short_count(n) for n in (302e6, 9.06e6, 640, 9_999, 25_600)] == ["302M", "9.06M", "640", "9,999", "25.6k"]
+    assert [count_text(n) for n in (302e6, 9.06e6, 640, 9_999, 25_600)] == ["302M", "9.06M", "640", "10k", "25.6k"]
     assert [short_flops(n) for n in (565e18, 1.3e15, 4e9)] == ["565 EFLOP", "1.3 PFLOP", "4 GFLOP"]
     assert [short_time(s) for s in (5.2, 185, 7 * 3600 + 1200, 12 * 86400 + 4 * 3600)] == [
         "5 s",

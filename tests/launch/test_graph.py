@@ -9,7 +9,7 @@ from scaling.errors import UserError
 from scaling.launch.graph import Derived, FollowUp, StudyGraph
 from scaling.launch.study_dir import find_standings, write_study
 from scaling.launch.watch import Watch
-from scaling.records.exit_codes import DONE, FAILED
+from scaling.records.attempts.exit_codes import DONE, FAILED
 from scaling.records.run_plan import RunPlan
 from scaling.records.study import RunRecord, load_study
 from scaling.spec.document import Document

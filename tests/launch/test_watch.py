@@ -14,12 +14,12 @@ import pytest
 from scaling.launch.graph import StudyGraph
 from scaling.launch.study_dir import find_standings, write_study
 from scaling.launch.watch import Watch
-from scaling.records.causes import Cause
-from scaling.records.ends import forgive, read_ends
-from scaling.records.exit_codes import DONE, FAILED, PREEMPTED
-from scaling.records.lease import Lease
+from scaling.records.attempts.causes import Cause
+from scaling.records.attempts.ends import forgive, read_ends
+from scaling.records.attempts.exit_codes import DONE, FAILED, PREEMPTED
+from scaling.records.ownership.lease import Lease
+from scaling.records.ownership.stop_request import request_stop
 from scaling.records.run_plan import EvalPlan, RunPlan
-from scaling.records.stop_request import request_stop
 from scaling.spec.document import Document
 from tests.support.run_plans import run_plan
 from tests.support.scripted_backend import ScriptedBackend, result_of

@@ -7,8 +7,8 @@ import torch
 from scaling.data.select.permute import permute_pixels, pixel_permutation
 from scaling.errors import UserError
 from scaling.models.build import build_model
-from scaling.models.mixer_conv import to_conv, to_linear
-from scaling.models.vision_model import VisionModel
+from scaling.models.networks.mixer_conv import to_conv, to_linear
+from scaling.models.networks.vision_model import VisionModel
 
 NAME = "mixer-laptop-32px"
 SIDE, NUM_TOKENS, WIDTH, HIDDEN = 4, 16, 96, 48

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 
 from scaling.errors import UserError
 from scaling.models.build import build_model
-from scaling.models.vision_model import VisionModel
-from scaling.models.weights import load_weights, save_npz
+from scaling.models.networks.vision_model import VisionModel
+from scaling.models.weights.files import load_weights, save_npz
 
 NAMES = ("mixer-laptop-32px", "vit-laptop-32px", "bit-laptop-32px")
 SAME_NAMES = [(name, name) for name in NAMES]

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from scaling.models.build import build_model
-from scaling.models.vision_model import VisionModel
-from scaling.models.weights import load_weights
+from scaling.models.networks.vision_model import VisionModel
+from scaling.models.weights.files import load_weights
 
 IMAGES = torch.linspace(-1, 1, 2 * 3 * 32 * 32).reshape(2, 3, 32, 32).sin()
 # Flax's LeCun normal is cut at two standard deviations and rescaled, so its largest value is 2 / 0.8796 deviations.

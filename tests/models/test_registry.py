@@ -134,7 +134,7 @@ FAMILY = Family(
 PLUG_IN = """
 from torch import nn
 from scaling.models.family import Family, ModelSpec
-from scaling.models.vision_model import VisionModel
+from scaling.models.networks.vision_model import VisionModel
 def build(shape, arguments, options):
     body = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return VisionModel(arguments, family="mean-colour", body=body, num_features=3)

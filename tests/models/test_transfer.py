@@ -7,9 +7,9 @@ import torch
 
 from scaling.errors import UserError
 from scaling.models.build import build_model
-from scaling.models.mixer_conv import to_conv, to_linear
-from scaling.models.transfer import block_order, change_resolution, replace_head
-from scaling.models.vision_model import VisionModel
+from scaling.models.networks.mixer_conv import to_conv, to_linear
+from scaling.models.networks.vision_model import VisionModel
+from scaling.models.weights.transfer import block_order, change_resolution, replace_head
 
 SIDE, WIDTH, HIDDEN = 4, 96, 48
 

@@ -11,7 +11,7 @@ from scaling.plan.identity import identity_of
 from scaling.records.run_plan import EvalPlan, RunPlan, SourcePlan
 from tests.support.run_plans import run_plan
 
-ROUNDINGS = "changes numbers by roundings only, as devices do (tests/train/test_execution.py, test_two_processes)"
+ROUNDINGS = "changes numbers by roundings only, as devices do (tests/train/step/test_execution.py, test_two_processes)"
 PLACE = "where data was, not what it is: the digest beside it names the content"
 LATER = "what is asked of the run or logged, after or beside training; result and evaluations have records of their own"
 DERIVED = "follows from fields that are in the identity"

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from scaling.records.lease import Lease, LeaseLostError, LifeWatch, look
+from scaling.records.ownership.lease import Lease, LeaseLostError, LifeWatch, look
 from scaling.records.run_dir import RunDir
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from scaling.records.lease import Lease
+from scaling.records.ownership.lease import Lease
 lease = Lease(Path(sys.argv[1]), ttl_seconds=float(sys.argv[2]))
 assert lease.acquire()
 print("held", flush=True)
@@ -25,7 +25,7 @@ time.sleep(60)
 CONTENDER = """
 import sys, time
 from pathlib import Path
-from scaling.records import lease as module
+from scaling.records.ownership import lease as module
 folder, ttl, begin = Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
 if sys.argv[4] == "elsewhere":
     module._this_process = lambda: ("elsewhere", 1, "")
@@ -43,7 +43,7 @@ if got:
 WRITER = """
 import sys, time
 from pathlib import Path
-from scaling.records.lease import Lease, LeaseLostError
+from scaling.records.ownership.lease import Lease, LeaseLostError
 folder, ttl = Path(sys.argv[1]), float(sys.argv[2])
 lease = Lease(folder, ttl_seconds=ttl)
 assert lease.acquire()
@@ -75,7 +75,7 @@ def holder(tmp_path: Path):
 
 def hide_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Be on another machine, where flock tells nothing."""
-    monkeypatch.setattr("scaling.records.lease._this_process", lambda: ("elsewhere", 1, ""))
+    monkeypatch.setattr("scaling.records.ownership.lease._this_process", lambda: ("elsewhere", 1, ""))
 
 
 def test_a_held_run_is_busy_and_a_killed_holder_is_followed_at_once(tmp_path: Path, holder) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from scaling.launch.study_dir import write_study
-from scaling.records.attempts import claim_attempt
+from scaling.records.attempts.attempt import claim_attempt
 from scaling.records.events import Event, EventWriter
-from scaling.records.lease import Lease
+from scaling.records.ownership.lease import Lease
 from scaling.records.run_plan import RunPlan
 from scaling.records.state import RunState, Status
 from scaling.records.study import save_plan_order

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.launch.backends.base import Resources
-from scaling.launch.backends.local import LocalBackend
-from scaling.launch.backends.local_run import LocalRun, WarmServer
-from scaling.launch.backends.machine_locks import DeviceLocks
-from scaling.launch.backends.resources import cut_slots, this_machine
+from scaling.launch.backends.local.backend import LocalBackend
+from scaling.launch.backends.local.machine_locks import DeviceLocks
+from scaling.launch.backends.local.run import LocalRun, WarmServer
+from scaling.launch.backends.local.slots import cut_slots, this_machine
 from scaling.launch.graph import StudyGraph
 from scaling.launch.study_dir import PlannedRun
 from scaling.launch.watch import Watch

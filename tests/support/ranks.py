@@ -9,7 +9,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from scaling.records.execution import Execution
+from scaling.records.attempts.execution import Execution
 from scaling.train.entry import train_run
 
 Prepare = Callable[[int], None]
@@ -19,7 +19,7 @@ Prepare = Callable[[int], None]
 def start(target: Callable[..., None], *args: Any, world: int) -> list[ForkServerProcess]:
     """`world` processes that run `target(*args)` as ranks of one torch.distributed job."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["scaling.train.preload"])
+    context.set_forkserver_preload(["scaling.train.processes.preload"])
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from scaling.records.run_dir import RunDir
-from scaling.train.checkpoint import COMPLETE, checkpoint_number
+from scaling.train.checkpoints.checkpoint import COMPLETE, checkpoint_number
 
 
 def checkpoints(run_dir: Path) -> list[Path]:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from scaling.launch.backends.base import Handle, Look, Resources
 from scaling.launch.policy import AGAIN, next_step
-from scaling.records.attempts import claim_attempt
-from scaling.records.causes import Cause, cause_of_exit
-from scaling.records.ends import End, append_end
-from scaling.records.exit_codes import DONE
+from scaling.records.attempts.attempt import claim_attempt
+from scaling.records.attempts.causes import Cause, cause_of_exit
+from scaling.records.attempts.ends import End, append_end
+from scaling.records.attempts.exit_codes import DONE
+from scaling.records.ownership.stop_request import request_stop
 from scaling.records.result import RunResult
 from scaling.records.run_plan import RunPlan
 from scaling.records.state import RunState
-from scaling.records.stop_request import request_stop
 
 
 def result_of(plan: RunPlan, accuracy: float = 0.5) -> RunResult:

@@ -10,10 +10,10 @@ import torch
 import webdataset
 from PIL import Image
 
-from scaling.data.format.corrupt import CorruptSampleError
 from scaling.data.format.index import expand_urls, index_shards
+from scaling.data.storage.corrupt import CorruptSampleError
+from scaling.records.attempts.exit_codes import BAD_INPUT, DONE, PREEMPTED
 from scaling.records.events import read_events
-from scaling.records.exit_codes import BAD_INPUT, DONE, PREEMPTED
 from scaling.records.result import RunResult
 from scaling.records.state import RunState
 from tests.support.ranks import codes, leave_at, start_run

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from scaling.records.attempts.exit_codes import DONE, FAILED, LOST_PARTNER, PREEMPTED
 from scaling.records.events import read_events
-from scaling.records.exit_codes import DONE, FAILED, LOST_PARTNER, PREEMPTED
 from scaling.records.result import RunResult
 from scaling.records.standing import find_standing
 from scaling.records.state import RunState, Status
@@ -32,7 +32,7 @@ def wait_for_checkpoint(run_dir: Path, step: int) -> None:
 
 def give_up_soon(rank: int) -> None:
     """Take a partner for lost after four seconds instead of twenty minutes."""
-    from scaling.train import process_group
+    from scaling.train.processes import process_group
 
     process_group.COLLECTIVE_TIMEOUT = datetime.timedelta(seconds=4)
 
@@ -156,6 +156,6 @@ def test_a_full_disk_keeps_what_was_saved_and_names_it_when_the_run_must_leave(p
 
 def stop_at_once(rank: int) -> None:
     """Asked to leave from the beginning."""
-    from scaling.train.preemption import PreemptionFlag
+    from scaling.train.processes.preemption import PreemptionFlag
 
     PreemptionFlag.is_up = property(lambda self: True)  # type: ignore[assignment]

@@ -18,10 +18,10 @@ import torch
 from safetensors.torch import load_file
 
 from scaling.launch.study_dir import PlannedRun, find_standings
-from scaling.records.attempts import claim_attempt
+from scaling.records.attempts.attempt import claim_attempt
+from scaling.records.attempts.exit_codes import BAD_INPUT, BUSY, DONE, FAILED, PREEMPTED
 from scaling.records.evaluation import Evaluation
 from scaling.records.events import read_events
-from scaling.records.exit_codes import BAD_INPUT, BUSY, DONE, FAILED, PREEMPTED
 from scaling.records.result import RunResult
 from scaling.records.run_dir import RunDir
 from scaling.records.state import RunState
@@ -29,7 +29,7 @@ from scaling.records.study import load_run, load_study
 from scaling.spec.launch_spec import LaunchSpec
 from scaling.status.command import describe
 from scaling.train.entry import train_run
-from scaling.train.schedule import learning_rate_at
+from scaling.train.step.schedule import learning_rate_at
 from tests.support.local_runs import LocalRuns as LocalBackend
 from tests.support.ranks import codes, start_run
 from tests.support.run_folders import checkpoints
@@ -96,7 +96,7 @@ def assert_same_run(one: PlannedRun, other: PlannedRun) -> None:
 
 def poison(rank: int, bad_rank: int, steps: tuple[int, ...]) -> None:
     """Make the loss of some steps NaN on one process, and check that such steps leave the weights as they were."""
-    from scaling.train import engine
+    from scaling.train.step import engine
 
     loss, train_step = engine.upstream_loss, engine.Engine.train_step
     now = [0]

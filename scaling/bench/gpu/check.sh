@@ -35,7 +35,7 @@ print(*[state['pid'] for state in states if state['status'] == 'running'])")"
   (cd "$runs/whole" && sha256sum quickstart/*/checkpoints/best/*) >/tmp/whole.sums
   (cd "$runs/cut" && sha256sum quickstart/*/checkpoints/best/*) >/tmp/cut.sums
   diff /tmp/whole.sums /tmp/cut.sums && echo BIT-EXACT
-  timeout 120 python3 -m pytest -q -p no:cacheprovider tests/train/test_execution.py -k "compiled or layout or activation"
+  timeout 120 python3 -m pytest -q -p no:cacheprovider tests/train/step/test_execution.py -k "compiled or layout or activation"
   ;;
 c)
   probe ckpt mixer-h/14 32

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-import scaling.train.preload  # noqa: F401
+import scaling.train.processes.preload  # noqa: F401
 
 # isort: split
 import torch
@@ -22,13 +22,13 @@ from torch import nn
 
 from scaling.bench.planned_trainer import make_images, plan_trainers
 from scaling.records.run_plan import RunPlan
-from scaling.train.batching import plan_batching
-from scaling.train.checkpoint import CheckpointStore, Progress
-from scaling.train.device_peaks import peak_flops_per_second
-from scaling.train.engine import Engine, build_engine
-from scaling.train.process_group import Processes, join_processes
-from scaling.train.recorder import Recorder, device_name
+from scaling.train.checkpoints.checkpoint import CheckpointStore, Progress
+from scaling.train.processes.process_group import Processes, join_processes
+from scaling.train.reporting.device_peaks import peak_flops_per_second
+from scaling.train.reporting.recorder import Recorder, device_name
 from scaling.train.scoring import build_planned
+from scaling.train.step.batching import plan_batching
+from scaling.train.step.engine import Engine, build_engine
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.data.format.corrupt import CorruptSampleError
 from scaling.data.format.manifest import Manifest
-from scaling.data.storage.open_shards import OpenShards
+from scaling.data.format.open_shards import OpenShards
+from scaling.data.storage.corrupt import CorruptSampleError
 
 
 def count_classes(

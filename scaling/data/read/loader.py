@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from scaling.data.read.fetch_ahead import NUM_FETCHES, FetchAhead
 from scaling.data.read.look_ahead import Prefetcher, begun_ahead
 from scaling.data.read.pixels import PixelSource, pad_labels
 from scaling.data.read.stand_in import TolerantSource
@@ -21,7 +22,6 @@ from scaling.data.read.transforms import Augmentation, evaluate_view
 from scaling.data.select.order import SampleOrder
 from scaling.data.select.permute import permute_pixels
 from scaling.data.select.subset import Subset
-from scaling.data.storage.fetch_ahead import NUM_FETCHES, FetchAhead
 from scaling.errors import UserError
 
 CHUNK = 32

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from scaling.data.format.corrupt import CorruptSampleError
 from scaling.data.read.pixels import DecodedSample, PixelSource
 from scaling.data.select.subset import Subset
+from scaling.data.storage.corrupt import CorruptSampleError
 
 logger = logging.getLogger(__name__)
 

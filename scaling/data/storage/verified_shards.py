@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from scaling.data.format.checksum import file_sha256
-from scaling.data.format.corrupt import CorruptShardError
+from scaling.data.storage.checksum import file_sha256
+from scaling.data.storage.corrupt import CorruptShardError
 from scaling.errors import UserError
 
 logger = logging.getLogger(__name__)

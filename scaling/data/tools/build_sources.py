@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.data.format.class_names import ClassNames
-from scaling.data.format.corrupt import CorruptSampleError
 from scaling.data.format.index import LabelForm
 from scaling.data.format.manifest import LabelType, Manifest, load_manifest
+from scaling.data.format.open_shards import OpenShards
 from scaling.data.format.shard import IMAGE_EXTENSIONS, UNREAD_IMAGE_EXTENSIONS
 from scaling.data.select.subset import Subset, select_subset
-from scaling.data.storage.open_shards import OpenShards
+from scaling.data.storage.corrupt import CorruptSampleError
 from scaling.data.tools.label_table import LabelTable
 from scaling.data.tools.tables import ReadRows, read_csv_rows, read_parquet_rows
 from scaling.errors import UserError, did_you_mean

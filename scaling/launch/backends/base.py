@@ -36,8 +36,8 @@ from scaling.errors import UserError, did_you_mean
 from scaling.spec.launch_spec import ENTRY_POINTS, LaunchSpec
 
 BACKENDS = {
-    "local": "scaling.launch.backends.local:LocalBackend",
-    "slurm": "scaling.launch.backends.slurm:SlurmBackend",
+    "local": "scaling.launch.backends.local.backend:LocalBackend",
+    "slurm": "scaling.launch.backends.slurm.backend:SlurmBackend",
 }
 """Name in a sweep's `launch.backend` -> class. A module is imported only when its back end is chosen."""
 

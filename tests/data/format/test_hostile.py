@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scaling.data.format import shard as shard_module
-from scaling.data.format.corrupt import CorruptSampleError, CorruptShardError
 from scaling.data.format.index import expand_urls, index_shards
 from scaling.data.format.shard import Shard
 from scaling.data.format.tar_headers import read_members
 from scaling.data.read.pixels import PixelSource
 from scaling.data.storage import shard_files
+from scaling.data.storage.corrupt import CorruptSampleError, CorruptShardError
 from scaling.errors import UserError
 
 

@@ -16,13 +16,13 @@ import torch
 from PIL import Image
 from webdataset import TarWriter
 
-from scaling.data.format.corrupt import CorruptSampleError
 from scaling.data.format.index import expand_urls, index_shards
 from scaling.data.format.manifest import load_manifest
 from scaling.data.read.loader import Batch, EvalLoader, TrainLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select.permute import planned_permutation
 from scaling.data.select.subset import Subset, select_subset
+from scaling.data.storage.corrupt import CorruptSampleError
 from scaling.errors import UserError
 from scaling.records.run_plan import InputPlan
 

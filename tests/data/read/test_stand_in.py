@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from scaling.data.format.corrupt import CorruptSampleError
 from scaling.data.format.index import expand_urls, index_shards
 from scaling.data.format.manifest import Manifest
 from scaling.data.read.loader import Batch, EvalLoader, TrainLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select.subset import select_subset
+from scaling.data.storage.corrupt import CorruptSampleError
 
 BROKEN = ["0010000", "0010001", "0030021"]
 

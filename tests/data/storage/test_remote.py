@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from scaling.data.command import main
-from scaling.data.format.corrupt import CorruptShardError
 from scaling.data.format.index import expand_urls, index_shards
 from scaling.data.format.manifest import Manifest, load_manifest
-from scaling.data.format.validate import validate_data
 from scaling.data.read.loader import EvalLoader, TrainLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select import order
 from scaling.data.select.subset import select_subset
 from scaling.data.storage import remote
+from scaling.data.storage.corrupt import CorruptShardError
 from scaling.data.storage.remote import RemoteFiles, RemoteReadError
+from scaling.data.tools.validate import validate_data
 from scaling.errors import UserError
 from scaling.records.run_plan import AccessPlan
 from tests.support.http_server import FaultyServer, serve

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.data.format.checksum import file_sha256
-from scaling.data.format.corrupt import CorruptShardError
 from scaling.data.format.index import expand_urls, index_shards
 from scaling.data.format.manifest import Manifest, load_manifest
 from scaling.data.read.loader import TrainLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select.subset import select_subset
 from scaling.data.storage import verified_shards
+from scaling.data.storage.checksum import file_sha256
+from scaling.data.storage.corrupt import CorruptShardError
 from scaling.data.storage.verified_shards import VerifiedShards
 from scaling.records.run_plan import AccessPlan
 from tests.support.tiny_study import write_shards

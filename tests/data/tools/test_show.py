@@ -12,9 +12,9 @@ from webdataset import TarWriter, WebDataset
 
 from scaling.data.command import main
 from scaling.data.format.class_counts import count_classes
-from scaling.data.format.corrupt import CorruptSampleError
 from scaling.data.format.index import expand_urls, index_shards
 from scaling.data.format.manifest import Manifest, load_manifest
+from scaling.data.storage.corrupt import CorruptSampleError
 from scaling.data.tools.contact_sheet import CAPTION, COLUMNS, TILE
 from scaling.data.tools.frequency_plot import describe_tail, frequency_figure
 from scaling.errors import UserError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scaling.data.format.exclusion_list import make_exclusion, save_exclusion
 from scaling.data.format.manifest import Manifest, load_manifest
-from scaling.data.storage.open_shards import OpenShards
+from scaling.data.format.open_shards import OpenShards
 from scaling.data.tools.commands.access import add_cache, add_storage, read_access
 from scaling.data.tools.commands.build import add_threads
 from scaling.data.tools.commands.progress import ProgressLine

@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import asdict
 
 from scaling.data.format.manifest import load_manifest
-from scaling.data.format.validate import Validation, validate_data
 from scaling.data.tools.commands.access import add_storage, read_access
 from scaling.data.tools.commands.build import add_threads
 from scaling.data.tools.commands.progress import ProgressLine
+from scaling.data.tools.validate import Validation, validate_data
 
 MAX_SHOWN = 20
 

@@ -1,0 +1,143 @@
+"""Axes of a study: subset sizes as ticks, log scales with readable numbers, percent, and labels at line ends."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from analysis.figures.canvas.drawing import TITLE_GID
+from analysis.figures.canvas.style import MUTED
+from scaling.readable import count_text, number_text, percent_text
+
+_ROOM_FOR_LABELS = 2.2
+"""How much wider the right margin of a log axis is than the left one, for the labels of the last points."""
+_LABEL_GAP = 1.12
+"""Distance between the centres of two labels, in text heights."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndLabel:
+    """Text for the line that ends at (x, y) in data units."""
+
+    text: str
+    x: float
+    y: float
+    colour: str
+
+
+def subset_size_axis(ax: Axes, fraction_of_size: Mapping[float, float | None], min_gap: float = 0.075) -> None:
+    """Log x-axis with a tick at each subset size: the count and, where it is known, the share below it.
+
+    Sizes closer than a label's width (`min_gap` of the axis) keep their tick and lose their text, the larger size
+    staying.
+    """
+    sizes = sorted(fraction_of_size)
+    ax.set_xscale("log")
+    low, high = math.log(sizes[0]), math.log(sizes[-1])
+    margin = 0.06 * (high - low) if high > low else 0.5
+    ax.set_xlim(math.exp(low - margin), math.exp(high + margin))
+    span = high - low + 2 * margin
+    texts = {}
+    last = math.inf
+    for size in reversed(sizes):
+        if last - math.log(size) >= min_gap * span:
+            share = fraction_of_size[size]
+            texts[size] = count_text(size) + (f"\n{percent_text(share)}" if share is not None else "")
+            last = math.log(size)
+    ax.xaxis.set_major_locator(FixedLocator(sizes))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: texts.get(min(sizes, key=lambda size: abs(size - x)), "")))
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def log_axis(ax: Axes, values: Sequence[float], text: Callable[[float], str] = number_text) -> None:
+    """Log x-axis around `values` with ticks at 1, 2 and 5 times powers of ten (powers alone over long ranges)."""
+    low, high = min(values), max(values)
+    ratio = max(high / low, 1.05)
+    pad = ratio**0.07 if ratio > 1.5 else 1.3
+    low, high = low / pad, high * pad**_ROOM_FOR_LABELS
+    ax.set_xscale("log")
+    ax.set_xlim(low, high)
+    decades = math.log10(high / low)
+    steps: tuple[float, ...] = (1.0, 2.0, 5.0) if decades < 2.5 else (1.0,)
+    if decades < 0.75:
+        steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [step * 10.0**power for power in exponents for step in steps]
+    ax.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: text(x)))
+
+
+def end_labels(ax: Axes, labels: Sequence[EndLabel], font_size: float = 8.5) -> None:
+    """Write each label to the right of the axes at the height of its line's end, moved apart where they would
+    touch, with a thin line to the point. Call last: it fixes
+    the figure's layout."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    notes = [
+        ax.annotate(
+            label.text,
+            xy=(label.x, label.y),
+            xytext=(1.025, 0.5),
+            textcoords="axes fraction",
+            va="center",
+            ha="left",
+            color=label.colour,
+            fontsize=font_size,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": label.colour,
+                "linewidth": 0.6,
+                "alpha": 0.55,
+                "shrinkA": 1.5,
+                "shrinkB": 4.0,
+                "relpos": (0.0, 0.5),
+            },
+        )
+        for label in labels
+    ]
+    figure.set_layout_engine("constrained", w_pad=0.1)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    height = ax.get_window_extent().height
+    text_height = max((Text.get_window_extent(note).height for note in notes), default=0.0)
+    wanted = [ax.transAxes.inverted().transform(ax.transData.transform((label.x, label.y)))[1] for label in labels]
+    for note, place in zip(notes, spread_apart(wanted, _LABEL_GAP * text_height / height), strict=True):
+        note.set_position((1.025, place))
+
+
+def spread_apart(wanted: Sequence[float], gap: float) -> list[float]:
+    """The positions nearest to `wanted` (least squares) in the same order and at least `gap` apart.
+
+    Groups that touch are merged and centred on the mean of what they want (pool adjacent violators).
+    """
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    groups: list[list[float]] = []
+    for position, index in enumerate(order):
+        groups.append([wanted[index] - position * gap])
+        while len(groups) > 1 and float(np.mean(groups[-2])) > float(np.mean(groups[-1])):
+            tail = groups.pop()
+            groups[-1] += tail
+    placed = [float(np.mean(group)) for group in groups for _ in group]
+    result = [0.0] * len(wanted)
+    for position, index in enumerate(order):
+        result[index] = placed[position] + position * gap
+    return result
+
+
+def value_axis(ax: Axes, label: str) -> None:
+    """Linear y-axis with few round ticks."""
+    ax.set_ylabel(label)
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
+
+
+def headline(ax: Axes, title: str, facts: str) -> None:
+    """The title, and under it a small line that says what marks and bands are and how many runs stand behind them."""
+    ax.set_title(title, pad=20.0, gid=TITLE_GID)
+    ax.annotate(facts, xy=(0.0, 1.0), xytext=(0, 6), xycoords="axes fraction", textcoords="offset points",
+                fontsize=7.5, color=MUTED, va="bottom", ha="left", annotation_clip=False, gid=TITLE_GID)  # fmt: skip

@@ -1,0 +1,162 @@
+"""One look for every figure: a colour per family, a marker per patch, line width and marker size per scale.
+
+The colours are those of Okabe and Ito, which stay apart for colour-blind readers, the blue darkened so that in grey
+print ViT stays apart from Mixer; markers and the labels at the line ends do the rest. A family keeps its colour in
+every figure and every study. Solid lines join measured points; dashes are kept for what was not measured.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+
+from analysis.runs.naming import ModelName
+
+INK = "#1b1f24"
+MUTED = "#6b7178"
+GRID = "#e3e5e8"
+PAPER = "#ffffff"
+
+FAMILY_COLOURS = {"mixer": "#d55e00", "vit": "#00508f", "bit": "#009e73"}
+_FURTHER_COLOURS = ("#cc79a7", "#56b4e9", "#e69f00", "#8c6d31", "#7f7f7f")
+
+_SHADES = (0.0, 0.45, -0.45, 0.25, -0.25, 0.65)
+"""How far the series of one model are mixed with paper or ink, in the order of their names."""
+
+_PATCH_MARKERS = {32: "o", 16: "^", 14: "D", 8: "v", 4: "s", 2: "P"}
+_NO_PATCH_MARKERS = {"mixer": "o", "vit": "^"}
+"""Where a name tells no patch; squares for convolutional networks and other families."""
+_NO_PATCH_MARKER = "s"
+_OTHER_PATCH_MARKER = "h"
+_MARKER_AREA = {"o": 1.0, "^": 1.08, "D": 0.82, "v": 1.08, "s": 0.88, "P": 1.1, "h": 1.05}
+"""Side length that makes a marker look as large as a circle."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStyle:
+    """How one model is drawn, everywhere."""
+
+    colour: str
+    marker: str
+    marker_size: float
+    """Points."""
+    line_width: float
+    """Points."""
+
+    def dots(self, size: float = 1.0) -> dict[str, Any]:
+        """Arguments of `Axes.plot` for markers alone, `size` times as large as usual."""
+        return {
+            "color": self.colour,
+            "marker": self.marker,
+            "markersize": size * self.marker_size,
+            "markeredgecolor": PAPER,
+            "markeredgewidth": 0.7,
+            "linestyle": "none",
+            "zorder": 3,
+        }
+
+    def line(self) -> dict[str, Any]:
+        """Arguments of `Axes.plot` for markers joined by a line."""
+        return self.dots() | {"linestyle": "-", "linewidth": self.line_width}
+
+    def bar(self) -> dict[str, Any]:
+        """Arguments for the bar from the smallest to the largest run."""
+        return {"color": self.colour, "linewidth": 1.0, "alpha": 0.7}
+
+
+def looks(models: Iterable[ModelName]) -> dict[str, ModelStyle]:
+    """The look of each model by name.
+
+    The papers' families have fixed colours; others take the remaining ones in alphabetical order.
+    """
+    named = list(models)
+    further = sorted({model.family for model in named} - FAMILY_COLOURS.keys())
+    colours = FAMILY_COLOURS | dict(zip(further, cycle(_FURTHER_COLOURS), strict=False))
+    series: dict[str, list[str]] = {}
+    for model in sorted(named):
+        base, bracket, _ = model.name.partition(" [")
+        if bracket:
+            series.setdefault(base, []).append(model.name)
+    shade_of = {name: _SHADES[place % len(_SHADES)] for names in series.values() for place, name in enumerate(names)}
+    return {model.name: _look(model, _shaded(colours[model.family], shade_of.get(model.name, 0.0))) for model in named}
+
+
+def _shaded(colour: str, shade: float) -> str:
+    """The colour mixed with paper (above 0) or ink (below 0) by that share."""
+    if not shade:
+        return colour
+    own, other = to_rgb(colour), to_rgb(PAPER if shade > 0 else INK)
+    red, green, blue = ((1 - abs(shade)) * one + abs(shade) * two for one, two in zip(own, other, strict=True))
+    return to_hex((red, green, blue))
+
+
+def _look(model: ModelName, colour: str) -> ModelStyle:
+    if model.patch is None:
+        marker = _NO_PATCH_MARKERS.get(model.family, _NO_PATCH_MARKER)
+    else:
+        marker = _PATCH_MARKERS.get(model.patch, _OTHER_PATCH_MARKER)
+    return ModelStyle(
+        colour=colour,
+        marker=marker,
+        marker_size=(4.2 + 0.75 * model.scale) * _MARKER_AREA[marker],
+        line_width=0.8 + 0.4 * model.scale,
+    )
+
+
+PAGE_INCHES, COLUMN_INCHES = 7.0, 4.8
+"""Widths of a figure for two columns or a page, and for one column (set at 3.3 inches, its 9 pt become 6)."""
+
+
+@contextmanager
+def drawing_style(width: float = PAGE_INCHES) -> Iterator[None]:
+    """Figures made inside share fonts, axes and a fixed seed for SVG ids; nothing outside changes, and nothing of a
+    user's matplotlibrc reaches in. `width` is that of a usual figure in inches."""
+    settings = sns.axes_style("ticks") | {
+        "font.family": "DejaVu Sans",
+        "font.size": 9.0,
+        "axes.titlesize": 10.0,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.titlepad": 10.0,
+        "axes.labelsize": 9.0,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": MUTED,
+        "axes.linewidth": 0.8,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "grid.color": GRID,
+        "grid.linewidth": 0.7,
+        "text.color": INK,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+        "xtick.labelsize": 8.5,
+        "ytick.labelsize": 8.5,
+        "figure.facecolor": PAPER,
+        "savefig.facecolor": PAPER,
+        "svg.hashsalt": "scaling-study",
+        "svg.fonttype": "path",
+        "pdf.fonttype": 42,
+        "figure.figsize": (width, 4.4),
+        "text.parse_math": False,  # a $ in a model's name is a $
+    }
+    with mpl.rc_context():
+        mpl.rcdefaults()  # nothing of a user's matplotlibrc
+        mpl.rcParams.update(settings)
+        yield
+
+
+def new_figure(width: float = 7.0, height: float = 4.4) -> Figure:
+    """An empty figure for a page of PAGE_INCHES, narrower where the style asks for it; layout is left to
+    `constrained`, so that nothing is cut off."""
+    narrower = mpl.rcParams["figure.figsize"][0] / PAGE_INCHES
+    return Figure(figsize=(width * narrower, height * narrower**0.5), layout="constrained")

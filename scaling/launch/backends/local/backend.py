@@ -1,0 +1,212 @@
+"""The local back end: runs on this machine, as many at a time as it has room for.
+
+What is submitted waits in this launcher's queue until cores or GPUs are free; `poll` starts runs, notices ended ones
+and starts them again as the policy of `scaling.records` says. Cores and GPUs are taken by locks of the whole machine,
+so that launchers share it. A launcher that leaves detached hands its queue to a keeper, a process that does the same
+without a terminal (`scaling.launch.keeper`).
+"""
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaling.errors import UserError
+from scaling.launch.backends.base import Handle, Look, Resources
+from scaling.launch.backends.local.machine_locks import DeviceLocks
+from scaling.launch.backends.local.run import LocalRun, WarmServer
+from scaling.launch.backends.local.slots import Slot, cut_slots, this_machine
+from scaling.launch.keeper import start_keeper
+from scaling.launch.policy import AGAIN, next_step
+from scaling.records.attempts.causes import Cause, Decision
+from scaling.records.attempts.ends import settle_end
+from scaling.records.attempts.exit_codes import BUSY
+from scaling.records.attempts.rank_failures import read_words, together
+from scaling.records.ownership.lease import LifeWatch, look
+from scaling.records.ownership.stop_request import clear_stop, request_stop, requested_stop
+from scaling.records.run_dir import StudyDir
+from scaling.spec.launch_spec import LaunchSpec, LocalSection
+
+STOP_GRACE_SECONDS = 120.0
+"""How long a run may take to finish its step and save before it is killed."""
+
+
+@dataclass
+class _Waiting:
+    run_dir: Path
+    not_before: float = 0.0
+    """`time.monotonic` from which on it may be started."""
+    reason: str = ""
+
+
+class LocalBackend:
+    """Runs on this machine; implements `Backend`."""
+
+    settings = LocalSection
+    poll_seconds = 0.2
+
+    def __init__(self, launch: LaunchSpec, need: Resources) -> None:
+        self._launch, self._need = launch, need
+        self._cap: int | None = None
+        self._slots: list[Slot] = []
+        self._queue: list[_Waiting] = []
+        self._running: dict[Path, LocalRun] = {}
+        self._ended: dict[Path, Look] = {}
+        self._adopted: set[Path] = set()
+        self._locks, self._server, self._life = DeviceLocks(), WarmServer(), LifeWatch()
+
+    def check(self, need: Resources) -> None:
+        if need.nodes > 1:
+            raise UserError(
+                f"launch.nodes: {need.nodes} nodes, but the back end 'local' is one machine; choose a cluster "
+                "(launch.backend) or set launch.nodes to 1"
+            )
+        self._cut_slots(need, None)
+        memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+        if need.memory_gb is not None and need.memory_gb > memory_gb:
+            raise UserError(
+                f"launch.memory: {need.memory_gb:g} GB, but this machine has {memory_gb:.0f} GB; lower it or choose a "
+                "cluster (launch.backend)"
+            )
+
+    def submit(self, run_dirs: Sequence[Path], cap: int | None) -> list[Handle]:
+        if not self._slots or cap != self._cap:
+            self._cap, self._slots = cap, self._cut_slots(self._need, cap)
+        known = {*self._running, *(waiting.run_dir for waiting in self._queue)}
+        for run_dir in run_dirs:
+            clear_stop(run_dir)
+            self._ended.pop(run_dir, None)
+            self._adopted.discard(run_dir)
+            if run_dir not in known:
+                self._queue.append(_Waiting(run_dir))
+        return [Handle(run_dir, "local", "", index, None) for index, run_dir in enumerate(run_dirs)]
+
+    def adopt(self, study_dir: Path) -> list[Handle]:
+        """Runs that processes of this machine hold: those of a launcher that died finish their step, save and leave."""
+        handles: list[Handle] = []
+        for run in StudyDir(study_dir).run_dirs():
+            holder = look(run.path)
+            if holder and holder.holder.host == os.uname().nodename and self._life.is_alive(run.path):
+                self._adopted.add(run.path)
+                handles.append(Handle(run.path, "local", "", len(handles), str(holder.holder.pid)))
+        return handles
+
+    def poll(self, study_dir: Path) -> dict[Path, Look]:
+        for run_dir, run in list(self._running.items()):
+            code = run.poll()
+            if code is not None:
+                del self._running[run_dir]
+                self._end(run_dir, code)
+        self._start_waiting()
+        looks = dict(self._ended)
+        looks |= {one.run_dir: Look("queued", reason=one.reason) for one in self._queue}
+        looks |= {run_dir: Look("running", where=f"process {run.pid}") for run_dir, run in self._running.items()}
+        for run_dir in list(self._adopted):
+            if self._life.is_alive(run_dir):
+                looks[run_dir] = Look("running", where="started by another launcher")
+            else:
+                self._adopted.discard(run_dir)
+                looks[run_dir] = Look("gone", reason="its launcher is gone")
+        return looks
+
+    def cancel(self, run_dirs: Sequence[Path]) -> None:
+        for run_dir in run_dirs:
+            request_stop(run_dir, Cause.CANCELLED)
+        for run_dir in run_dirs:
+            run = self._running.get(run_dir)
+            if run is not None:
+                run.ask_to_leave()
+            elif any(waiting.run_dir == run_dir for waiting in self._queue):
+                self._queue = [waiting for waiting in self._queue if waiting.run_dir != run_dir]
+                self._ended[run_dir] = Look("ended", cause=Cause.CANCELLED)
+            else:
+                self._ask_holder(run_dir)
+
+    def close(self, *, detach: bool) -> None:
+        """Runs save a checkpoint, leave and are waited for; detached, a keeper continues with them and the queue."""
+        wanted = [*self._running, *(waiting.run_dir for waiting in self._queue)]
+        for run in self._running.values():
+            run.ask_to_leave()
+        deadline = time.monotonic() + STOP_GRACE_SECONDS
+        for run_dir, run in self._running.items():
+            code = run.wait(deadline)
+            if code != BUSY:
+                settle_end(run_dir, code, message=_told(run_dir))
+        self._running.clear()
+        self._queue.clear()
+        if detach and wanted:
+            start_keeper(wanted, self._cap, self._launch)
+
+    def _cut_slots(self, need: Resources, cap: int | None) -> list[Slot]:
+        threads = self._launch.local.threads or need.cpus
+        return cut_slots(this_machine(), devices_per_run=need.devices, max_parallel=cap, threads=threads)
+
+    def _start_waiting(self) -> None:
+        """Start what may start now, in order, where the machine has room."""
+        now = time.monotonic()
+        for waiting in list(self._queue):
+            if self._cap is not None and len(self._running) >= self._cap:
+                return
+            if waiting.not_before > now:
+                continue
+            if requested_stop(waiting.run_dir):
+                self._queue.remove(waiting)
+                self._ended[waiting.run_dir] = Look("ended", cause=Cause.CANCELLED)
+                continue
+            taken = self._take_slot()
+            if taken is None:
+                if not self._running:
+                    waiting.reason = "cores or GPUs of this machine are taken by another launcher"
+                return
+            slot, locks = taken
+            self._queue.remove(waiting)
+            self._running[waiting.run_dir] = LocalRun(
+                waiting.run_dir, slot, locks, self._launch.loader_threads, self._server
+            )
+
+    def _take_slot(self) -> tuple[Slot, int] | None:
+        """The first slot whose cores and GPUs nobody on this machine has, and what holds them."""
+        own = [run.slot for run in self._running.values()]
+        for slot in self._slots:
+            if slot not in own:
+                locks = self._locks.take(slot.own_cores, [gpu.uuid for gpu in slot.gpus])
+                if locks is not None:
+                    return slot, locks
+        return None
+
+    def _end(self, run_dir: Path, code: int) -> None:
+        """Record how an attempt ended and do what the policy says."""
+        if code == BUSY:
+            self._adopted.add(run_dir)
+            return
+        end = settle_end(run_dir, code, message=_told(run_dir))
+        if end.cause is Cause.DONE:
+            self._ended[run_dir] = Look("ended", cause=end.cause)
+            return
+        decision = next_step(run_dir, self._launch.retries)
+        if decision.verdict in AGAIN:
+            self._queue.insert(0, _Waiting(run_dir, time.monotonic() + decision.delay_seconds, _again(decision)))
+            return
+        self._ended[run_dir] = Look("ended", cause=end.cause, reason=decision.reason)
+
+    def _ask_holder(self, run_dir: Path) -> None:
+        """Ask a process of this machine that another launcher started; one elsewhere finds the marker itself."""
+        sighting = look(run_dir)
+        if sighting and sighting.holder.host == os.uname().nodename and self._life.is_alive(run_dir):
+            try:
+                os.kill(sighting.holder.pid, signal.SIGTERM)
+            except (ProcessLookupError, PermissionError):
+                return
+
+
+def _told(run_dir: Path) -> str:
+    """What processes other than the first said before they ended."""
+    words = read_words(run_dir)
+    return together(words)[1] if words else ""
+
+
+def _again(decision: Decision) -> str:
+    wait = f", starts again in {decision.delay_seconds:.0f} s" if decision.delay_seconds else ", starts again"
+    return f"{decision.reason}{wait}"

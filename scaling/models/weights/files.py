@@ -1,0 +1,155 @@
+"""Weights into models and out again: our safetensors, the papers' `.npz`, and timm's hub.
+
+Everything is checked by name and shape before the first parameter changes; nothing is resampled. Files are never
+unpickled. The hub is asked only when a source says `timm:`.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+from zipfile import BadZipFile
+
+import numpy as np
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from scaling.errors import UserError
+from scaling.models.networks.vision_model import VisionModel
+from scaling.models.timm_names import TIMM_PREFIX, is_timm_name
+from scaling.models.weights.npz_layouts import Entry, canonical_name, layout_of
+
+logger = logging.getLogger(__name__)
+
+Head = Literal["load", "keep"]
+HEAD_PREFIXES = ("head.", "pre_logits.")
+
+
+def load_weights(model: VisionModel, source: str | Path, *, head: Head = "load") -> None:
+    """Load `source` into `model`: a `.safetensors` file of ours, a published `.npz`, or `timm:NAME` from the hub.
+
+    `head="keep"` leaves classifier and pre-logits layer as they are, for transfer. A checkpoint of another
+    resolution is loaded into a model of that resolution, which `scaling.models.weights.transfer` then changes. Raises
+    `UserError` if the weights are not those of this architecture.
+    """
+    if is_timm_name(str(source)):
+        state = _timm_state(str(source).removeprefix(TIMM_PREFIX))
+    elif not Path(source).is_file():
+        raise UserError(f"weights {str(source)!r}: there is no such file; give a file or timm:NAME")
+    elif Path(source).suffix == ".npz":
+        state = _npz_state(model, Path(source), head)
+    elif Path(source).suffix == ".safetensors":
+        state = _safetensors_state(Path(source))
+    else:
+        raise UserError(f"weights {str(source)!r} must end in .safetensors or .npz, or be timm:NAME")
+    _load(model, state, str(source), head)
+
+
+def save_npz(model: VisionModel, path: Path) -> None:
+    """Write all parameters of `model` to `path` in the layout of its paper's released checkpoints."""
+    arrays: dict[str, Any] = {}
+    state = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
+    for entry in _layout(model):
+        arrays.update(zip(entry.arrays, entry.write(state[entry.parameter]), strict=True))
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def _safetensors_state(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"weights {str(path)!r} cannot be read as a safetensors file: {error}") from error
+
+
+def _npz_state(model: VisionModel, path: Path, head: Head) -> dict[str, torch.Tensor]:
+    entries = [entry for entry in _layout(model) if head == "load" or not entry.parameter.startswith(HEAD_PREFIXES)]
+    stored = _npz_arrays(path)
+    wanted = {name for entry in entries for name in entry.arrays}
+    missing = sorted(wanted - stored.keys())
+    if missing:
+        raise UserError(
+            f"weights {str(path)!r} lack {missing[0]!r} ({len(missing)} arrays in all) of model "
+            f"{model.arguments.name!r}; {_missing_hint(missing[0])}"
+        )
+    unused = sorted(stored.keys() - wanted)
+    if head == "load" and "pre_logits/kernel" in unused:
+        raise UserError(
+            f"weights {str(path)!r} have a tanh layer before the classifier and model {model.arguments.name!r} "
+            "has none; build it with option pre_logits: tanh, or keep its own head"
+        )
+    if unused:
+        logger.info("%s: %d arrays not needed by %s: %s", path, len(unused), model.arguments.name, unused)
+    return {entry.parameter: _read(entry, stored, path) for entry in entries}
+
+
+def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {canonical_name(name): file[name] for name in file.files}
+    except (ValueError, TypeError, OSError, BadZipFile) as error:
+        raise UserError(f"weights {str(path)!r} cannot be read as an .npz file of plain arrays: {error}") from error
+
+
+def _read(entry: Entry, arrays: Mapping[str, np.ndarray], path: Path) -> torch.Tensor:
+    try:
+        value = entry.read(tuple(arrays[name] for name in entry.arrays))
+        return torch.from_numpy(np.ascontiguousarray(value, dtype=np.float32))
+    except (ValueError, IndexError, TypeError) as error:
+        raise UserError(f"weights {str(path)!r}: array {entry.arrays[0]!r} has another layout: {error}") from error
+
+
+def _missing_hint(name: str) -> str:
+    if name.startswith("pre_logits"):
+        return "for fine-tuned weights build the model with option pre_logits: none"
+    return "check that the file belongs to this model"
+
+
+def _timm_state(name: str) -> dict[str, torch.Tensor]:
+    """Weights of timm's hub, of a model with a linear or 1x1 classifier, under our names."""
+    try:
+        network: Any = timm.create_model(name, pretrained=True)
+    except (RuntimeError, OSError) as error:
+        raise UserError(f"weights timm:{name} cannot be fetched: {error}") from error
+    classifier = network.get_classifier()
+    classifier_names = {id(parameter) for parameter in classifier.parameters()}
+    names = {name for name, parameter in network.named_parameters() if id(parameter) in classifier_names}
+    state = {f"body.{name}": value for name, value in network.state_dict().items() if name not in names}
+    return state | {
+        "head.weight": classifier.weight.detach().flatten(1),
+        "head.bias": classifier.bias.detach(),
+    }
+
+
+def _load(model: VisionModel, state: Mapping[str, torch.Tensor], source: str, head: Head) -> None:
+    """Check `state` against `model` by name and shape, then copy."""
+    own = model.state_dict()
+    if head == "keep":
+        state = {name: value for name, value in state.items() if not name.startswith(HEAD_PREFIXES)}
+    wanted = {name for name in own if head == "load" or not name.startswith(HEAD_PREFIXES)}
+    strange = sorted(wanted ^ state.keys())
+    if strange:
+        side = "lack" if strange[0] in wanted else "have an extra"
+        raise UserError(
+            f"weights {source!r} {side} {strange[0]!r} ({len(strange)} names differ) for model "
+            f"{model.arguments.name!r} with options {dict(model.arguments.options)}; build the model they belong to"
+        )
+    for name, value in state.items():
+        if value.shape != own[name].shape:
+            raise UserError(
+                f"weights {source!r}: {name!r} has shape {tuple(value.shape)}, model {model.arguments.name!r} wants "
+                f"{tuple(own[name].shape)}; build the model with the classes and the image size of the weights"
+            )
+    model.load_state_dict(own | dict(state))
+
+
+def _layout(model: VisionModel) -> list[Entry]:
+    layout = layout_of(model)
+    if layout is None:
+        raise UserError(
+            f"model {model.arguments.name!r}: family {model.family!r} with options {dict(model.arguments.options)} "
+            "has no published .npz layout; use safetensors"
+        )
+    return layout

@@ -1,0 +1,182 @@
+"""`ends.jsonl`: how each attempt at a run ended, append-only; the only source of retry budgets.
+
+The first process writes the line of an attempt that ends in order. Of one that ends without a word, the backend that
+started it writes the line (`settle_end`), once it knows that no process of the run is left. A later line about the
+same attempt replaces an earlier one: a scheduler may know better than the process (its time limit, a dead node).
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+from scaling.records.attempts.attempt import latest_attempt
+from scaling.records.attempts.causes import Cause, cause_of_exit
+from scaling.records.attempts.rank_failures import read_words, together
+from scaling.records.files import append_line
+from scaling.records.reading import is_intact, seal_line
+from scaling.records.run_dir import RunDir
+from scaling.records.state import RunState
+
+FORGIVEN = "forgiven"
+"""`cause` of a line that is no end: a person asked for the run again, and its budget begins anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """The end of one attempt."""
+
+    attempt: int
+    """0 for a process that ended before it had claimed a number."""
+    cause: Cause
+    code: int | None = None
+    """Exit code; negative for a signal, None where nobody knows."""
+    step: int = 0
+    """Optimiser steps done when it ended."""
+    host: str = ""
+    job: str = ""
+    """The scheduler's name for it."""
+    message: str = ""
+    """The error, or the reason for leaving."""
+    seconds: float = 0.0
+    """Wall time of the attempt."""
+    train_seconds: float = 0.0
+    """Of it, inside training steps."""
+    unix_time: float = 0.0
+
+    def to_line(self) -> bytes:
+        return seal_line(asdict(self))
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        known = {field.name: row[field.name] for field in fields(cls) if field.name in row}
+        return cls(**{**known, "attempt": int(row["attempt"]), "cause": Cause(row["cause"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The ends of a run's attempts, oldest first, each attempt once."""
+
+    all: tuple[End, ...]
+    counted: tuple[End, ...]
+    """Those since a person last asked for the run again: what `decide` takes."""
+    is_forgiven: bool = False
+    """Whether the last thing written is that a person asked for the run again."""
+    num_damaged: int = 0
+    """Lines that cannot be read."""
+
+    @property
+    def last(self) -> End | None:
+        return self.counted[-1] if self.counted else None
+
+
+def read_ends(run_dir: Path) -> Ends:
+    """All that is known; a missing file is no end yet, and damaged lines are left out and counted."""
+    try:
+        lines = RunDir(run_dir).ends.read_bytes().splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        lines = []
+    every: list[End] = []
+    counted: list[End] = []
+    num_damaged = 0
+    is_forgiven = False
+    for line in lines:
+        if not line.strip():
+            continue
+        try:
+            if not is_intact(line):
+                raise ValueError("damaged")
+            row = json.loads(line)
+            if row["cause"] == FORGIVEN:
+                counted, is_forgiven = [], True
+                continue
+            end = End.from_row(row)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            num_damaged += 1
+            continue
+        is_forgiven = False
+        for ends in (every, counted):
+            if end.attempt:
+                ends[:] = [earlier for earlier in ends if earlier.attempt != end.attempt]
+            ends.append(end)
+    return Ends(tuple(every), tuple(counted), is_forgiven, num_damaged)
+
+
+def append_end(run_dir: Path, end: End) -> None:
+    """Add one line; on the disk when this returns."""
+    append_line(RunDir(run_dir).ends, end.to_line())
+
+
+def forgive(run_dir: Path) -> None:
+    """What ended so far counts no more: for a person who asks for a failed or cancelled run again."""
+    if not read_ends(run_dir).is_forgiven:
+        append_line(RunDir(run_dir).ends, seal_line({"cause": FORGIVEN, "unix_time": time.time()}))
+
+
+def settle_end(
+    run_dir: Path,
+    code: int | None,
+    *,
+    begun_after: int | None = None,
+    cause: Cause | None = None,
+    job: str = "",
+    message: str = "",
+) -> End:
+    """The end of the attempt whose processes are all gone, written unless the run has told it itself.
+
+    `code` is the exit code that tells most (None: nobody knows); `cause` is what the backend knows beyond it (a time
+    limit, a dead node) and outweighs what the run said. `begun_after` is `attempts.latest_number` from before the
+    start: it tells a process that died before it had claimed an attempt. Nothing is written about a process that was
+    BUSY: the run is another's.
+    """
+    told = cause or cause_of_exit(code)
+    if told is Cause.BUSY:
+        return End(attempt=0, cause=told, code=code, job=job, message=message)
+    attempt = latest_attempt(run_dir)
+    if attempt is not None and begun_after is not None and attempt.attempt <= begun_after:
+        attempt = None
+    own = None
+    if attempt is not None:
+        own = next((end for end in read_ends(run_dir).all if end.attempt == attempt.attempt), None)
+    if own is not None and cause in (None, own.cause):
+        return own
+    words = read_words(run_dir) if own is None else []
+    if words and cause is None:
+        told, said = together(words)
+        message = message or said
+    state = RunState.load(run_dir)
+    end = own or End(attempt=0, cause=told, host=os.uname().nodename)
+    if own is None and attempt is not None:
+        is_its = state.attempt == attempt.attempt
+        lived = max(0.0, state.heartbeat_unix_time - attempt.unix_time) if is_its else 0.0
+        end = End(
+            attempt=attempt.attempt,
+            cause=told,
+            step=state.step if is_its else 0,
+            host=attempt.host,
+            job=attempt.job,
+            seconds=lived,
+            train_seconds=state.train_seconds if is_its else 0.0,
+        )
+    end = replace(
+        end,
+        cause=told,
+        code=code,
+        job=job or end.job,
+        message=message or end.message or _death(code),
+        unix_time=time.time(),
+    )
+    append_end(run_dir, end)
+    return end
+
+
+def _death(code: int | None) -> str:
+    """What there is to say about a process that said nothing."""
+    if code is None:
+        return "its processes are gone"
+    if code < 0 or code > 128:
+        return f"killed by signal {-code if code < 0 else code - 128}"
+    return f"exit code {code}"

@@ -1,0 +1,36 @@
+"""What the first process found, told to all: values and tensors that no other process reads from a disk by itself.
+
+On a shared file system two processes may see different newest files for a while, and many processes reading gigabytes
+each is a burden on it. So one reads and the others are told. Every function is called by all processes together.
+"""
+
+import json
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scaling.train.processes.process_group import Processes
+
+
+def tell(value: Any, processes: Processes) -> Any:
+    """The first process's `value`, which JSON can hold, on all processes; what the others pass is ignored."""
+    if processes.world == 1:
+        return value
+    content = bytearray(json.dumps(value).encode()) if processes.is_first else bytearray()
+    length = torch.tensor([len(content)], dtype=torch.int64)
+    torch.distributed.broadcast(length, src=0, group=processes.host_group)
+    data = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(int(length), dtype=torch.uint8)
+    torch.distributed.broadcast(data, src=0, group=processes.host_group)
+    return json.loads(data.numpy().tobytes())
+
+
+def send(tensor: Tensor | None, shape: list[int], dtype: torch.dtype, processes: Processes) -> Tensor:
+    """The first process's tensor on every process's device; the others pass None."""
+    if tensor is None:
+        tensor = torch.empty(shape, dtype=dtype, device=processes.device)
+    else:
+        tensor = tensor.to(processes.device).contiguous()
+    if processes.world > 1:
+        torch.distributed.broadcast(tensor, src=0)
+    return tensor

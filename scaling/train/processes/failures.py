@@ -1,0 +1,131 @@
+"""The ways in which training ends early, told apart: what the run itself would meet again, and what a machine did."""
+
+import errno
+
+from scaling.errors import UserError
+from scaling.records.attempts import exit_codes
+from scaling.records.attempts.causes import Cause
+from scaling.records.ownership.lease import LeaseLostError
+
+
+class DivergenceError(RuntimeError):
+    """Loss or gradient are no longer numbers."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written."""
+
+
+class MachineError(RuntimeError):
+    """This machine cannot start the run: a GPU that cannot be initialised, processes that do not meet."""
+
+
+class LostPartnerError(RuntimeError):
+    """Another process of the run died or stayed silent."""
+
+
+CODES = {
+    Cause.DONE: exit_codes.DONE,
+    Cause.FAILED: exit_codes.FAILED,
+    Cause.BAD_INPUT: exit_codes.BAD_INPUT,
+    Cause.PREEMPTED: exit_codes.PREEMPTED,
+    Cause.CANCELLED: exit_codes.PREEMPTED,
+    Cause.PRUNED: exit_codes.PREEMPTED,
+    Cause.BUSY: exit_codes.BUSY,
+    Cause.LOST: exit_codes.LOST_PARTNER,
+    Cause.MACHINE_TROUBLE: exit_codes.MACHINE_TROUBLE,
+    Cause.OUT_OF_MEMORY: exit_codes.OUT_OF_MEMORY,
+}
+"""How a process that ends for a cause leaves."""
+
+_TROUBLE = frozenset(
+    {
+        errno.EIO,
+        errno.ESTALE,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.EREMOTEIO,
+        errno.ETIMEDOUT,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.ENOTCONN,
+    }
+)
+"""Storage or network of this machine: the same run may do well on another, or later."""
+
+_CUDA_TROUBLE = (
+    "No CUDA GPUs are available",
+    "CUDA driver",
+    "CUDA unknown error",
+    "uncorrectable ECC error",
+    "device unavailable",
+    "invalid device ordinal",
+    "initialization error",
+    "unspecified launch failure",
+    "NVLink",
+    "fell off the bus",
+    "nvidia-smi has failed",
+)
+"""In CUDA's own words, as PyTorch passes them on."""
+
+_MEMORY = (
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "Failed to CUDA calloc",
+    "Cuda failure 'out of memory'",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "can't start new thread",
+    "std::bad_alloc",
+)
+
+_WAYS_OUT = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "the whole machine has too many open files",
+    errno.ENOSPC: "make room and start the run again (--retry-failed)",
+    errno.EDQUOT: "make room and start the run again (--retry-failed)",
+}
+
+_MORE_MEMORY = "take micro_batch: auto or a smaller one and fewer loader_threads, or give the run more memory"
+
+
+def classify(error: BaseException) -> Cause:
+    """Why a process ends with this error."""
+    if isinstance(error, LeaseLostError):
+        return Cause.BUSY
+    if isinstance(error, UserError):
+        return Cause.BAD_INPUT
+    if isinstance(error, LostPartnerError):
+        return Cause.LOST
+    if isinstance(error, MemoryError) or _errno(error) == errno.ENOMEM or _says(error, _MEMORY):
+        return Cause.OUT_OF_MEMORY
+    if isinstance(error, MachineError | ConnectionError | TimeoutError) or _errno(error) in _TROUBLE:
+        return Cause.MACHINE_TROUBLE
+    if isinstance(error, RuntimeError) and _says(error, _CUDA_TROUBLE):
+        return Cause.MACHINE_TROUBLE
+    return Cause.FAILED
+
+
+def describe(error: BaseException) -> str:
+    """One line for the records; a message meant for the user stands for itself, and a refusal of the system names the
+    way out."""
+    if isinstance(error, UserError | MachineError | LostPartnerError | LeaseLostError):
+        return str(error)
+    told = f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(": ")
+    way_out = _MORE_MEMORY if classify(error) is Cause.OUT_OF_MEMORY else _WAYS_OUT.get(_errno(error) or 0)
+    return f"{told}; {way_out}" if way_out else told
+
+
+def _errno(error: BaseException) -> int | None:
+    return error.errno if isinstance(error, OSError) else None
+
+
+def _says(error: BaseException, words: tuple[str, ...]) -> bool:
+    """Libraries raise plain RuntimeErrors for these."""
+    return isinstance(error, RuntimeError | OSError | ImportError) and any(word in str(error) for word in words)

@@ -1,0 +1,173 @@
+"""The processes of one run: how they meet, how the loss of one is noticed, and how they part.
+
+A single process meets itself through a file, which needs no port. What the hosts have to agree on travels through gloo
+on the CPU, also beside NCCL, so that agreeing never waits for a GPU.
+
+With NCCL a collective that times out does not raise, it kills the process, and `destroy_process_group` waits for
+partners that may wait for this process. So agreements time out well before NCCL does, and only processes that end
+together, in order, destroy their groups; an exception passes without that, and `entry` ends the process at once.
+"""
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed
+
+from scaling.errors import UserError
+from scaling.train.processes.placement import Placement, find_placement
+
+logger = logging.getLogger(__name__)
+
+COLLECTIVE_TIMEOUT = timedelta(minutes=20)
+"""A partner silent for so long is lost; the run ends and can be resumed."""
+
+AGREEMENT_SHARE = 0.5
+"""Of that time after which an agreement among the hosts gives up: it raises, where NCCL would kill."""
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    rank: int
+    world: int
+    device: torch.device
+    host_group: Any = None
+    """torch.distributed group in which agreements are made; None for the default one."""
+    loader_threads: int = 1
+    """Threads that read and decode images for each process."""
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up on any process; every process must ask at the same step."""
+        if self.world == 1:
+            return flag
+        value = torch.tensor([float(flag)])
+        torch.distributed.all_reduce(value, op=torch.distributed.ReduceOp.MAX, group=self.host_group)
+        return bool(value.item())
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Element-wise sum over the processes, in place; on the processes' device."""
+        if self.world > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+    def gather(self, values: torch.Tensor) -> list[torch.Tensor]:
+        """The tensors of all processes in the order of their ranks."""
+        if self.world == 1:
+            return [values]
+        parts = [torch.empty_like(values) for _ in range(self.world)]
+        torch.distributed.all_gather(parts, values)
+        return parts
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        self.any(False)
+
+
+@contextmanager
+def join_processes(*, may_use_gpu: bool = True, loader_threads: int = 1) -> Iterator[Processes]:
+    """Meet the run's other processes; on a way out without an exception, leave them in order."""
+    placement = find_placement()
+    os.environ.update(placement.environment())  # DeepSpeed insists on them, also for a single process.
+    rank, world = placement.rank, placement.world
+    device = find_device(placement) if may_use_gpu else torch.device("cpu")
+    _settle_accelerator(device)
+    if device.index is not None:
+        _tell_device(device.index)
+    # DeepSpeed compiles a C++ shared-memory operator at every distributed start, even with gloo, which takes 25 s and
+    # more. We use torch's collectives only, so it is told that there is none.
+    sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
+    with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
+        meeting = {} if world > 1 else {"init_method": (Path(folder) / "store").as_uri()}
+        deepspeed.init_distributed(
+            dist_backend="nccl" if device.type == "cuda" else "gloo",
+            auto_mpi_discovery=False,
+            verbose=False,
+            timeout=COLLECTIVE_TIMEOUT,
+            rank=rank,
+            world_size=world,
+            **meeting,
+        )
+        host_group = None
+        if device.type == "cuda" and world > 1:
+            host_group = torch.distributed.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT * AGREEMENT_SHARE)
+        try:
+            yield Processes(rank, world, device, host_group, loader_threads)
+        except BaseException:
+            if world == 1:
+                deepspeed.comm.destroy_process_group()
+            raise
+        deepspeed.comm.destroy_process_group()
+
+
+def find_device(placement: Placement) -> torch.device:
+    """This process's GPU, or the CPU where none can be used.
+
+    A scheduler that gives each process a GPU of its own shows it as number 0, whatever the local rank.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    visible = torch.cuda.device_count()
+    index = 0 if visible == 1 else placement.local_rank
+    if index >= visible:
+        raise UserError(
+            f"local rank {placement.local_rank} has no GPU of its own: {visible} GPUs are visible to it; start at most "
+            f"{visible} processes on this node, or make more GPUs visible (CUDA_VISIBLE_DEVICES, --gpus-per-task=1)"
+        )
+    if placement.rank == 0 and visible > placement.local_world:
+        logger.warning(
+            "%d GPUs are visible and this run uses %d of them; launch.devices_per_run decides how many it takes",
+            visible,
+            placement.local_world,
+        )
+    device = torch.device("cuda", index)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _settle_accelerator(device: torch.device) -> None:
+    """Tell DeepSpeed which kind of device the run uses. By itself it goes by the presence of tools and packages, which
+    is wrong where GPUs are hidden, and where there are GPUs but no `nvidia-smi`."""
+    from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
+    from deepspeed.accelerator.cuda_accelerator import CUDA_Accelerator
+
+    accelerator = deepspeed.accelerator.get_accelerator()
+    if accelerator.device_name() != device.type:
+        deepspeed.accelerator.set_accelerator(CUDA_Accelerator() if device.type == "cuda" else CPU_Accelerator())
+
+
+def _tell_device(index: int) -> None:
+    """DeepSpeed takes LOCAL_RANK for the number of the GPU, and insists that Open MPI's local rank is the same; a
+    process that sees one GPU only has number 0 whatever its local rank."""
+    os.environ["LOCAL_RANK"] = str(index)
+    os.environ.pop("OMPI_COMM_WORLD_LOCAL_RANK", None)
+
+
+def apply_timeout(group: Any) -> None:
+    """Give a group that DeepSpeed made our timeout: it clones the default group with PyTorch's, half an hour."""
+    c10d = torch.distributed.distributed_c10d
+    # The public name is newer than the oldest PyTorch that we work with.
+    set_timeout = getattr(c10d, "set_timeout", None) or c10d._set_pg_timeout
+    set_timeout(COLLECTIVE_TIMEOUT, group)
+
+
+def is_lost_partner(error: BaseException) -> bool:
+    """Whether an error says that another process died or stayed silent, rather than that this one did wrong.
+
+    gloo tells it in a plain RuntimeError that names its own source file; NCCL has an exception of torch's.
+    """
+    return isinstance(error, torch.distributed.DistError) or (
+        isinstance(error, RuntimeError) and "/gloo/" in str(error)
+    )

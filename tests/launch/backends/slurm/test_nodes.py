@@ -1,0 +1,80 @@
+"""One run on two nodes with two processes each, by the launcher's array and by `slurm/train.sbatch`."""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scaling.launch.backends.slurm.backend import SlurmBackend
+from scaling.records.attempts.attempt import load_attempt
+from scaling.records.attempts.causes import Cause
+from scaling.records.attempts.ends import read_ends
+from scaling.records.events import read_events
+from scaling.records.result import RunResult
+from scaling.records.run_dir import RunDir
+from tests.launch.backends.slurm.conftest import StartLab
+from tests.launch.backends.slurm.lab import ROOT, held_at, needs_slurm, train_here, wait_for_result
+
+pytestmark = needs_slurm
+
+STEPS = ("protocol.steps=8", "defaults.log_every=1", "defaults.validate_every=4", "defaults.checkpoint_every=2")
+
+TOLERANCE = 1e-4
+"""Relative, of losses under another number of processes: their sums are rounded in another order."""
+
+
+def assert_close(run_dir: Path, reference: Path) -> None:
+    """The loss of every step, of which the last attempt's count, and that of the kept weights."""
+    mine, theirs = (losses(folder) for folder in (run_dir, reference))
+    assert mine == pytest.approx(theirs, rel=TOLERANCE) and len(mine) == 8
+    first, second = RunResult.load(run_dir), RunResult.load(reference)
+    assert first is not None and second is not None
+    assert first.metrics["upstream/loss"] == pytest.approx(second.metrics["upstream/loss"], rel=TOLERANCE)
+
+
+def losses(run_dir: Path) -> dict[int, float]:
+    events = read_events(RunDir(run_dir).events).events
+    return {event.step: event.metrics["loss"] for event in events if event.kind == "step"}
+
+
+def test_two_nodes_of_two_processes_equal_one_process_also_after_a_rank_was_killed(
+    start_lab: StartLab, make_backend: Callable[..., SlurmBackend], plan_tiny, tmp_path: Path
+) -> None:
+    [planned] = plan_tiny(*STEPS, name="wide")
+    run = planned.run_dir
+    reference = train_here(run, tmp_path / "reference")
+    start_lab("--nodes", "2", "--cpus", "2")
+    make_backend("tasks_per_node: 2\n", nodes=2).submit([run], None)
+    with held_at(run, 3) as pids:
+        assert len(pids) == 4
+        os.kill(pids[-1], signal.SIGKILL)
+    wait_for_result(run)
+    assert [end.cause for end in read_ends(run).all] == [Cause.LOST, Cause.DONE]
+    assert load_attempt(run, 1).num_devices == load_attempt(run, 2).num_devices == 4
+    assert_close(run, reference)
+
+
+def test_the_batch_template_trains_saves_and_queues_itself_again(
+    start_lab: StartLab, plan_tiny, tmp_path: Path
+) -> None:
+    """`slurm/train.sbatch` as it stands, but for what this machine has: no GPUs, two CPUs a node."""
+    [planned] = plan_tiny(*STEPS, name="template")
+    run = planned.run_dir
+    reference = train_here(run, tmp_path / "reference")
+    lab = start_lab("--nodes", "2", "--cpus", "2")
+    options = ("--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1", "--gres=none", "--time=20", "--export=ALL")
+    lab.environment["PYTHON"] = sys.executable
+    log = f"--output={tmp_path}/template.log"
+    answer = lab.run("sbatch", *options, log, str(ROOT / "slurm" / "train.sbatch"), str(run))
+    found = re.search(r"\d+", answer)
+    assert found is not None
+    with held_at(run, 3) as pids:
+        assert len(pids) == 2
+        lab.run("scancel", "--signal=USR1", found[0], check=False)
+    wait_for_result(run)
+    assert [end.cause for end in read_ends(run).all] == [Cause.PREEMPTED, Cause.DONE]
+    assert_close(run, reference)
