@@ -18,8 +18,8 @@ from scaling.errors import UserError, run_command
 
 _EXAMPLES = """\
 examples:
-  python -m analysis.weights runs/quickstart/mixer-laptop-32px_100pct_s0-1f3a9c2e --out pictures
-  python -m analysis.weights Mixer-B_16.npz --out pictures --layers 3
+  python -m analysis.weights runs/quickstart/mixer-laptop-32px_100pct_s0-1f3a9c2e --out first-layers
+  python -m analysis.weights Mixer-B_16.npz --out first-layers --layers 3
 """
 
 

@@ -15,7 +15,7 @@ from tests.support.tiny_study import TINY_SWEEP, write_shards
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with train.json (200 pictures in 5 shards) and val.json (80 in 2)."""
+    """A folder with train.json (200 images in 5 shards) and val.json (80 in 2)."""
     folder = tmp_path_factory.mktemp("tiny-data")
     for split, num_shards, seed in (("train", 5, 0), ("val", 2, 1)):
         write_shards(folder / split, num_shards, seed)

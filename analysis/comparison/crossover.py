@@ -38,7 +38,7 @@ class Crossover:
     verdict: str
     """`crosses`, `none in range`, `not identified` or `not told apart at first`."""
     size: float
-    """Median crossing size over the draws with `earlier` ahead at first; NaN when none is told."""
+    """Median crossing size over the draws with `earlier` ahead at first; NaN without a crossing."""
     low: float
     high: float
     """90 % interval; `high` is infinite when some draws do not cross by the end of the search."""

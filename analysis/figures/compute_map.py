@@ -1,7 +1,7 @@
 """Figure: which model is ahead at which training compute and data size, at a glance.
 
 A cell for each budget and subset size that two models share, in the colour of the model with the best mean. Full colour
-where it is told apart from the second (P(better) at least LIKELY), pale where it is not.
+where it is distinguished from the second (P(better) at least LIKELY), pale where it is not.
 """
 
 import pandas as pd

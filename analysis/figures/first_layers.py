@@ -1,6 +1,6 @@
 """Figures: token-mixing units as maps over the patch grid (Mixer, arXiv 2105.01601, Figure 5), and stem filters.
 
-All maps of a layer are one picture, so that a layer of 640 units stays a small file. Each map is scaled by its own
+All maps of a layer are one image, so that a layer of 640 units stays a small file. Each map is scaled by its own
 largest weight: shape and sign are shown, not size.
 """
 
@@ -57,15 +57,15 @@ def token_mixing_figure(layers: FirstLayers) -> Drawing:
 
 
 def stem_figure(layers: FirstLayers) -> Drawing:
-    """Filters of the stem as small colour pictures, from low to high frequency."""
+    """Filters of the stem as small colour images, from low to high frequency."""
     frequency = spatial_frequency(layers.stem)
     order = np.argsort(frequency, kind="stable")
     largest = np.abs(layers.stem).max(axis=(1, 2, 3), keepdims=True)
     scaled = np.divide(layers.stem, largest, out=np.zeros_like(layers.stem), where=largest > 0)
-    pictures = (0.5 + 0.5 * scaled[order]).transpose(0, 2, 3, 1)
+    tiles = (0.5 + 0.5 * scaled[order]).transpose(0, 2, 3, 1)
     figure = new_figure(width=6.4, height=6.0)
     panel = figure.subplots()
-    panel.imshow(_tile(pictures, _columns_of(len(pictures), 1.0), _GAP, fill=1.0), interpolation="nearest")
+    panel.imshow(_tile(tiles, _columns_of(len(tiles), 1.0), _GAP, fill=1.0), interpolation="nearest")
     panel.set_axis_off()
     figure.suptitle(layers.title, fontsize=10, fontweight="bold")
     side = layers.stem.shape[-1]
@@ -73,7 +73,7 @@ def stem_figure(layers: FirstLayers) -> Drawing:
         name="stem",
         title=f"Stem filters of {layers.title}",
         caption=(
-            f"The {len(pictures)} filters of the stem, {side} x {side} pixels each (grey is zero, each scaled by "
+            f"The {len(tiles)} filters of the stem, {side} x {side} pixels each (grey is zero, each scaled by "
             "its largest weight), from low to high spatial frequency, row by row."
         ),
         figure=figure,
@@ -133,11 +133,11 @@ def _columns_of(count: int, height_over_width: float) -> int:
 
 
 def _tile(tiles: NDArray[np.float64], columns: int, gap: int, fill: float) -> NDArray[np.float64]:
-    """(N, h, w, …) as one picture, row by row, `gap` pixels apart."""
+    """(N, h, w, …) as one image, row by row, `gap` pixels apart."""
     num, height, width, *rest = tiles.shape
     rows = -(-num // columns)
-    picture = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, *rest), fill)
+    image = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, *rest), fill)
     for index, tile in enumerate(tiles):
         top, left = index // columns * (height + gap), index % columns * (width + gap)
-        picture[top : top + height, left : left + width] = tile
-    return picture
+        image[top : top + height, left : left + width] = tile
+    return image

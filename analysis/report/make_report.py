@@ -62,7 +62,7 @@ def make_report(
     *,
     progress: Progress = _silent,
 ) -> Report:
-    """Write the report of `records` into folder `out`, made when missing. `progress` is told each part that begins."""
+    """Write the report of `records` into folder `out`, made when missing; `progress` gets each part's name."""
     if options.titles:
         records = renamed(records, options.titles)
     if options.overlay:

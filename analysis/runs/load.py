@@ -22,7 +22,7 @@ from scaling.records.result import RunResult
 from scaling.records.run_dir import StudyDir
 from scaling.records.run_plan import InputPlan, RunPlan
 from scaling.records.state import Status
-from scaling.records.study import RunRecord, load_study
+from scaling.records.study import RunRecord, read_study
 
 _MAX_SWEEP_BYTES = 1_000_000
 EXCLUDED_COLUMNS = ["study", "run_id", "model", "fraction", "seed", "status", "reason"]
@@ -87,7 +87,7 @@ class Records:
 def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> Records:
     """Read every study; UserError when a folder is no study, or no run is finished anywhere. `declared` is what the
     user says about one metric."""
-    studies = [load_study(folder) for folder in dict.fromkeys(study_dirs)]
+    studies = [read_study(folder) for folder in dict.fromkeys(study_dirs)]
     records = sorted(
         (record for study in studies for record in study.runs),
         key=lambda record: (record.plan.study, record.plan.run_id, str(record.run_dir)),
@@ -138,7 +138,7 @@ def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> 
 
 
 def _question(study_dir: Path) -> str:
-    """The sweep's `question`; empty where there is none, or the sweep cannot be read."""
+    """The sweep's `question`; empty when the sweep asks none or cannot be read."""
     path = StudyDir(study_dir).sweep
     try:
         sweep = yaml.safe_load(path.read_text(encoding="utf-8")) if path.stat().st_size < _MAX_SWEEP_BYTES else None

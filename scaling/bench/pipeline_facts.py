@@ -50,7 +50,7 @@ def mean_pixel_error(manifest: Manifest, image_size: int, num_images: int) -> fl
 
 
 def decodes_per_cpu_second(manifest: Manifest, num_images: int) -> float:
-    """Pictures decoded in full and nothing else: no loader of these pixels can be faster on this decoder."""
+    """Images decoded in full and nothing else: no loader of these pixels can be faster on this decoder."""
     encoded = _encoded(manifest, num_images)
     started = time.process_time()
     for data in encoded:
@@ -76,7 +76,7 @@ def data_wait_share(manifest: Manifest, image_size: int, batch: int, num_steps: 
 
 
 def _encoded(manifest: Manifest, num_images: int) -> list[bytes]:
-    """Pictures in training order, as they lie in their shards."""
+    """Images in training order, as they lie in their shards."""
     shards = OpenShards(manifest)
     places = SampleOrder(select_subset(manifest, 1.0, 0), 0).locate(np.arange(num_images))
     return [

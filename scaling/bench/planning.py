@@ -1,4 +1,4 @@
-"""What a rank of a very large study spends before its first batch: measured in a fresh process, without pictures."""
+"""What a rank of a very large study spends before its first batch: in a fresh process, without reading images."""
 
 import json
 import subprocess

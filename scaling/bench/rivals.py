@@ -16,7 +16,7 @@ MEAN = STD = (0.5, 0.5, 0.5)
 
 AREA_RANGE = (0.05, 1.0)
 
-PICTURES = "jpg;jpeg;png;webp"
+IMAGE_EXTENSIONS = "jpg;jpeg;png;webp"
 
 
 def webdataset_batches(manifest: Manifest, image_size: int, batch: int) -> Generator[torch.Tensor, None, None]:
@@ -33,7 +33,7 @@ def webdataset_batches(manifest: Manifest, image_size: int, batch: int) -> Gener
         webdataset.WebDataset(_shards(manifest), shardshuffle=len(manifest.urls))
         .shuffle(SHUFFLED_SAMPLES)
         .decode("pil")
-        .to_tuple(PICTURES, "__key__")
+        .to_tuple(IMAGE_EXTENSIONS, "__key__")
         .map_tuple(view, len)
     )
     loader = webdataset.WebLoader(data, batch_size=batch, num_workers=0)

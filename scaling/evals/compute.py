@@ -3,7 +3,7 @@
 import torch
 
 from scaling.evals.request import Request
-from scaling.evals.runner import Circumstances, run_evaluation
+from scaling.evals.runner import EvaluationContext, run_evaluation
 from scaling.models.arithmetic import settle_tf32
 from scaling.models.build import build_model
 from scaling.models.weights.files import load_weights
@@ -24,7 +24,7 @@ def compute(request: Request, threads: int | None) -> dict[str, float]:
     )
     load_weights(model, request.weights, head="load" if architecture.has_head else "keep")
     model.to(device)
-    where = Circumstances(
+    where = EvaluationContext(
         device, request.precision, architecture.image_size, request.loader_threads, architecture.input
     )
     metrics: dict[str, float] = {}

@@ -8,7 +8,7 @@ from scaling.data.read.loader import EvalLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select.permute import planned_permutation
 from scaling.errors import UserError
-from scaling.evals.runner import Circumstances
+from scaling.evals.runner import EvaluationContext
 from scaling.models.arithmetic import autocast, normalise
 from scaling.models.networks.vision_model import VisionModel
 
@@ -19,7 +19,7 @@ def extract_features(
     source: PixelSource,
     transform: str,
     batch: int,
-    where: Circumstances,
+    where: EvaluationContext,
     samples: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Pre-logits (N, D) and the first label of each sample (N,), in canonical order; of `samples` alone, increasing

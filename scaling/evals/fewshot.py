@@ -16,7 +16,7 @@ from scaling.data.read.pixels import PixelSource
 from scaling.errors import UserError
 from scaling.evals.features import extract_features
 from scaling.evals.ridge import Features, Labels, fit_probe, held_out_accuracies
-from scaling.evals.runner import Circumstances, open_source
+from scaling.evals.runner import EvaluationContext, open_pixels
 from scaling.evals.settings import FewShot2021Settings, FewShotSettings
 from scaling.models.networks.vision_model import VisionModel
 from scaling.records.run_plan import EvalPlan
@@ -25,7 +25,7 @@ PENALTIES_2021 = tuple(2.0**exponent for exponent in range(-10, 20))
 """The grid of the probe of 2020-21, 2^-10 to 2^19."""
 
 
-def evaluate(model: VisionModel, plan: EvalPlan, where: Circumstances) -> dict[str, float]:
+def evaluate(model: VisionModel, plan: EvalPlan, where: EvaluationContext) -> dict[str, float]:
     """`<n>shot_top1`, the mean over support seeds, and `<n>shot_top1_seed<s>` of each."""
     settings = FewShotSettings.model_validate(plan.settings)
     source = _open_support(plan)
@@ -50,7 +50,7 @@ def evaluate(model: VisionModel, plan: EvalPlan, where: Circumstances) -> dict[s
     return metrics
 
 
-def evaluate_2021(model: VisionModel, plan: EvalPlan, where: Circumstances) -> dict[str, float]:
+def evaluate_2021(model: VisionModel, plan: EvalPlan, where: EvaluationContext) -> dict[str, float]:
     """`<n>shot_top1` and the base-two logarithm of the penalty chosen for it, `<n>shot_log2_l2`."""
     settings = FewShot2021Settings.model_validate(plan.settings)
     source = _open_support(plan)
@@ -116,11 +116,11 @@ def _open_support(plan: EvalPlan) -> PixelSource:
             f"few-shot: {support.manifest} has {support.num_classes} classes and {test.manifest} has "
             f"{test.num_classes}; support and test must share their classes"
         )
-    return open_source(support)
+    return open_pixels(support)
 
 
 def _embed_chosen(
-    model: VisionModel, source: PixelSource, draws: list[NDArray[np.int64]], batch: int, where: Circumstances
+    model: VisionModel, source: PixelSource, draws: list[NDArray[np.int64]], batch: int, where: EvaluationContext
 ) -> Callable[[NDArray[np.int64]], Features]:
     """A function from sample indices to their features, for all indices that some draw uses."""
     used = np.unique(np.concatenate(draws))
@@ -128,5 +128,5 @@ def _embed_chosen(
     return lambda chosen: features[np.searchsorted(used, chosen)]
 
 
-def _embed_test(model: VisionModel, plan: EvalPlan, batch: int, where: Circumstances) -> tuple[Features, Labels]:
-    return extract_features(model, open_source(plan.sources["test"]), "fewshot", batch, where)
+def _embed_test(model: VisionModel, plan: EvalPlan, batch: int, where: EvaluationContext) -> tuple[Features, Labels]:
+    return extract_features(model, open_pixels(plan.sources["test"]), "fewshot", batch, where)

@@ -1,7 +1,7 @@
 """What `scaling.evaluate` is asked to do, checked before PyTorch is imported.
 
 A run directory brings its model, its weights and its planned evaluations; a weights file that training wrote names
-its model itself; for any other file the model is told. Settings start from the plan where there is one.
+its model itself; for any other file the model must be named. Settings start from the plan if it exists.
 """
 
 import json
@@ -18,7 +18,7 @@ from scaling.errors import UserError, did_you_mean
 from scaling.evals.settings import EVALUATIONS, EvaluationKind
 from scaling.models.registry import check_name, check_options, default_image_size, is_timm_name
 from scaling.records.run_dir import RunDir
-from scaling.records.run_plan import UNTOUCHED, AccessPlan, EvalPlan, InputPlan, ModelPlan, RunPlan, SourcePlan
+from scaling.records.run_plan import UNPERMUTED, AccessPlan, EvalPlan, InputPlan, ModelPlan, RunPlan, SourcePlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Architecture:
     options: dict[str, Any]
     has_head: bool
     """Whether the weights hold this classifier; without it the model keeps a fresh one, which no probe looks at."""
-    input: InputPlan = UNTOUCHED
+    input: InputPlan = UNPERMUTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,25 +15,25 @@ from scaling.data.read.pixels import PixelSource
 from scaling.errors import UserError
 from scaling.evals.settings import EVALUATIONS
 from scaling.models.networks.vision_model import VisionModel
-from scaling.records.run_plan import UNTOUCHED, EvalPlan, InputPlan, SourcePlan
+from scaling.records.run_plan import UNPERMUTED, EvalPlan, InputPlan, SourcePlan
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
+class EvaluationContext:
     """Where an evaluation runs, and on what kind of input."""
 
     device: torch.device
     precision: str
     image_size: int
     loader_threads: int
-    input: InputPlan = UNTOUCHED
+    input: InputPlan = UNPERMUTED
 
 
 class Evaluator(Protocol):
-    def __call__(self, model: VisionModel, plan: EvalPlan, where: Circumstances) -> dict[str, float]: ...
+    def __call__(self, model: VisionModel, plan: EvalPlan, where: EvaluationContext) -> dict[str, float]: ...
 
 
-def run_evaluation(model: VisionModel, plan: EvalPlan, where: Circumstances) -> dict[str, float]:
+def run_evaluation(model: VisionModel, plan: EvalPlan, where: EvaluationContext) -> dict[str, float]:
     """Metrics of one evaluation, named `<evaluation>/<metric>`."""
     module, _, name = EVALUATIONS[plan.kind].function.partition(":")
     evaluate: Evaluator = getattr(importlib.import_module(module), name)
@@ -41,7 +41,7 @@ def run_evaluation(model: VisionModel, plan: EvalPlan, where: Circumstances) -> 
     return {f"{plan.name}/{metric}": value for metric, value in evaluate(model, plan, where).items()}
 
 
-def open_source(plan: SourcePlan) -> PixelSource:
+def open_pixels(plan: SourcePlan) -> PixelSource:
     """The data set of a plan, refused when its content is no longer what was planned."""
     manifest = load_manifest(plan.manifest, plan.access)
     if manifest.digest != plan.digest:

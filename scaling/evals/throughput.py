@@ -9,7 +9,7 @@ import time
 
 import torch
 
-from scaling.evals.runner import Circumstances
+from scaling.evals.runner import EvaluationContext
 from scaling.evals.settings import ThroughputSettings
 from scaling.models.arithmetic import autocast
 from scaling.models.networks.vision_model import VisionModel
@@ -17,7 +17,7 @@ from scaling.records.run_plan import EvalPlan
 
 
 @torch.inference_mode()
-def evaluate(model: VisionModel, plan: EvalPlan, where: Circumstances) -> dict[str, float]:
+def evaluate(model: VisionModel, plan: EvalPlan, where: EvaluationContext) -> dict[str, float]:
     """`images_per_second` (median over repeats at the best batch size), the lowest and highest repeat there, and
     `batch`."""
     settings = ThroughputSettings.model_validate(plan.settings)
@@ -31,7 +31,7 @@ def evaluate(model: VisionModel, plan: EvalPlan, where: Circumstances) -> dict[s
     }
 
 
-def _measure(model: VisionModel, batch: int, settings: ThroughputSettings, where: Circumstances) -> list[float]:
+def _measure(model: VisionModel, batch: int, settings: ThroughputSettings, where: EvaluationContext) -> list[float]:
     """Images per second of each repeat."""
     images = torch.rand(batch, 3, where.image_size, where.image_size, device=where.device).mul_(2).sub_(1)
 

@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_study(study_dir, document, plans)
     runs = find_standings(study_dir, plans)
     if args.retry_failed:
-        runs = [_forgive(run) for run in runs]
+        runs = [_retry(run) for run in runs]
     _announce(study_dir, runs)
     for number in LEAVE_SIGNALS:
         signal.signal(number, _interrupt)
@@ -124,7 +124,7 @@ def _detach(backend: Backend, watch: Watch, study_dir: Path) -> int:
     return 0
 
 
-def _forgive(run: PlannedRun) -> PlannedRun:
+def _retry(run: PlannedRun) -> PlannedRun:
     """A run that failed or was cancelled as one that continues from its last checkpoint."""
     standing = run.standing
     if standing.is_alive or not standing.has_ended or standing.is_finished or standing.status is Status.PRUNED:

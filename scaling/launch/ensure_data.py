@@ -1,7 +1,7 @@
 """Data that a study can make for itself: built before planning when its manifests are missing.
 
 The making is `python -m scaling.data make` in a process of its own, exactly as a person would run it; a study with
-data of its own has no `make` and is told which manifest is missing by planning.
+data of its own has no `make` and gets the missing manifest's name from planning.
 """
 
 import subprocess

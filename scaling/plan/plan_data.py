@@ -18,7 +18,7 @@ from scaling.errors import UserError, did_you_mean
 from scaling.evals.settings import EVALUATIONS, EvaluationKind
 from scaling.plan.check_data import class_problem, probe_problem, subset_problem, unfair_spread
 from scaling.records.run_plan import AccessPlan, EvalPlan, SourcePlan, SubsetPlan
-from scaling.spec.document import Document, Place
+from scaling.spec.document import Document, KeyPath
 from scaling.spec.study import EvalSpec, Study, explain, refuse_switches
 
 
@@ -110,7 +110,7 @@ class StudyData:
     def _manifest_of(self, source: SourcePlan) -> Manifest:
         return next(manifest for path, manifest in self._manifests.items() if str(path) == source.manifest)
 
-    def _source(self, place: Place, name: str) -> SourcePlan:
+    def _source(self, place: KeyPath, name: str) -> SourcePlan:
         path = find_manifest(self._study.data.root, name)
         if path not in self._manifests:
             try:
@@ -128,7 +128,7 @@ class StudyData:
         )
 
     def _evaluation(self, position: int, spec: EvalSpec) -> EvalPlan:
-        place: Place = ("evals", position)
+        place: KeyPath = ("evals", position)
         kind = EVALUATIONS.get(spec.kind)
         if kind is None:
             hint = did_you_mean(spec.kind, EVALUATIONS)
@@ -151,7 +151,7 @@ class StudyData:
             settings=settings.model_dump(mode="json"),
         )
 
-    def _eval_source(self, place: Place, kind: EvaluationKind, role: str, given: dict[str, Any]) -> SourcePlan:
+    def _eval_source(self, place: KeyPath, kind: EvaluationKind, role: str, given: dict[str, Any]) -> SourcePlan:
         if role not in given:
             raise self._document.error(place, f"the key {role!r} is missing; add '{role}: MANIFEST'")
         return self._source((*place, role), str(given.pop(role)))

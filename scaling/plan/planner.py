@@ -18,9 +18,9 @@ from scaling.plan.plan_data import StudyData
 from scaling.plan.plan_recipe import initial_head_bias, plan_input, plan_recipe
 from scaling.plan.plan_schedule import plan_schedule
 from scaling.plan.zoo_counts import ModelFacts, ModelQuery
-from scaling.records.attempts.provenance import describe_source
+from scaling.records.attempts.provenance import describe_harness_source
 from scaling.records.run_plan import EnginePlan, HarnessPlan, IntervalPlan, ModelPlan, RunPlan, canonical_json
-from scaling.spec.document import Document, Place
+from scaling.spec.document import Document, KeyPath
 from scaling.spec.duration import Duration
 from scaling.spec.settings import RunSettings
 from scaling.spec.study import Study
@@ -187,7 +187,7 @@ class Planner:
         except UserError as error:
             raise self._document.error(self._place_of_model(spec), str(error)) from error
 
-    def _place_of_model(self, spec: RunSpec) -> Place:
+    def _place_of_model(self, spec: RunSpec) -> KeyPath:
         name = spec.settings.model
         for place in (("grid", "model"), ("zip", "model")):
             values = self._document.data.get(place[0], {}).get("model", [])
@@ -235,4 +235,4 @@ def _model_options(settings: RunSettings) -> dict[str, Any]:
 
 def describe_harness() -> HarnessPlan:
     """The code that runs here, as a plan keeps it."""
-    return HarnessPlan(**asdict(describe_source()))
+    return HarnessPlan(**asdict(describe_harness_source()))

@@ -1,6 +1,6 @@
 """One way in for every record: bytes, JSON, type, schema version, digest; any damage is one error with the path.
 
-A record written by `write_record` carries the SHA-256 of its content, so a flipped bit is told and never read as
+A record written by `write_record` carries the SHA-256 of its content, so a flipped bit is reported and never read as
 another number. Records of many lines (`events.jsonl`, `ends.jsonl`) carry a CRC-32 in every line.
 """
 

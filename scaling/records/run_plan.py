@@ -75,10 +75,10 @@ class InputPlan(Frozen):
     patch_size: int = 0
     """Pixels; 0 unless patches are permuted."""
     seed: int = 0
-    """Draws the permutation; 0 where there is none."""
+    """Draws the permutation; 0 without a permutation."""
 
 
-UNTOUCHED = InputPlan()
+UNPERMUTED = InputPlan()
 """Images as they are."""
 
 
@@ -234,7 +234,7 @@ class RunPlan(Frozen):
     model: ModelPlan
     train: SourcePlan
     val: SourcePlan
-    input: InputPlan = UNTOUCHED
+    input: InputPlan = UNPERMUTED
     subset: SubsetPlan
     schedule: SchedulePlan
     recipe: RecipePlan

@@ -81,7 +81,7 @@ def find_standing(run_dir: Path, plan: RunPlan | None = None, watch: LifeWatch |
     """Where the run in `run_dir` stands; `plan` says what is asked of it now, `watch` what an observer has seen.
 
     Reads small files only and writes nothing. The folder need not exist. A result that is damaged, or is not of this
-    plan, is told in `reason` and does not count.
+    plan, is reported in `reason` and does not count.
     """
     is_alive = (watch or LifeWatch()).is_alive(run_dir)
     state, ends = RunState.load(run_dir), read_ends(run_dir)

@@ -1,7 +1,7 @@
 """`state.json`: the latest word of a run about itself, with a heartbeat while it lives.
 
 It is made for people and progress displays and holds nothing that is not also elsewhere: a damaged one is made again
-from the ends of the run's attempts. Where a run stands is told by `standing`, which asks result and lease first.
+from the ends of the run's attempts. Where a run stands is decided by `standing`, which asks result and lease first.
 """
 
 import errno

@@ -95,7 +95,7 @@ def load_plan_order(study_dir: Path) -> list[str] | None:
     return run_ids
 
 
-def load_study(study_dir: Path, watch: LifeWatch | None = None) -> StudyRecords:
+def read_study(study_dir: Path, watch: LifeWatch | None = None) -> StudyRecords:
     """All runs of a study. UserError when the folder is none; a run that cannot be read is listed and left out."""
     if not study_dir.is_dir():
         raise UserError(f"study directory {study_dir} does not exist; scaling.launch makes it as RUNS/<study>")

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from scaling.errors import UserError, shown
-from scaling.spec.plain_yaml import MAX_DEPTH, Place, YamlProblem, YamlSyntax, read_yaml
+from scaling.spec.plain_yaml import MAX_DEPTH, KeyPath, YamlProblem, YamlSyntax, read_yaml
 
-__all__ = ["Document", "Place", "dotted", "load_document"]
+__all__ = ["Document", "KeyPath", "dotted", "load_document"]
 
 MAX_BYTES = 1_000_000
 """Of a sweep file: ten thousand runs written one by one."""
@@ -28,8 +28,8 @@ class Document:
 
     path: Path
     data: dict[str, Any]
-    _lines: dict[Place, int] = field(default_factory=dict)
-    _options: dict[Place, str] = field(default_factory=dict)
+    _lines: dict[KeyPath, int] = field(default_factory=dict)
+    _options: dict[KeyPath, str] = field(default_factory=dict)
 
     def where(self, place: Sequence[str | int]) -> str:
         """`file:line` of the value at `place`, or of its nearest enclosing value that has one."""
@@ -76,7 +76,7 @@ class Document:
         self._options = {known: text for known, text in self._options.items() if known[: len(place)] != place}
         self._options[place] = label
 
-    def _resolve(self, key: str, label: str) -> Place:
+    def _resolve(self, key: str, label: str) -> KeyPath:
         """Turn a dotted key into a place; the longest existing key wins, so that `defaults.a.b` and names with
         dots both work."""
         place: list[str | int] = []

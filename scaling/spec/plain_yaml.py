@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-Place = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """Path of a value in a document: mapping keys and list positions."""
 
 MAX_DEPTH = 24
@@ -42,7 +42,7 @@ _LONGEST_NUMBER = 400
 class YamlProblem(ValueError):
     """What is wrong, with the line (from 1) and the place of the value; both may be unknown."""
 
-    def __init__(self, message: str, line: int | None = None, place: Place = ()) -> None:
+    def __init__(self, message: str, line: int | None = None, place: KeyPath = ()) -> None:
         super().__init__(message)
         self.line, self.place = line, place
 
@@ -51,7 +51,7 @@ class YamlSyntax(YamlProblem):
     """The text is no YAML at all; the message is the parser's."""
 
 
-def read_yaml(text: str) -> tuple[Any, dict[Place, int]]:
+def read_yaml(text: str) -> tuple[Any, dict[KeyPath, int]]:
     """The value of the only document in `text` and the line of every place; `YamlProblem` otherwise.
 
     Values behind an alias have no line of their own: that of the alias is the nearest.
@@ -74,7 +74,7 @@ class _Reader:
         self._anchors: dict[str, tuple[Any, int]] = {}
         self._open_anchors: set[str] = set()
         self._num_values = 0
-        self.lines: dict[Place, int] = {}
+        self.lines: dict[KeyPath, int] = {}
 
     def document(self) -> Any:
         event = next(self._events)
@@ -88,7 +88,7 @@ class _Reader:
                 raise YamlProblem("a second document begins here ('---'); keep one", _line(event))
         return value
 
-    def _value(self, event: yaml.Event, place: Place) -> Any:
+    def _value(self, event: yaml.Event, place: KeyPath) -> Any:
         self.lines.setdefault(place, _line(event))
         if len(place) > MAX_DEPTH:
             raise YamlProblem(f"nested more than {MAX_DEPTH} deep; write it flatter", _line(event), place[:3])
@@ -114,7 +114,7 @@ class _Reader:
             self._anchors[anchor] = (value, 1 + self._num_values - before)
         return value
 
-    def _alias(self, event: yaml.AliasEvent, place: Place) -> Any:
+    def _alias(self, event: yaml.AliasEvent, place: KeyPath) -> Any:
         name = event.anchor
         if name in self._open_anchors:
             raise YamlProblem(f"*{name} is inside the value that it names; take it out", _line(event), place)
@@ -126,12 +126,12 @@ class _Reader:
             raise YamlProblem(f"nested more than {MAX_DEPTH} deep; write it flatter", _line(event), place[:3])
         return copy.deepcopy(value)
 
-    def _count(self, number: int, event: yaml.Event, place: Place) -> None:
+    def _count(self, number: int, event: yaml.Event, place: KeyPath) -> None:
         self._num_values += number
         if self._num_values > MAX_VALUES:
             raise YamlProblem(f"more than {MAX_VALUES:,} values, aliases written out", _line(event), place[:1])
 
-    def _sequence(self, place: Place) -> list[Any]:
+    def _sequence(self, place: KeyPath) -> list[Any]:
         items: list[Any] = []
         for position in itertools.count():
             event = next(self._events)
@@ -140,7 +140,7 @@ class _Reader:
             items.append(self._value(event, (*place, position)))
         return items
 
-    def _mapping(self, place: Place) -> dict[str, Any]:
+    def _mapping(self, place: KeyPath) -> dict[str, Any]:
         own: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
@@ -160,7 +160,7 @@ class _Reader:
         return {**{key: value for key, value in merged.items() if key not in own}, **own}
 
 
-def _key(event: yaml.Event, place: Place) -> str:
+def _key(event: yaml.Event, place: KeyPath) -> str:
     if not isinstance(event, yaml.ScalarEvent) or event.tag is not None:
         raise YamlProblem("a key here is not a text; write a name before the colon", _line(event), place)
     key = _scalar(event, place)
@@ -171,7 +171,7 @@ def _key(event: yaml.Event, place: Place) -> str:
     return key
 
 
-def _scalar(event: yaml.ScalarEvent, place: Place) -> Any:
+def _scalar(event: yaml.ScalarEvent, place: KeyPath) -> Any:
     text = event.value
     if event.style in (None, ""):
         if text in _CONSTANTS:
@@ -188,7 +188,7 @@ def _scalar(event: yaml.ScalarEvent, place: Place) -> Any:
     return text
 
 
-def _integer(event: yaml.Event, text: str, place: Place) -> int:
+def _integer(event: yaml.Event, text: str, place: KeyPath) -> int:
     _check_length(event, text, place)
     digits = text.replace("_", "")
     value = int(digits, 0 if digits[1:2] in ("x", "o", "b") else 10)
@@ -197,7 +197,7 @@ def _integer(event: yaml.Event, text: str, place: Place) -> int:
     return value
 
 
-def _real(event: yaml.Event, text: str, place: Place) -> float:
+def _real(event: yaml.Event, text: str, place: KeyPath) -> float:
     _check_length(event, text, place)
     value = math.nan if _NO_NUMBER.fullmatch(text) else float(text.replace("_", ""))
     if not math.isfinite(value):
@@ -205,7 +205,7 @@ def _real(event: yaml.Event, text: str, place: Place) -> float:
     return value
 
 
-def _check_length(event: yaml.Event, text: str, place: Place) -> None:
+def _check_length(event: yaml.Event, text: str, place: KeyPath) -> None:
     if len(text) > _LONGEST_NUMBER:
         raise YamlProblem(f"a number of {len(text):,} characters; write it shorter", _line(event), place)
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from scaling.errors import UserError, did_you_mean, shown
 from scaling.records.run_plan import Frozen
-from scaling.spec.document import Document, Place, load_document
+from scaling.spec.document import Document, KeyPath, load_document
 from scaling.spec.duration import Duration
 from scaling.spec.launch_spec import LaunchSpec, check_sections
 from scaling.spec.settings import RunSettings
@@ -155,7 +155,7 @@ def load_study(path: Path, options: Sequence[str] = ()) -> tuple[Study, Document
     return study.model_copy(update={"data": study.data.model_copy(update={"root": root})}), document
 
 
-def refuse_switches(model: Any, document: Document, data: Any, place: Place) -> None:
+def refuse_switches(model: Any, document: Document, data: Any, place: KeyPath) -> None:
     """UserError for true or false where the models want something else; pydantic would take true for 1."""
     if not isinstance(data, Mapping) or not hasattr(model, "model_fields"):
         return
@@ -181,7 +181,7 @@ def explain(
     error: ValidationError,
     document: Document,
     model: type[BaseModel],
-    place: Place = (),
+    place: KeyPath = (),
     names: Sequence[str] = (),
 ) -> UserError:
     """The first problem of a pydantic error as one sentence with its place in the document and a way out.
@@ -207,7 +207,7 @@ def explain(
     return document.error(location, f"{value}{message[:1].lower()}{message[1:]}{'; ' + hint if hint else ''}")
 
 
-def check_setting(document: Document, place: Place, name: str, value: Any) -> Any:
+def check_setting(document: Document, place: KeyPath, name: str, value: Any) -> Any:
     """Validate one run setting where it was written; returns it parsed."""
     if name not in RunSettings.model_fields:
         hint = did_you_mean(name, RunSettings.model_fields, 30)
@@ -235,13 +235,13 @@ def _setting_adapter(name: str) -> TypeAdapter[Any]:
     return TypeAdapter(annotated, config=config)
 
 
-def _at(data: Any, place: Place) -> Any:
+def _at(data: Any, place: KeyPath) -> Any:
     for part in place:
         data = data[part]
     return data
 
 
-def _real_location(data: Any, place: Place, location: Sequence[str | int]) -> Place:
+def _real_location(data: Any, place: KeyPath, location: Sequence[str | int]) -> KeyPath:
     """Pydantic's location without the tags it inserts for unions: only keys that the document has, then the rest."""
     data = _at(data, place)
     real: list[str | int] = []
@@ -256,13 +256,13 @@ def _real_location(data: Any, place: Place, location: Sequence[str | int]) -> Pl
     return tuple(real)
 
 
-def _known_keys(model: type[BaseModel], data: Any, place: Place, location: Place) -> list[str]:
+def _known_keys(model: type[BaseModel], data: Any, place: KeyPath, location: KeyPath) -> list[str]:
     """Field names of the model that governs the mapping which holds the key at `location`."""
     *_, (owner, _) = _owners(model, _at(data, place), location[len(place) :])
     return list(owner.model_fields)
 
 
-def _owners(model: type[BaseModel], data: Any, location: Place) -> Iterator[tuple[type[BaseModel], str]]:
+def _owners(model: type[BaseModel], data: Any, location: KeyPath) -> Iterator[tuple[type[BaseModel], str]]:
     """Every key of a location with the model that it is a field of, known or not, as far as models govern it."""
     current: Any = model
     for part in location:
@@ -299,7 +299,7 @@ def _inner(annotation: Any) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
-def _description(model: type[BaseModel], data: Any, location: Place) -> str:
+def _description(model: type[BaseModel], data: Any, location: KeyPath) -> str:
     """The description of the innermost field at a location, as a hint; empty when it has none."""
     text = ""
     for owner, name in _owners(model, data, location):

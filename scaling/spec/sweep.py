@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from scaling.errors import UserError, did_you_mean, shown
-from scaling.spec.document import Document, Place
+from scaling.spec.document import Document, KeyPath
 from scaling.spec.matching import matches
 from scaling.spec.recipe import recipe_values
 from scaling.spec.settings import RunSettings
@@ -41,7 +41,7 @@ class RunSpec:
     """ConstantSteps, ConstantEpochs or MatchedCompute."""
     axes: dict[str, Any]
     """The values of this run on the study's axes, in the order written: what tells it from its neighbours."""
-    place: Place
+    place: KeyPath
     """Where in the sweep file this run comes from."""
 
 
@@ -52,7 +52,7 @@ def expand(study: Study, document: Document) -> list[RunSpec]:
     defaults = {
         name: check_setting(document, ("defaults", name), name, value) for name, value in study.defaults.items()
     }
-    points: list[tuple[dict[str, Any], Place]] = [(point, ("grid",)) for point in _grid_points(study, document)]
+    points: list[tuple[dict[str, Any], KeyPath]] = [(point, ("grid",)) for point in _grid_points(study, document)]
     points = [
         (point, place) for point, place in points if not any(matches(rule, defaults | point) for rule in study.exclude)
     ]
@@ -122,7 +122,7 @@ def _resolve(
     defaults: Mapping[str, Any],
     overrides: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
     point: Mapping[str, Any],
-    place: Place,
+    place: KeyPath,
 ) -> RunSpec:
     """Lay overrides (rule and values) over the point and the defaults, and split run settings from protocol fields."""
     values = {**defaults, **point}
@@ -146,13 +146,13 @@ def _resolve(
     return RunSpec(RunSettings(**settings), protocol, dict(point), place)
 
 
-def _place_of_recipe(study: Study, place: Place, point: Mapping[str, Any]) -> Place:
+def _place_of_recipe(study: Study, place: KeyPath, point: Mapping[str, Any]) -> KeyPath:
     if "recipe" in point:
         return (*place, "recipe")
     return ("defaults", "recipe") if "recipe" in study.defaults else ("overrides",)
 
 
-def _check(study: Study, document: Document, place: Place, name: str, value: Any) -> Any:
+def _check(study: Study, document: Document, place: KeyPath, name: str, value: Any) -> Any:
     """Validate a setting or a `protocol.` field where it was written."""
     if not name.startswith("protocol."):
         return check_setting(document, place, name, value)
@@ -170,7 +170,7 @@ def _check(study: Study, document: Document, place: Place, name: str, value: Any
 
 def _check_names(study: Study, document: Document) -> None:
     """Match rules name existing settings; a misspelt one would silently never fit."""
-    rules: list[tuple[Place, Mapping[str, Any]]] = [
+    rules: list[tuple[KeyPath, Mapping[str, Any]]] = [
         (("exclude", position), rule) for position, rule in enumerate(study.exclude)
     ]
     rules += [(("overrides", position, "match"), rule.match) for position, rule in enumerate(study.overrides)]

@@ -16,7 +16,7 @@ from typing import Any
 from scaling.readable import short_time
 from scaling.records.ownership.lease import LifeWatch
 from scaling.records.run_dir import RunDir
-from scaling.records.study import RunRecord, StudyRecords, load_run, load_study
+from scaling.records.study import RunRecord, StudyRecords, load_run, read_study
 from scaling.status.live import LastWords, last_words, seconds_left
 from scaling.tables import plain_table
 
@@ -59,7 +59,7 @@ def _load(folder: Path, life: LifeWatch) -> StudyRecords:
     """The records of a study, or of the one run whose folder it is."""
     if RunDir(folder).plan.exists():
         return StudyRecords((load_run(folder, watch=life),), ())
-    return load_study(folder, life)
+    return read_study(folder, life)
 
 
 def describe(record: RunRecord) -> dict[str, Any]:

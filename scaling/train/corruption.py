@@ -2,7 +2,7 @@
 
 Loaders let other samples stand in and tell which ones were unusable; here the different ones are counted, so that an
 image that is met again in the next epoch, by another process or after a restart counts once. More than allowed end the
-run. A run without a budget is told by its loader at the first one, and counts nothing.
+run. Without a budget the loader fails at the first one, and counts nothing.
 """
 
 from collections.abc import Iterable

@@ -18,7 +18,7 @@ from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.ends import End, append_end, read_ends
 from scaling.records.attempts.execution import AS_IT_COMES, Execution
 from scaling.records.attempts.exit_codes import BAD_INPUT, BUSY, DONE, PREEMPTED
-from scaling.records.attempts.rank_failures import RankFailure, forget_words, leave_word, start_token
+from scaling.records.attempts.rank_failures import RankFailure, clear_failures, report_failure, start_token
 from scaling.records.ownership.lease import Lease, LeaseLostError
 from scaling.records.ownership.leftovers import sweep_leftovers
 from scaling.records.result import RunResult
@@ -82,7 +82,7 @@ def _attempt(
             lease.check()
             sweep_leftovers(folder)
             attempt = claim_attempt(folder, job_name())
-            forget_words(folder, start_token())
+            clear_failures(folder, start_token())
             logger.info("run %s, attempt %d, process %d", plan.run_id, attempt.attempt, os.getpid())
         import scaling.train.processes.preload  # noqa: F401
         from scaling.train.session import run_session
@@ -92,7 +92,7 @@ def _attempt(
         cause = classify(error)
         logger.exception("the run ended outside of its records")
         if attempt is None or lease is None:
-            leave_word(folder, RankFailure(rank, cause, describe(error)))
+            report_failure(folder, RankFailure(rank, cause, describe(error)))
         else:
             _record_end(folder, lease, attempt, cause, describe(error))
         code = CODES[cause]

@@ -22,7 +22,7 @@ from scaling.data.select.exclusion import NO_EXCLUSION
 from scaling.data.select.permute import planned_permutation
 from scaling.data.select.subset import select_subset
 from scaling.errors import UserError
-from scaling.evals.runner import open_source
+from scaling.evals.runner import open_pixels
 from scaling.records.run_plan import RunPlan
 from scaling.train.checkpoints.checkpoint import CheckpointStore, Progress
 from scaling.train.corruption import CorruptTally
@@ -66,7 +66,7 @@ class Loop:
         self._row_step = progress.step
         self._data_wait_seconds = 0.0
         self._validation = EvalLoader(
-            open_source(plan.val),
+            open_pixels(plan.val),
             batch=VALIDATION_BATCH,
             image_size=plan.model.image_size,
             transform="upstream",
@@ -95,7 +95,7 @@ class Loop:
     def batches_after(self, step: int) -> Generator[Batch, None, None]:
         """This process's share of the batches that follow `step`, for ever. Closing it ends the loader's threads."""
         plan = self._plan
-        source = open_source(plan.train)
+        source = open_pixels(plan.train)
         exclusion = load_exclusion(plan.subset.exclude, source.manifest) if plan.subset.exclude else NO_EXCLUSION
         if exclusion.digest != plan.subset.exclusion_digest:
             raise UserError(f"{plan.subset.exclude} has changed since the run was planned; plan the study again")
@@ -238,7 +238,7 @@ class Loop:
         except CheckpointError as error:
             if must:
                 raise self._out_of_room(error) from error
-            logger.warning("%s; %s; training goes on", error, self._last_checkpoint())
+            logger.warning("%s; %s; training continues", error, self._last_checkpoint())
             return
         self.progress = progress
         self._recorder.event("checkpoint", {})

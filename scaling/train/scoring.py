@@ -14,7 +14,7 @@ import torch
 
 from scaling.data.storage.checksum import file_sha256
 from scaling.errors import UserError
-from scaling.evals.runner import Circumstances, run_evaluation
+from scaling.evals.runner import EvaluationContext, run_evaluation
 from scaling.models.build import build_model
 from scaling.models.networks.vision_model import VisionModel
 from scaling.records.attempts.causes import Cause
@@ -25,7 +25,7 @@ from scaling.records.result import RunResult
 from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import EvalPlan, ModelPlan, RunPlan
 from scaling.records.study import merged_metrics
-from scaling.train.checkpoints.checkpoint import BEST, Progress, load_weights
+from scaling.train.checkpoints.checkpoint import BEST, Progress, load_best_weights
 from scaling.train.loop import early_stop_message
 from scaling.train.processes.failures import CODES
 from scaling.train.processes.preemption import PreemptionFlag
@@ -53,7 +53,7 @@ class Scoring:
 
     def conclude(self, model: VisionModel, progress: Progress) -> int:
         """Write the result of a training that has ended, then score its weights; returns the exit code."""
-        best_step = load_weights(self._best_path, model)
+        best_step = load_best_weights(self._best_path, model)
         metrics = {**(progress.best_metrics or {}), **progress.training}
         is_early = self._recorder.step < self._plan.schedule.steps
         result = self._result(metrics, best_step, is_early)
@@ -67,7 +67,7 @@ class Scoring:
         self._recorder.resume_at(result.steps)
         self._recorder.clock = Clock(self._processes.device, result.train_seconds, result.pause_seconds)
         model = build_planned(self._plan.model).to(self._processes.device)
-        load_weights(self._best_path, model)
+        load_best_weights(self._best_path, model)
         found = file_sha256(self._best_path)
         if found != result.weights_sha256:
             raise UserError(
@@ -108,7 +108,7 @@ class Scoring:
 
     def _evaluate(self, model: VisionModel, evaluation: EvalPlan, result: RunResult) -> Evaluation:
         plan, attempt = self._plan, self._recorder.attempt
-        where = Circumstances(
+        where = EvaluationContext(
             self._processes.device,
             plan.recipe.precision,
             plan.model.image_size,

@@ -19,7 +19,7 @@ from scaling.records.attempts.attempt import Attempt
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.execution import Execution
 from scaling.records.attempts.exit_codes import DONE
-from scaling.records.attempts.rank_failures import RankFailure, leave_word, read_words, start_token, together
+from scaling.records.attempts.rank_failures import RankFailure, read_failures, report_failure, start_token, together
 from scaling.records.ownership.lease import Lease, LeaseLostError
 from scaling.records.ownership.stop_request import requested_stop
 from scaling.records.result import RunResult
@@ -147,7 +147,7 @@ def _end_early(run_dir: Path, processes: Processes, recorder: Recorder, error: E
         logger.error("the run ends: %s", own.message, exc_info=None if known else error)
     if not processes.is_first:
         if own.cause is not Cause.LOST:
-            leave_word(run_dir, own)
+            report_failure(run_dir, own)
         return CODES[own.cause]
     if own.cause is Cause.BUSY:
         return CODES[own.cause]  # Nothing may be written any more.
@@ -161,6 +161,6 @@ def _end_early(run_dir: Path, processes: Processes, recorder: Recorder, error: E
 
 def _await_words(run_dir: Path) -> list[RankFailure]:
     deadline = time.monotonic() + WORD_PATIENCE_SECONDS
-    while not (words := read_words(run_dir, start_token())) and time.monotonic() < deadline:
+    while not (words := read_failures(run_dir, start_token())) and time.monotonic() < deadline:
         time.sleep(0.05)
     return words

@@ -1,4 +1,4 @@
-"""`scaling.bench pipeline` at small sizes: what it reports and that it is true of the same pictures."""
+"""`scaling.bench pipeline` at small sizes: what it reports and that it is true of the same images."""
 
 import io
 import json

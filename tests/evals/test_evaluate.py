@@ -27,7 +27,7 @@ def fewshot(capsys: pytest.CaptureFixture[str], *words: str) -> float:
 
 @pytest.fixture
 def stripes(tmp_path: Path) -> Path:
-    """Manifest of 60 noisy pictures whose classes have one mean colour and differ in where their stripes lie."""
+    """Manifest of 60 noisy images whose classes have one mean colour and differ in where their stripes lie."""
     generator = np.random.default_rng(0)
     (tmp_path / "stripes").mkdir()
     with webdataset.TarWriter(str(tmp_path / "stripes" / "stripes.tar")) as writer:

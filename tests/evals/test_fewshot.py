@@ -12,7 +12,7 @@ from scaling.evals import fewshot as fewshot_module
 from scaling.evals.features import extract_features
 from scaling.evals.fewshot import all_labels, choose_penalty, choose_support, first_images
 from scaling.evals.ridge import fit_probe, held_out_accuracies, ridge
-from scaling.evals.runner import Circumstances
+from scaling.evals.runner import EvaluationContext
 from scaling.models.build import build_model
 from tests.conftest import PlanTiny
 
@@ -114,7 +114,7 @@ def test_only_support_images_of_some_draw_are_embedded(plan_tiny: PlanTiny, monk
     evaluation = plan.evals[0]
     torch.manual_seed(0)
     model = build_model(plan.model.name, num_classes=4, image_size=plan.model.image_size).eval()
-    where = Circumstances(torch.device("cpu"), "fp32", plan.model.image_size, 1)
+    where = EvaluationContext(torch.device("cpu"), "fp32", plan.model.image_size, 1)
     embedded = []
 
     def counted(*args, samples=None, **kwargs):  # type: ignore[no-untyped-def]
@@ -145,6 +145,6 @@ def test_features_that_are_not_finite_are_refused(plan_tiny: PlanTiny) -> None:
     model = build_model(plan.model.name, num_classes=4, image_size=plan.model.image_size).eval()
     with torch.no_grad():
         next(iter(model.parameters())).fill_(float("nan"))
-    where = Circumstances(torch.device("cpu"), "fp32", plan.model.image_size, 1)
+    where = EvaluationContext(torch.device("cpu"), "fp32", plan.model.image_size, 1)
     with pytest.raises(UserError, match="not finite"):
         fewshot_module.evaluate(model, plan.evals[0], where)

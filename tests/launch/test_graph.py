@@ -11,7 +11,7 @@ from scaling.launch.study_dir import find_standings, write_study
 from scaling.launch.watch import Watch
 from scaling.records.attempts.exit_codes import DONE, FAILED
 from scaling.records.run_plan import RunPlan
-from scaling.records.study import RunRecord, load_study
+from scaling.records.study import RunRecord, read_study
 from scaling.spec.document import Document
 from tests.support.run_plans import run_plan
 from tests.support.scripted_backend import ScriptedBackend
@@ -46,7 +46,7 @@ def test_a_search_is_followed_by_the_run_it_found_and_that_by_another(tmp_path: 
     script = {plan.run_id: [DONE] for plan in (*SEARCHED, *FINAL, LAST)} | {SEARCHED[2].run_id: [FAILED]}
     backend = launch(tmp_path, script)
     assert backend.started == [*(plan.run_id for plan in SEARCHED), FINAL[1].run_id, LAST.run_id]
-    assert [record.plan.run_id for record in load_study(tmp_path).runs if record.in_plan] == backend.started
+    assert [record.plan.run_id for record in read_study(tmp_path).runs if record.in_plan] == backend.started
     assert launch(tmp_path, {}).started == []
 
 
@@ -70,12 +70,12 @@ def test_waiting_for_a_run_that_nobody_planned_is_told(tmp_path: Path) -> None:
 def test_the_plan_of_one_run_is_that_of_the_study(plan_tiny) -> None:
     """`Planner.plan_one` derives what planning the whole study derives."""
     from scaling.plan.planner import Planner
-    from scaling.spec.study import load_study as load_sweep
+    from scaling.spec.study import load_study
     from scaling.spec.sweep import expand
 
     runs = plan_tiny("grid.seed=[0, 1]")
     sweep = runs[0].run_dir.parent.parent / "tiny.yaml"
-    study, document = load_sweep(sweep, ["grid.seed=[0, 1]"])
+    study, document = load_study(sweep, ["grid.seed=[0, 1]"])
     planner = Planner(study, document)
     specs = expand(study, document)
     plans: list[RunPlan] = [planner.plan_one(spec) for spec in specs]

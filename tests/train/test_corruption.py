@@ -64,7 +64,7 @@ def test_by_default_a_truncated_picture_ends_the_run_with_shard_and_key(truncate
 def test_allowed_ones_are_counted_once_over_epochs_processes_and_restarts(
     world: int, truncated: str, plan_tiny
 ) -> None:
-    """30 steps of 16 pass 3.75 times over 128 pictures."""
+    """30 steps of 16 pass 3.75 times over 128 images."""
     options = (truncated, "grid.fraction=[1.0]", "data.max_corrupt=3", f"launch.devices_per_run={world}")
     (unbroken,) = plan_tiny(*options, name="unbroken")
     (broken,) = plan_tiny(*options, name="broken")

@@ -25,7 +25,7 @@ from scaling.records.events import read_events
 from scaling.records.result import RunResult
 from scaling.records.run_dir import RunDir
 from scaling.records.state import RunState
-from scaling.records.study import load_run, load_study
+from scaling.records.study import load_run, read_study
 from scaling.spec.launch_spec import LaunchSpec
 from scaling.status.command import describe
 from scaling.train.entry import train_run
@@ -286,7 +286,7 @@ def test_status_shows_a_killed_run_of_this_machine_at_once(
     lease = RunDir(run.run_dir).lease
     lease.write_text(json.dumps(holder))
     os.utime(lease, (beat, beat))
-    (record,) = load_study(run.run_dir.parent).runs
+    (record,) = read_study(run.run_dir.parent).runs
     assert describe(record)["status"] == status
 
 

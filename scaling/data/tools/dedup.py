@@ -24,7 +24,7 @@ from scaling.data.tools.perceptual_hash import near_pairs, perceptual_hash
 Progress = Callable[[int, int, int], None]
 
 
-class Place(NamedTuple):
+class SampleLocation(NamedTuple):
     """One sample of one data set."""
 
     shard: int
@@ -36,10 +36,10 @@ class Place(NamedTuple):
 class Match(NamedTuple):
     """A training image and an evaluation image that are too alike."""
 
-    train: Place
+    train: SampleLocation
     evaluation: int
     """Number of the evaluation set."""
-    val: Place
+    val: SampleLocation
     distance: int
     """Bits of the perceptual hash that differ; -1 for equal bytes."""
 
@@ -76,15 +76,15 @@ def find_duplicates(
     `distance` of 64 bits. `progress(done, all, done)` counts images of all sets."""
     total = train.num_samples + sum(manifest.num_samples for manifest in evaluations)
     num_done = num_unreadable = 0
-    by_content: dict[bytes, list[tuple[int, Place]]] = {}
+    by_content: dict[bytes, list[tuple[int, SampleLocation]]] = {}
     looks, owners = [], []
     with ThreadPoolExecutor(threads) as pool:
         for number, manifest in enumerate(evaluations):
             for shard, hashes in enumerate(_hash_shards(manifest, pool, threads)):
                 for index, (key, content) in enumerate(zip(hashes.keys, hashes.contents, strict=True)):
-                    by_content.setdefault(content, []).append((number, Place(shard, index, key)))
+                    by_content.setdefault(content, []).append((number, SampleLocation(shard, index, key)))
                 looks.append(hashes.looks)
-                owners += [(number, Place(shard, i, hashes.keys[i])) for i in hashes.owners.tolist()]
+                owners += [(number, SampleLocation(shard, i, hashes.keys[i])) for i in hashes.owners.tolist()]
                 num_done += len(hashes.keys)
                 num_unreadable += hashes.num_unreadable
                 progress(num_done, total, num_done)
@@ -92,14 +92,14 @@ def find_duplicates(
         matches: list[Match] = []
         for shard, hashes in enumerate(_hash_shards(train, pool, threads)):
             equal = {
-                (index, number, val): Match(Place(shard, index, hashes.keys[index]), number, val, EQUAL_BYTES)
+                (index, number, val): Match(SampleLocation(shard, index, hashes.keys[index]), number, val, EQUAL_BYTES)
                 for index, content in enumerate(hashes.contents)
                 for number, val in by_content.get(content, ())
             }
             for row, column, bits in near_pairs(hashes.looks, evaluation_looks, distance):
                 index = int(hashes.owners[row])
                 number, val = owners[column]
-                match = Match(Place(shard, index, hashes.keys[index]), number, val, bits)
+                match = Match(SampleLocation(shard, index, hashes.keys[index]), number, val, bits)
                 equal.setdefault((index, number, val), match)
             matches += sorted(equal.values(), key=lambda match: (match.train.number, match.evaluation, match.distance))
             num_done += len(hashes.keys)

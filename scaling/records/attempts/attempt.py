@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from scaling.records.attempts.provenance import describe_packages, describe_source
+from scaling.records.attempts.provenance import describe_harness_source, describe_packages
 from scaling.records.files import create_exclusively
 from scaling.records.reading import RecordError, read_record, sealed_text, write_record
 from scaling.records.run_dir import RunDir
@@ -53,7 +53,7 @@ def claim_attempt(run_dir: Path, job: str = "") -> Attempt:
     run = RunDir(run_dir)
     run.attempts.mkdir(exist_ok=True)
     number = max(_numbers(run), default=0) + 1
-    source = describe_source()
+    source = describe_harness_source()
     while True:
         attempt = Attempt(
             attempt=number,

@@ -1,8 +1,9 @@
 """`ends.jsonl`: how each attempt at a run ended, append-only; the only source of retry budgets.
 
-The first process writes the line of an attempt that ends in order. Of one that ends without a word, the backend that
-started it writes the line (`settle_end`), once it knows that no process of the run is left. A later line about the
-same attempt replaces an earlier one: a scheduler may know better than the process (its time limit, a dead node).
+The first process writes the line of an attempt that ends in order. When processes die without recording their end, the
+backend that started them writes the line (`settle_end`), once it knows that no process of the run is left. A later line
+about the same attempt replaces an earlier one: a scheduler may know better than the process (its time limit, a dead
+node).
 """
 
 import json
@@ -15,7 +16,7 @@ from typing import Any, Self
 
 from scaling.records.attempts.attempt import latest_attempt
 from scaling.records.attempts.causes import Cause, cause_of_exit
-from scaling.records.attempts.rank_failures import read_words, together
+from scaling.records.attempts.rank_failures import read_failures, together
 from scaling.records.files import append_line
 from scaling.records.reading import is_intact, seal_line
 from scaling.records.run_dir import RunDir
@@ -143,7 +144,7 @@ def settle_end(
         own = next((end for end in read_ends(run_dir).all if end.attempt == attempt.attempt), None)
     if own is not None and cause in (None, own.cause):
         return own
-    words = read_words(run_dir) if own is None else []
+    words = read_failures(run_dir) if own is None else []
     if words and cause is None:
         told, said = together(words)
         message = message or said

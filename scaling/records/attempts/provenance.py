@@ -22,7 +22,7 @@ class HarnessSource:
     git_dirty: bool
 
 
-def describe_source() -> HarnessSource:
+def describe_harness_source() -> HarnessSource:
     """Asked anew at each attempt: the checkout may have changed since the launcher was started."""
     folder = Path(scaling.__file__).parent
     commit = _git(folder, "rev-parse", "HEAD")

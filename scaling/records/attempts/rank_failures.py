@@ -43,17 +43,17 @@ def start_token(environment: Mapping[str, str] | None = None) -> str:
     return " ".join(variables.get(name, "-") for name in START_VARIABLES)
 
 
-def leave_word(run_dir: Path, failure: RankFailure) -> None:
+def report_failure(run_dir: Path, failure: RankFailure) -> None:
     """Tell the others why this process ends; a disk that refuses it changes nothing about the failure."""
     row = {"token": start_token(), "cause": failure.cause, "message": failure.message}
     with contextlib.suppress(OSError):
         write_text_atomic(RunDir(run_dir).failure(failure.rank), json.dumps(row) + "\n")
 
 
-def read_words(run_dir: Path, token: str | None = None) -> list[RankFailure]:
+def read_failures(run_dir: Path, token: str | None = None) -> list[RankFailure]:
     """What processes said, by rank; with `token` only those of that start."""
     failures = []
-    for rank, path in _word_files(run_dir):
+    for rank, path in _failure_files(run_dir):
         try:
             row = json.loads(path.read_text(encoding="utf-8"))
             if token in (None, row["token"]):
@@ -63,10 +63,10 @@ def read_words(run_dir: Path, token: str | None = None) -> list[RankFailure]:
     return failures
 
 
-def forget_words(run_dir: Path, keep_token: str) -> None:
+def clear_failures(run_dir: Path, keep_token: str) -> None:
     """Remove what the processes of other starts said."""
-    kept = {failure.rank for failure in read_words(run_dir, keep_token)}
-    for rank, path in _word_files(run_dir):
+    kept = {failure.rank for failure in read_failures(run_dir, keep_token)}
+    for rank, path in _failure_files(run_dir):
         if rank not in kept:
             path.unlink(missing_ok=True)
 
@@ -82,7 +82,7 @@ def _gravity(cause: Cause) -> int:
     return _GRAVEST_FIRST.index(cause) if cause in _GRAVEST_FIRST else len(_GRAVEST_FIRST)
 
 
-def _word_files(run_dir: Path) -> list[tuple[int, Path]]:
+def _failure_files(run_dir: Path) -> list[tuple[int, Path]]:
     files = []
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for path in run_dir.iterdir():

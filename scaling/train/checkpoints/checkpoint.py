@@ -318,7 +318,7 @@ def _free_name(path: Path) -> Path:
     return free
 
 
-def load_weights(path: Path, model: torch.nn.Module) -> int:
+def load_best_weights(path: Path, model: torch.nn.Module) -> int:
     """Load kept weights into a model; returns the step they are from."""
     try:
         weights = load_file(path)

@@ -4,7 +4,7 @@
     optimizer/<key>/<parameter>           `exp_avg`, `momentum_buffer`, … in the parameter's shape; `step` as a scalar
 
 DeepSpeed's own checkpoints of ZeRO stages above 0 load only on the number of processes that wrote them. In this form
-a run saved by one number of processes and ZeRO stage goes on with any other, and on the same one it goes on bit for
+a run saved by one number of processes and ZeRO stage resumes on any other, and on the same one it resumes bit for
 bit: gathering adds zeros to each process's fragment, which changes nothing.
 """
 

@@ -87,7 +87,7 @@ def join_processes(*, may_use_gpu: bool = True, loader_threads: int = 1) -> Iter
     if device.index is not None:
         _tell_device(device.index)
     # DeepSpeed compiles a C++ shared-memory operator at every distributed start, even with gloo, which takes 25 s and
-    # more. We use torch's collectives only, so it is told that there is none.
+    # more. We use torch's collectives only, so DeepSpeed sees none.
     sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
         meeting = {} if world > 1 else {"init_method": (Path(folder) / "store").as_uri()}

@@ -1,4 +1,4 @@
-"""What the first process writes while a run goes on: events, and the state with its heartbeat.
+"""What the first process writes during a run: events, and the state with its heartbeat.
 
 A thread beats once a second whatever the run is busy with, so that a long evaluation does not look like a dead run.
 Beats are not flushed to the disk: a power cut may lose one, and then the run is dead anyway.

@@ -51,7 +51,7 @@ class Trackers:
         try:
             action()
         except Exception as error:
-            logger.warning("tracker %s is given up (%s: %s); the run goes on", name, type(error).__name__, error)
+            logger.warning("tracker %s is disabled (%s: %s); the run continues", name, type(error).__name__, error)
             (self._open or {}).pop(name, None)
 
 

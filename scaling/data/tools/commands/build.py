@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         ignore=tuple(args.ignore),
     )
     source = find_source(args.source, options)
-    print("\n".join(describe_source(source)), flush=True)
+    print("\n".join(describe_build_source(source)), flush=True)
     built = build_or_find(
         source,
         args.out,
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def describe_source(source: Source) -> list[str]:
+def describe_build_source(source: Source) -> list[str]:
     """What was understood of a source, line by line."""
     lines = describe_classes(source.classes, source.class_counts, source.label_type)
     if source.label_type == "single" and source.class_counts is not None:

@@ -23,7 +23,7 @@ from scaling.launch.policy import AGAIN, next_step
 from scaling.records.attempts.causes import Cause, Decision
 from scaling.records.attempts.ends import settle_end
 from scaling.records.attempts.exit_codes import BUSY
-from scaling.records.attempts.rank_failures import read_words, together
+from scaling.records.attempts.rank_failures import read_failures, together
 from scaling.records.ownership.lease import LifeWatch, look
 from scaling.records.ownership.stop_request import clear_stop, request_stop, requested_stop
 from scaling.records.run_dir import StudyDir
@@ -203,7 +203,7 @@ class LocalBackend:
 
 def _told(run_dir: Path) -> str:
     """What processes other than the first said before they ended."""
-    words = read_words(run_dir)
+    words = read_failures(run_dir)
     return together(words)[1] if words else ""
 
 

@@ -2,7 +2,7 @@
 
 One YAML file for each kind of node of a cluster (`slurm/profiles/`), written once by whoever knows the cluster and
 named by every study: `launch: {slurm: {profile: slurm/profiles/h100.yaml}}`. It says what a node offers and how jobs
-are asked for; how much of it a run takes is the study's. A mistake is told with file and line, before anything starts.
+are asked for; how much of it a run takes is the study's. Mistakes are reported with file and line at once.
 """
 
 import re

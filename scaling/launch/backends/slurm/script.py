@@ -58,7 +58,7 @@ _QUOTA_SIGNS = ("job violates", "limit on", "maximum number of jobs", "temporari
 
 
 def new_executor(logs: Path) -> "submitit.SlurmExecutor":
-    """submitit's, but a full queue is told: sbatch itself would try again for two minutes without a word."""
+    """submitit's, but a full queue is reported: sbatch itself would retry for two minutes in silence."""
     import submitit
 
     class Executor(submitit.SlurmExecutor):  # type: ignore[misc,unused-ignore]
