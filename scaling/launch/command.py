@@ -81,8 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     watch = Watch(backend, graph, study_dir, cap=cap, retries=study.launch.retries)
     if args.detach:
         return _detach(backend, watch, study_dir)
-    if any(run.standing.is_alive or not run.standing.has_ended for run in runs):
+    if any(run.standing.is_alive or not run.standing.has_ended for run in graph.runs()):
         watch.run()
+    for note in graph.notes():
+        print(note, file=sys.stderr)
     ended = find_standings(study_dir, [run.plan for run in graph.runs()])
     if args.json:
         _print_lines(plan_as_json(ended, measured_rates(args.out, ended)))

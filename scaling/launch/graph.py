@@ -24,6 +24,8 @@ class Derived:
     plans: tuple[RunPlan, ...] = ()
     follow_ups: "tuple[FollowUp, ...]" = ()
     """What follows from those in turn; may wait for the runs of `plans`."""
+    notes: tuple[str, ...] = ()
+    """Sentences for people: what was chosen and why, what could not follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,9 @@ class RunSource(Protocol):
     def runs(self) -> list[PlannedRun]:
         """All runs known so far, finished ones too, as they stood when last heard of."""
 
+    def notes(self) -> list[str]:
+        """What there is to tell people since this was last asked."""
+
 
 class StudyGraph:
     """The runs of a study and what follows from them; implements `RunSource`."""
@@ -60,6 +65,7 @@ class StudyGraph:
         self._runs = {run.plan.run_id: run for run in runs}
         self._given: set[str] = set()
         self._waiting = list(follow_ups)
+        self._notes: list[str] = []
         self._derive()
 
     def ready(self) -> list[PlannedRun]:
@@ -77,6 +83,15 @@ class StudyGraph:
 
     def runs(self) -> list[PlannedRun]:
         return list(self._runs.values())
+
+    def notes(self) -> list[str]:
+        told, self._notes = self._notes, []
+        return told
+
+    @property
+    def waiting(self) -> tuple[FollowUp, ...]:
+        """What is still to follow from runs that have not ended."""
+        return tuple(self._waiting)
 
     def _derive(self) -> None:
         """Plan whatever follows from runs that have all ended, until nothing more does."""
@@ -101,5 +116,6 @@ class StudyGraph:
         for run in find_standings(self._study_dir, new):
             self._runs[run.plan.run_id] = run
         self._waiting += derived.follow_ups
+        self._notes += derived.notes
         if new:
             save_plan_order(self._study_dir, list(self._runs))

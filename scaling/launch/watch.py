@@ -87,6 +87,8 @@ class Watch:
                 idle.append(one)
         self._submit(idle)
         self._open_ready()
+        for note in self._source.notes():
+            view.note(note)
         view.update(*self._picture())
         return bool(self._open)
 

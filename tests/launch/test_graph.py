@@ -57,6 +57,17 @@ def test_a_launcher_that_starts_again_finds_the_same_runs(tmp_path: Path) -> Non
     assert launch(tmp_path, {LAST.run_id: [DONE]}).started == [LAST.run_id]
 
 
+def test_what_follow_ups_have_to_tell_is_told_once(tmp_path: Path) -> None:
+    write_study(tmp_path, Document(tmp_path / "sweep.yaml", {"study": "test"}), [LAST])
+    tell = FollowUp("a choice", (LAST.run_id,), lambda records: Derived(notes=("chosen: nothing",)))
+    graph = StudyGraph(tmp_path, find_standings(tmp_path, [LAST]), [tell])
+    assert (graph.notes(), graph.waiting) == ([], (tell,))
+    Watch(ScriptedBackend({LAST.run_id: [FAILED]}, retries=0), graph, tmp_path, cap=None, retries=0).run()
+    assert (graph.notes(), graph.waiting) == ([], ())
+    again = StudyGraph(tmp_path, find_standings(tmp_path, [LAST]), [tell])
+    assert (again.notes(), again.notes()) == (["chosen: nothing"], [])
+
+
 def test_nothing_follows_where_all_failed(tmp_path: Path) -> None:
     assert len(launch(tmp_path, {plan.run_id: [FAILED] for plan in SEARCHED}).started) == 3
 
