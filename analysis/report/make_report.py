@@ -23,6 +23,7 @@ from analysis.report.options import ReportOptions
 from analysis.report.page import PageTable, Section, write_page
 from analysis.report.sections import CELL_TEXT, condition_part
 from analysis.report.tables import latex, plain_text
+from analysis.runs.changes import changed_runs
 from analysis.runs.conditions import in_order
 from analysis.runs.csv_text import save_csv
 from analysis.runs.load import EXCLUDED_COLUMNS, Records
@@ -143,6 +144,8 @@ def _run_table(records: Records, metric: str) -> pd.DataFrame:
         if column in records.runs:
             runs[column.replace("_", " ")] = records.runs[column].map("{:.3g}".format)
     runs["device"] = records.runs["device"] + ", " + records.runs["precision"]
+    if changed_runs(records):
+        runs["changes"] = records.runs["changes"]
     return runs
 
 

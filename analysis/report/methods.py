@@ -8,6 +8,7 @@ import pandas as pd
 import scipy
 
 from analysis.laws.law import Law
+from analysis.runs.changes import changes_note, used_text
 from analysis.runs.load import Records
 from scaling import __version__
 from scaling.readable import count_text, percent_text
@@ -58,7 +59,12 @@ def _training(records: Records) -> str:
         contents = sorted(set(zip(runs["data"], runs["data_digest"], strict=True)))
         digests = ", ".join(f"{name} (digest {digest[:12]})" for name, digest in contents)
         parts.append(f"Training data: {digests}.")
-    parts.append(f"Hardware: {_values(runs['device'])}; precision {_values(runs['precision'])}.")
+    threads = used_text(runs)
+    parts.append(
+        f"Hardware: {_values(runs['device'])}; precision {_values(runs['precision'])}"
+        + (f"; CPU threads of a process: {threads}." if threads else ".")
+    )
+    parts += filter(None, (changes_note(records),))
     return " ".join(parts)
 
 

@@ -28,6 +28,7 @@ from analysis.published.tables import PUBLISHED_METRIC, figure_2_records
 from analysis.report.law_tables import comparison_table, crossover_table, law_table, prediction_table
 from analysis.report.page import PageTable, Section
 from analysis.report.tables import size_table, size_table_tips
+from analysis.runs.changes import changes_note
 from analysis.runs.evaluations import chance_text_of, evaluation_metrics, noise_text
 from analysis.runs.load import Records
 from analysis.runs.summary import cells, runs_behind
@@ -85,7 +86,9 @@ def condition_part(
     sections = [
         Section(
             "Accuracy and pre-training size",
-            " ".join(filter(None, (chance_text_of(records, metric), noise_text(records, metric)))),
+            " ".join(
+                filter(None, (chance_text_of(records, metric), noise_text(records, metric), changes_note(records)))
+            ),
             present(accuracy_vs_setting(records, metric) or accuracy_vs_size(records, table, metric), beside),
             (main,),
         ),

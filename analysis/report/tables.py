@@ -5,19 +5,21 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from analysis.runs.changes import mark_of
 from analysis.runs.load import Records
 from scaling.readable import count_text, percent_text, spread_text
 
 _LATEX = str.maketrans(
     {character: "\\" + character for character in "%&_#${}"}
     | {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}", "<": "$<$", ">": "$>$"}
-    | {"±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "⁻": "$^{-}$"}
+    | {"±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "⁻": "$^{-}$", "†": r"$\dagger$"}
     | {character: f"$^{digit}$" for digit, character in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
 )
 
 
 def size_table(records: Records, table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Model × subset size with `mean ± sd (n)` in each cell; `-` where no run is finished."""
+    """Model × subset size with `mean ± sd (n)` in each cell, marked where a run of it changed its execution
+    (`analysis.runs.changes`); `-` where no run is finished."""
     measure = records.metric(metric)
     sizes = sorted(set(table["num_images"]))
     headings = {size: _heading(table, size) for size in sizes}
@@ -29,7 +31,7 @@ def size_table(records: Records, table: pd.DataFrame, metric: str) -> pd.DataFra
             if size in by_size.index:
                 cell = by_size.loc[size]
                 text = spread_text(measure.scale * cell["mean"], measure.scale * cell["sd"], measure.digits)
-                row[headings[size]] = f"{text} ({cell['num_runs']})"
+                row[headings[size]] = f"{text} ({cell['num_runs']}){mark_of(records, cell['run_ids'])}"
             else:
                 row[headings[size]] = "-"
         rows.append(row)

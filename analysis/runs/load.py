@@ -17,6 +17,7 @@ from analysis.runs.conditions import name_series
 from analysis.runs.metrics import THROUGHPUT_METRIC, Metric, known_metric
 from analysis.runs.naming import ModelName, parse_model_name
 from scaling.errors import UserError
+from scaling.records.attempts.changes import changes_between, used_by
 from scaling.records.files import canonical_json
 from scaling.records.result import RunResult
 from scaling.records.run_dir import StudyDir
@@ -109,7 +110,7 @@ def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> 
             if twin is not record.run_dir:
                 status, reason = (
                     "duplicate",
-                    f"same identity as {twin.parent.name}/{twin.name}, which is used",
+                    f"same identity as {twin.parent.name}/{twin.name}, which is used{_otherwise(record, twin)}",
                 )
         if reason:
             excluded.append((plan.study, plan.run_id, plan.model.name, plan.subset.fraction, plan.seed, status, reason))
@@ -186,6 +187,15 @@ def _standing(record: RunRecord) -> tuple[str, str]:
     return standing.status, reasons[standing.status]
 
 
+def _otherwise(record: RunRecord, twin: Path) -> str:
+    """What the same run in another folder was trained with, where it differs."""
+    used = RunResult.load(twin)
+    if used is None or record.result is None:
+        return ""
+    changes = changes_between(used_by(used), used_by(record.result))
+    return f"; this one was trained with {changes}" if changes else ""
+
+
 def _run_row(record: RunRecord, result: RunResult) -> dict[str, object]:
     plan = record.plan
     row: dict[str, object] = {
@@ -216,6 +226,7 @@ def _run_row(record: RunRecord, result: RunResult) -> dict[str, object]:
         "evals": _evaluations(plan),
     }
     row |= {name: getattr(result, name) for name in _COSTS}
+    row["changes"] = "; ".join(result.changes)
     row["harness_version"] = plan.harness.version
     row["torch"] = result.packages.get("torch", "")
     speed = record.evaluations.get(THROUGHPUT_METRIC.partition("/")[0])

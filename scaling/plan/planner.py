@@ -151,6 +151,7 @@ class Planner:
             channels_last=spec.settings.channels_last,
             deterministic=spec.settings.deterministic,
             compile=spec.settings.compile,
+            reproduce=launch.reproduce,
             trackers=launch.trackers,
             non_finite=spec.settings.non_finite,
             max_corrupt=self._study.data.max_corrupt,

@@ -65,6 +65,8 @@ class RunResult(BaseModel):
     num_devices: Annotated[int, Field(ge=1)]
     precision: str
     threads: int
+    changes: tuple[str, ...] = ()
+    """In which ways the run was continued, or trained again, with other threads, devices or libraries than before."""
     hardware: dict[str, Any]
     packages: dict[str, str]
     """Of the attempt that ended the training; `attempts/N.json` tells those of each."""

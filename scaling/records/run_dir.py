@@ -3,6 +3,7 @@
 runs/<study>/study.yaml                the sweep as planned
 runs/<study>/plan.json                 run ids of the current plan, in plan order
 runs/<study>/jobs/NONCE.json           what was submitted to a scheduler, written before it was
+runs/<study>/trained/<run_id>.json     what a run was trained with first; outlives its folder
 runs/<study>/report/                   made by the analysis
 runs/<study>/<run_id>/run.json         frozen plan
 runs/<study>/<run_id>/attempts/N.json  who made attempt N and with what; creating the file claims the number
@@ -47,6 +48,10 @@ class RunDir:
     @property
     def study(self) -> "StudyDir":
         return StudyDir(self.path.parent)
+
+    @property
+    def trained(self) -> Path:
+        return self.study.path / "trained" / f"{self.path.name}.json"
 
     @property
     def plan(self) -> Path:

@@ -185,6 +185,8 @@ class EnginePlan(Frozen):
     """Only operations whose result on a GPU is the same bit for bit at every execution."""
     compile: bool = False
     """Compile the model with `torch.compile`. Like the device, it changes numbers by roundings only."""
+    reproduce: Literal["loose", "exact"] = "loose"
+    """Whether a resume or a repeat with other threads, devices or library versions says so or is refused."""
     trackers: tuple[str, ...] = ()
     """Dashboards that follow the run."""
     non_finite: Literal["stop", "skip"] = "stop"

@@ -111,6 +111,11 @@ class LaunchSpec(BaseModel):
     retries: Annotated[int, Field(ge=0, le=1000)] = Field(
         2, description="How often a run whose process or node was lost is started again; pre-emption is free."
     )
+    reproduce: Literal["loose", "exact"] = Field(
+        "loose",
+        description="A run continued or trained again with other threads, devices or library versions gets other "
+        "roundings: loose trains it and says so in log, result and report, exact refuses.",
+    )
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = Field(
         (), description="List of dashboards that follow every run: tensorboard, wandb, mlflow, trackio; default: []."
     )

@@ -18,6 +18,7 @@ from scaling.evals.runner import EvaluationContext, run_evaluation
 from scaling.models.build import build_model
 from scaling.models.networks.vision_model import VisionModel
 from scaling.records.attempts.causes import Cause
+from scaling.records.attempts.changes import note_training
 from scaling.records.attempts.exit_codes import DONE
 from scaling.records.evaluation import Evaluation, current_evaluations
 from scaling.records.ownership.stop_request import requested_stop
@@ -60,6 +61,7 @@ class Scoring:
         self._recorder.guard()
         self._refuse_other_plan()
         result.save(self._run_dir)
+        note_training(self._run_dir, self._recorder.attempt)
         return self._score(model, result)
 
     def complete(self, result: RunResult) -> int:
@@ -163,6 +165,7 @@ class Scoring:
             num_devices=world,
             precision=plan.recipe.precision,
             threads=torch.get_num_threads(),
+            changes=attempt.changes,
             hardware=attempt.hardware,
             packages=attempt.packages,
             git_commit=attempt.git_commit,

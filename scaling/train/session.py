@@ -26,13 +26,14 @@ from scaling.records.result import RunResult
 from scaling.records.run_plan import RunPlan
 from scaling.train.checkpoints.checkpoint import CheckpointStore
 from scaling.train.loop import Loop
+from scaling.train.processes.agreement import tell
 from scaling.train.processes.failures import CODES, LostPartnerError, MachineError, classify, describe
 from scaling.train.processes.preemption import PreemptionFlag
 from scaling.train.processes.process_group import Processes, is_lost_partner, join_processes
 from scaling.train.reporting.clock import Clock
 from scaling.train.reporting.recorder import Recorder
 from scaling.train.scoring import Scoring, build_planned
-from scaling.train.step.batching import plan_batching
+from scaling.train.step.batching import Batching, plan_batching
 from scaling.train.step.engine import build_engine
 from scaling.train.step.execution import settle_arithmetic
 from scaling.train.step.micro_batch import find_micro_batch
@@ -122,6 +123,7 @@ def _train_and_score(
     engine = build_engine(model, plan, batching, processes.device, processes.rank)
     progress = store.restore(engine)
     recorder.resume_at(progress.step)
+    _compare_execution(plan, processes, recorder, batching, store.restored_attempt)
     recorder.clock = Clock(processes.device, progress.train_seconds, progress.pause_seconds)
     loop = Loop(plan, engine, store, progress, flag, processes, recorder)
     if not loop.run():
@@ -130,6 +132,28 @@ def _train_and_score(
         return CODES[cause]
     processes.barrier()
     return scoring.conclude(model, loop.progress) if processes.is_first else DONE
+
+
+def _compare_execution(
+    plan: RunPlan, processes: Processes, recorder: Recorder, batching: Batching, restored_attempt: int
+) -> None:
+    """Record what this attempt computes with and what of it differs from before; UserError, on all processes, where the
+    run is to be exact."""
+    engine = plan.engine
+    division: dict[str, int | bool] = {
+        "micro_batch": batching.micro_batch,
+        "zero_stage": engine.zero_stage,
+        "activation_checkpointing": engine.activation_checkpointing,
+        "channels_last": engine.channels_last,
+        "deterministic": engine.deterministic,
+        "compile": engine.compile,
+    }
+    changes = tell(recorder.computes_with(division, restored_attempt), processes)
+    if changes and engine.reproduce == "exact":
+        raise UserError(
+            f"launch.reproduce is exact, and this run would be {'; '.join(changes)}; give it what it had before and "
+            "launch it with --retry-failed, or plan it again with launch.reproduce: loose, which says so in the report"
+        )
 
 
 def _end_early(run_dir: Path, processes: Processes, recorder: Recorder, error: Exception) -> int:

@@ -42,6 +42,10 @@ class Attempt(BaseModel):
     num_devices: int = 0
     threads: int = 0
     """Of the CPU arithmetic of one process; they change the order of sums and so the last digits."""
+    division: dict[str, int | bool] = {}
+    """How a batch is cut and computed, such as `micro_batch`; empty before training begins."""
+    changes: tuple[str, ...] = ()
+    """What its numbers were computed with that the training it continues or repeats was not (`changes`)."""
     hardware: dict[str, Any] = {}
 
     def save(self, run_dir: Path) -> None:

@@ -82,6 +82,8 @@ class CheckpointStore:
         self._keep = plan.intervals.keep_checkpoints
         self._processes = processes
         self._recorder = recorder
+        self.restored_attempt = 0
+        """Whose checkpoint `restore` loaded; 0 for none."""
 
     @property
     def best_path(self) -> Path:
@@ -131,6 +133,8 @@ class CheckpointStore:
         if chosen is not None:
             self._restore_best(chosen)
         self._processes.barrier()
+        number = checkpoint_number(found["name"])
+        self.restored_attempt = number[0] if number else 0
         logger.info("continuing from %s", found["name"])
         return Progress(**found["progress"])
 

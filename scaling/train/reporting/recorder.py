@@ -15,6 +15,7 @@ import torch
 
 from scaling.records.attempts.attempt import Attempt, claim_attempt
 from scaling.records.attempts.causes import Cause
+from scaling.records.attempts.changes import changes_of
 from scaling.records.attempts.ends import End, append_end
 from scaling.records.events import Event, EventWriter, Kind
 from scaling.records.files import TEMPORARY
@@ -96,6 +97,20 @@ class Recorder:
     def resume_at(self, step: int) -> None:
         """The attempt continues from here."""
         self.step = self._resumed_step = step
+
+    def computes_with(self, division: dict[str, int | bool], continued: int) -> tuple[str, ...]:
+        """Record how the attempt cuts and computes a batch; returns, and logs, the changes that its numbers carry
+        (`records.attempts.changes`). `continued` is the attempt whose checkpoint it goes on from, 0 for none."""
+        if not self._is_first:
+            return ()
+        begun = self.attempt.model_copy(update={"division": division})
+        changes = changes_of(self._run_dir, begun, self.step, continued)
+        self.attempt = begun.model_copy(update={"changes": changes})
+        self.guard()
+        self.attempt.save(self._run_dir)
+        for change in changes:
+            logger.warning("%s: numbers are not bit for bit those of before", change)
+        return changes
 
     def event(self, kind: Kind, metrics: dict[str, float], message: str = "") -> None:
         """Append one row about the present step; the counters follow from it."""
