@@ -4,6 +4,7 @@ The watching loop asks a source what is `ready` and tells it what has `ended`. M
 for nothing. A `FollowUp` is "when these runs have ended, these follow": it waits for runs by id and derives plans from
 their records by a pure function, so that a launcher that starts again finds the same plans and trains nothing twice. A
 search per cell, fine-tuning with a chosen rate and evaluation jobs are follow-ups; what they plan are ordinary runs.
+What they find about an earlier run becomes a record of an evaluation of that run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,8 @@ from typing import Protocol
 
 from scaling.errors import UserError
 from scaling.launch.study_dir import PlannedRun, find_standings, write_run
+from scaling.records.evaluation import Evaluation
+from scaling.records.reading import RecordError
 from scaling.records.run_plan import RunPlan
 from scaling.records.study import RunRecord, load_run, save_plan_order
 
@@ -26,6 +29,10 @@ class Derived:
     """What follows from those in turn; may wait for the runs of `plans`."""
     notes: tuple[str, ...] = ()
     """Sentences for people: what was chosen and why, what could not follow."""
+    records: tuple[Evaluation, ...] = ()
+    """What was found about runs of the study."""
+    answered: tuple[str, ...] = ()
+    """Ids of failed runs whose failure is an answer (a rate at which training diverged): no failure of the study."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,8 @@ class FollowUp:
     """Run ids; all have ended, well or not, before `derive` is asked."""
     derive: Callable[[Mapping[str, RunRecord]], Derived]
     """A pure function of the records of those runs, by id; which of them failed is for it to judge."""
+    foreseen: tuple[RunPlan, ...] = ()
+    """Runs like those that will follow, in turn too, for the price of a study before they can be planned."""
 
 
 class RunSource(Protocol):
@@ -55,14 +64,26 @@ class RunSource(Protocol):
     def notes(self) -> list[str]:
         """What there is to tell people since this was last asked."""
 
+    def foreseen(self) -> list[RunPlan]:
+        """Runs like those that are not planned yet and will be; they are never submitted."""
+
 
 class StudyGraph:
     """The runs of a study and what follows from them; implements `RunSource`."""
 
-    def __init__(self, study_dir: Path, runs: Sequence[PlannedRun], follow_ups: Sequence[FollowUp] = ()) -> None:
-        """`runs` as they stand, their folders written."""
-        self._study_dir = study_dir
+    def __init__(
+        self,
+        study_dir: Path,
+        runs: Sequence[PlannedRun],
+        follow_ups: Sequence[FollowUp] = (),
+        *,
+        adopt: Callable[[PlannedRun], PlannedRun] = lambda run: run,
+    ) -> None:
+        """`runs` as they stand, their folders written; `adopt` is done to every further run that is found."""
+        self._study_dir, self._adopt = study_dir, adopt
         self._runs = {run.plan.run_id: run for run in runs}
+        self.answered: set[str] = set()
+        """Ids of failed runs whose failure somebody wanted to know."""
         self._given: set[str] = set()
         self._waiting = list(follow_ups)
         self._notes: list[str] = []
@@ -93,6 +114,9 @@ class StudyGraph:
         """What is still to follow from runs that have not ended."""
         return tuple(self._waiting)
 
+    def foreseen(self) -> list[RunPlan]:
+        return [plan for one in self._waiting for plan in one.foreseen]
+
     def _derive(self) -> None:
         """Plan whatever follows from runs that have all ended, until nothing more does."""
         while True:
@@ -114,8 +138,21 @@ class StudyGraph:
         for plan in new:
             write_run(self._study_dir, plan)
         for run in find_standings(self._study_dir, new):
-            self._runs[run.plan.run_id] = run
+            self._runs[run.plan.run_id] = self._adopt(run)
         self._waiting += derived.follow_ups
         self._notes += derived.notes
+        self.answered |= set(derived.answered)
+        for record in derived.records:
+            self._save(record)
         if new:
             save_plan_order(self._study_dir, list(self._runs))
+
+    def _save(self, record: Evaluation) -> None:
+        """Write a record, unless the one that is there says the same; only launchers write such records."""
+        run_dir = self._runs[record.run_id].run_dir
+        try:
+            known = Evaluation.load(run_dir, record.name)
+        except RecordError:
+            known = None
+        if known is None or known.model_copy(update={"unix_time": record.unix_time}) != record:
+            record.save(run_dir)

@@ -7,7 +7,7 @@ from scaling.records.attempts.ends import read_ends
 from scaling.records.ownership.stop_request import requested_stop
 from scaling.records.state import RunState, Status
 
-TELLING = (Cause.DONE, Cause.FAILED, Cause.BAD_INPUT, Cause.CANCELLED, Cause.PRUNED)
+TELLING = (Cause.DONE, Cause.FAILED, Cause.DIVERGED, Cause.BAD_INPUT, Cause.CANCELLED, Cause.PRUNED)
 """Ends that say by themselves where the run stands."""
 
 AGAIN = (Verdict.RETRY_FREE, Verdict.RETRY_COUNTED)

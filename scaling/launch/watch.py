@@ -165,5 +165,6 @@ class Watch:
             running.append(state)
             lefts.append(Work(one.run.plan, state.share_left, one.run.standing.missing_evals or None))
             self._live.look(rates, one.run.plan, state)
+        waiting += [Work(plan) for plan in self._source.foreseen()]
         known = self._source.runs()
         return running, len(known) - len(self._open), len(known), remaining_seconds(rates, waiting, lefts)

@@ -39,6 +39,13 @@ def identity_of(plan: RunPlan) -> str:
         "order_version": ORDER_VERSION,
         "seed": plan.seed,
     }
+    # What a run that starts from nothing does not have is left out, so that its identity is that of earlier versions.
+    if plan.start is not None:
+        parts["start"] = plan.start.sha256
+    if plan.dev is not None:
+        parts["dev"] = plan.dev.model_dump()
+    if plan.val_view != "upstream":
+        parts["val_view"] = plan.val_view
     if plan.engine.batching_counts != "no":
         parts["num_devices"] = plan.engine.num_devices
     if plan.engine.batching_counts == "micro_batch":

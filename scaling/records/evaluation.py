@@ -39,6 +39,8 @@ class Evaluation(BaseModel):
     """Of the weights file that was scored."""
     metrics: dict[str, float]
     """Named `<name>/<metric>`; accuracies are fractions in [0, 1]."""
+    rows: tuple[dict[str, Any], ...] = ()
+    """What the metrics were made of, where that is more than one thing: choices that were made, repetitions, runs."""
     device: str
     num_devices: Annotated[int, Field(ge=1)]
     precision: str

@@ -48,6 +48,28 @@ class ModelPlan(Frozen):
     """Forward and backward, counted on the meta device."""
 
 
+class StartPlan(Frozen):
+    """Trained weights that a run starts from, under a classifier of its own and maybe at another resolution."""
+
+    run_id: str
+    """Of the run that trained them."""
+    weights: str
+    """Where they lie, relative to the folder of the study; or an absolute path."""
+    sha256: str
+    """Of that file: what they are."""
+    model: ModelPlan
+    """What they are weights of."""
+
+
+class DevPlan(Frozen):
+    """Training images that are held out of training to make a choice on."""
+
+    num_samples: int
+    seed: int
+    digest: str
+    """Names the samples."""
+
+
 class AccessPlan(Frozen):
     """How remote data is reached and kept; no part of what the data is."""
 
@@ -64,6 +86,8 @@ class AccessPlan(Frozen):
 
 DEFAULT_ACCESS = AccessPlan()
 
+
+EvalView = Literal["upstream", "fewshot", "whole"]
 
 Permutation = Literal["none", "patches_and_pixels", "global"]
 
@@ -208,6 +232,8 @@ class EvalPlan(Frozen):
     """Prefix of its metrics, unique in the study."""
     sources: dict[str, SourcePlan] = {}
     settings: dict[str, Any] = {}
+    by: Literal["scoring", "runs"] = "scoring"
+    """Whether the run itself scores its kept weights, or further runs that start from them give the numbers."""
 
     def digest(self) -> str:
         """What decides the evaluation's numbers: its kind, its settings and the content of its data."""
@@ -244,6 +270,14 @@ class RunPlan(Frozen):
     engine: EnginePlan
     evals: tuple[EvalPlan, ...]
     harness: HarnessPlan
+    start: StartPlan | None = None
+    """Weights to start from; None for freshly drawn ones."""
+    dev: DevPlan | None = None
+    """Samples of `train` that validation uses and training does not; None where `val` is validated on as a whole."""
+    val_view: EvalView = "upstream"
+    """What validation sees of an image; the names are those of `scaling.data.read.transforms`."""
+    serves: str = ""
+    """What the run is made for, when it is no point of the study's figures: `flowers of mixer-b32_…`."""
 
     def save(self, run_dir: Path) -> None:
         write_record(RunDir(run_dir).plan, self)

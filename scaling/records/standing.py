@@ -30,6 +30,7 @@ STATUS_AFTER: dict[Cause, Status] = {
     Cause.CANCELLED: Status.CANCELLED,
     Cause.PRUNED: Status.PRUNED,
     Cause.FAILED: Status.FAILED,
+    Cause.DIVERGED: Status.FAILED,
     Cause.BAD_INPUT: Status.FAILED,
 }
 """What a run is after an attempt ended so, as long as nobody has given it up."""
@@ -46,7 +47,8 @@ class Standing:
     is_alive: bool
     """Whether a process holds the run now; also while a trained one is scored."""
     missing_evals: tuple[str, ...]
-    """Planned evaluations that a trained run has no current record of."""
+    """Planned evaluations of its kept weights that a trained run has no current record of; those that other runs make
+    are these runs' business."""
     evaluation_failed: bool
     """Whether the last attempt to score a trained run ended with an error, which `reason` tells."""
     state: RunState
@@ -97,7 +99,7 @@ def find_standing(run_dir: Path, plan: RunPlan | None = None, watch: LifeWatch |
         status, reason = Status.DONE, ""
         evals = plan.evals if plan is not None else ()
         current = current_evaluations(run_dir, result, evals)
-        missing = tuple(asked.name for asked in evals if asked.name not in current)
+        missing = tuple(asked.name for asked in evals if asked.by == "scoring" and asked.name not in current)
         if missing and not is_alive and last_status is Status.FAILED:
             evaluation_failed, reason = True, last_reason
     elif is_alive:

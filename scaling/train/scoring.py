@@ -89,7 +89,7 @@ class Scoring:
         plan = self._plan
         current = current_evaluations(self._run_dir, result, plan.evals)
         for evaluation in plan.evals:
-            if evaluation.name in current:
+            if evaluation.by != "scoring" or evaluation.name in current:
                 continue
             if self._flag.is_up:
                 logger.info("leaving before all evaluations are done: %s", self._flag.reason)

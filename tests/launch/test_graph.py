@@ -7,9 +7,11 @@ import pytest
 
 from scaling.errors import UserError
 from scaling.launch.graph import Derived, FollowUp, StudyGraph
-from scaling.launch.study_dir import find_standings, write_study
+from scaling.launch.study_dir import PlannedRun, find_standings, write_study
 from scaling.launch.watch import Watch
+from scaling.records.attempts.ends import forgive
 from scaling.records.attempts.exit_codes import DONE, FAILED
+from scaling.records.evaluation import Evaluation
 from scaling.records.run_plan import RunPlan
 from scaling.records.study import RunRecord, read_study
 from scaling.spec.document import Document
@@ -70,6 +72,68 @@ def test_what_follow_ups_have_to_tell_is_told_once(tmp_path: Path) -> None:
 
 def test_nothing_follows_where_all_failed(tmp_path: Path) -> None:
     assert len(launch(tmp_path, {plan.run_id: [FAILED] for plan in SEARCHED}).started) == 3
+
+
+def evaluation_of(record: RunRecord, metrics: dict[str, float]) -> Evaluation:
+    result = record.result
+    assert result is not None
+    return Evaluation(
+        run_id=result.run_id,
+        identity=result.identity,
+        name="found",
+        kind="search",
+        digest="d",
+        weights_sha256=result.weights_sha256,
+        metrics=metrics,
+        device=result.device,
+        num_devices=1,
+        precision="fp32",
+        threads=1,
+        packages={},
+        version="0",
+        git_commit="",
+        git_dirty=False,
+        seconds=1.0,
+    )
+
+
+def test_what_is_found_about_a_run_becomes_its_record_once(tmp_path: Path) -> None:
+    """A record is written when the runs it is made of have ended, and not again by a launcher that finds the same."""
+
+    def conclude(records: Mapping[str, RunRecord]) -> Derived:
+        failed = tuple(run_id for run_id, record in records.items() if record.result is None)
+        of = records[SEARCHED[0].run_id]
+        return Derived(records=(evaluation_of(of, {"found/top1": 0.5}),), answered=failed)
+
+    after = tuple(plan.run_id for plan in SEARCHED)
+    found = FollowUp("what was found", after, conclude, foreseen=(LAST,))
+    write_study(tmp_path, Document(tmp_path / "sweep.yaml", {"study": "test"}), SEARCHED)
+    path = tmp_path / SEARCHED[0].run_id / "evals" / "found.json"
+    stamps = []
+    for script in ({run_id: [DONE] for run_id in after[:2]} | {after[2]: [FAILED]}, {}):
+        graph = StudyGraph(tmp_path, find_standings(tmp_path, SEARCHED), [found])
+        assert graph.foreseen() == ([LAST] if script else [])
+        Watch(ScriptedBackend(script, retries=0), graph, tmp_path, cap=None, retries=0).run()
+        assert graph.answered == {after[2]} and graph.waiting == () and graph.foreseen() == []
+        stamps.append(path.stat().st_mtime_ns)
+    assert stamps[0] == stamps[1]
+    record = Evaluation.load(tmp_path / SEARCHED[0].run_id, "found")
+    assert record is not None and record.metrics == {"found/top1": 0.5}
+
+
+def test_runs_that_are_found_are_adopted(tmp_path: Path) -> None:
+    """`--retry-failed` reaches runs that were planned from what others found."""
+    script = {plan.run_id: [DONE] for plan in (*SEARCHED, LAST)} | {FINAL[2].run_id: [FAILED]}
+    launch(tmp_path, script)
+    seen: list[str] = []
+
+    def adopt(run: PlannedRun) -> PlannedRun:
+        seen.append(run.plan.run_id)
+        forgive(run.run_dir)
+        return run.look_again()
+
+    graph = StudyGraph(tmp_path, find_standings(tmp_path, SEARCHED), [SEARCH], adopt=adopt)
+    assert seen == [FINAL[2].run_id] and [run.plan.run_id for run in graph.ready()] == seen
 
 
 def test_waiting_for_a_run_that_nobody_planned_is_told(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from scaling.plan.identity import identity_of
-from scaling.records.run_plan import EvalPlan, RunPlan, SourcePlan
+from scaling.records.run_plan import DevPlan, EvalPlan, RunPlan, SourcePlan, StartPlan
 from tests.support.run_plans import run_plan
 
 ROUNDINGS = "changes numbers by roundings only, as devices do (tests/train/step/test_execution.py, test_two_processes)"
@@ -49,6 +49,8 @@ EXCEPTIONS = {
     "engine.max_corrupt": "the rule by which others stand in is fixed, so runs that end are alike whatever was allowed",
     "evals": LATER,
     "harness": "the code that planned; what trained is recorded by each attempt",
+    "start": "its digest is in: test_the_weights_to_start_from_are_in_by_their_digest",
+    "serves": "a name for people",
 }
 
 
@@ -65,6 +67,8 @@ def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 def other_value(annotation: Any, value: Any) -> Any:
     """Another value of the same kind."""
+    if annotation == DevPlan | None:
+        return DevPlan(num_samples=1, seed=0, digest="d")
     origin = get_origin(annotation)
     if origin is Annotated:
         return other_value(get_args(annotation)[0], value)
@@ -108,7 +112,7 @@ def test_what_is_excepted_does_not(path: str) -> None:
         "harness": run_plan().harness.model_copy(update={"version": "9"}),
     }
     plan = run_plan()
-    if path == "engine.batching_counts":
+    if path in ("engine.batching_counts", "start"):
         return
     if path.endswith(".access"):
         part = getattr(plan, path.partition(".")[0])
@@ -117,6 +121,26 @@ def test_what_is_excepted_does_not(path: str) -> None:
     else:
         new = plan.model_copy(update={path: others[path]}) if path in others else changed(plan, path)
     assert new != plan and identity_of(new) == plan.identity
+
+
+def test_the_weights_to_start_from_are_in_by_their_digest() -> None:
+    plan = run_plan()
+    start = StartPlan(run_id="a", weights="a/best", sha256="0" * 64, model=plan.model)
+    begun = identity_of(plan.model_copy(update={"start": start}))
+    assert begun != plan.identity
+    moved = start.model_copy(
+        update={"run_id": "b", "weights": "/b", "model": plan.model.model_copy(update={"name": "n"})}
+    )
+    assert identity_of(plan.model_copy(update={"start": moved})) == begun
+    others = start.model_copy(update={"sha256": "1" * 64})
+    assert identity_of(plan.model_copy(update={"start": others})) != begun
+
+
+@pytest.mark.parametrize("field", ["num_samples", "seed", "digest"])
+def test_the_held_out_samples_are_in(field: str) -> None:
+    dev = DevPlan(num_samples=3, seed=0, digest="d")
+    plans = [run_plan().model_copy(update={"dev": one}) for one in (dev, changed(dev, field))]
+    assert identity_of(plans[0]) != identity_of(plans[1])
 
 
 def test_no_exception_is_left_of_a_field_that_is_gone() -> None:

@@ -36,6 +36,8 @@ class Cause(StrEnum):
     """A search stopped the run because others do better."""
     FAILED = "failed"
     """An error of the run itself, which the same inputs would meet again."""
+    DIVERGED = "diverged"
+    """Loss or gradient were no longer numbers: a failure, and for a search over rates an answer."""
     BAD_INPUT = "bad_input"
     BUSY = "busy"
     """Another process holds the run; this one wrote nothing."""
@@ -86,6 +88,7 @@ _WORDS = {
     Cause.CANCELLED: "was cancelled",
     Cause.PRUNED: "was stopped by the search",
     Cause.FAILED: "failed",
+    Cause.DIVERGED: "diverged",
     Cause.BAD_INPUT: "was given bad input",
     Cause.BUSY: "is held by another process",
     Cause.DONE: "is done",
@@ -110,7 +113,7 @@ def decide(ends: Sequence["End"], retries: int) -> Decision:
             return Decision(Verdict.RETRY_FREE, told)
         case Cause.OUT_OF_TIME:
             return _out_of_time(ends, told)
-        case Cause.CANCELLED | Cause.PRUNED | Cause.FAILED | Cause.BAD_INPUT:
+        case Cause.CANCELLED | Cause.PRUNED | Cause.FAILED | Cause.DIVERGED | Cause.BAD_INPUT:
             return Decision(Verdict.GIVE_UP, told)
         case _:
             return _counted(ends, retries, told)

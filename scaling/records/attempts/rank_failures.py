@@ -25,7 +25,10 @@ START_VARIABLES = (
 )
 """Environment variables that all processes of one start share, and no two starts of a run."""
 
-_GRAVEST_FIRST = (Cause.BAD_INPUT, Cause.FAILED, Cause.OUT_OF_MEMORY, Cause.MACHINE_TROUBLE, Cause.LOST)
+_GRAVEST_FIRST = (
+    *(Cause.BAD_INPUT, Cause.FAILED, Cause.DIVERGED),
+    *(Cause.OUT_OF_MEMORY, Cause.MACHINE_TROUBLE, Cause.LOST),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class LostPartnerError(RuntimeError):
 CODES = {
     Cause.DONE: exit_codes.DONE,
     Cause.FAILED: exit_codes.FAILED,
+    Cause.DIVERGED: exit_codes.FAILED,
     Cause.BAD_INPUT: exit_codes.BAD_INPUT,
     Cause.PREEMPTED: exit_codes.PREEMPTED,
     Cause.CANCELLED: exit_codes.PREEMPTED,
@@ -103,6 +104,8 @@ def classify(error: BaseException) -> Cause:
         return Cause.BAD_INPUT
     if isinstance(error, LostPartnerError):
         return Cause.LOST
+    if isinstance(error, DivergenceError):
+        return Cause.DIVERGED
     if isinstance(error, MemoryError) or _errno(error) == errno.ENOMEM or _says(error, _MEMORY):
         return Cause.OUT_OF_MEMORY
     if isinstance(error, MachineError | ConnectionError | TimeoutError) or _errno(error) in _TROUBLE:

@@ -35,6 +35,7 @@ HEARTBEAT_SECONDS = 1.0
 
 _KIND_AT_END: dict[Cause, Kind] = {
     Cause.FAILED: "failed",
+    Cause.DIVERGED: "failed",
     Cause.BAD_INPUT: "failed",
     Cause.OUT_OF_MEMORY: "failed",
 }

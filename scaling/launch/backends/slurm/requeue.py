@@ -48,7 +48,7 @@ def read_view(state: str, end_time: str) -> JobView:
 
 def refine_cause(told: Cause, ending: Ending, stop: Cause | None) -> Cause:
     """What the attempt's own word or exit code `told`, with what only the job knows; `stop`: the run's stop request."""
-    if told in (Cause.DONE, Cause.FAILED, Cause.BAD_INPUT, Cause.BUSY, Cause.PRUNED):
+    if told in (Cause.DONE, Cause.FAILED, Cause.DIVERGED, Cause.BAD_INPUT, Cause.BUSY, Cause.PRUNED):
         return told
     if stop is not None:
         return stop

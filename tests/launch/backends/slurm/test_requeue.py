@@ -36,6 +36,7 @@ def test_slurms_view_of_a_job(state: str, end_time: str, view: str) -> None:
         (Cause.PREEMPTED, ending("ours"), Cause.PRUNED, Cause.PRUNED),
         (Cause.LOST, ending("ours"), None, Cause.LOST),
         (Cause.FAILED, ending("ended"), None, Cause.FAILED),
+        (Cause.DIVERGED, ending("ended"), None, Cause.DIVERGED),
         (Cause.DONE, ending("ended"), Cause.CANCELLED, Cause.DONE),
     ],
 )
