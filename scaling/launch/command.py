@@ -73,9 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = find_standings(study_dir, plans)
     if args.retry_failed:
         runs = [_retry(run) for run in runs]
-    _announce(study_dir, runs)
     for number in LEAVE_SIGNALS:
         signal.signal(number, _interrupt)
+    _announce(study_dir, runs)
     graph = StudyGraph(study_dir, runs)
     cap = args.max_parallel or _max_parallel(study, study.launch.backend)
     watch = Watch(backend, graph, study_dir, cap=cap, retries=study.launch.retries)

@@ -5,6 +5,7 @@ follow. Runs that another process holds are waited for and shown; when their hol
 over. Everything shown is read from the run directories; when an attempt is made again is the back end's business.
 """
 
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from scaling.launch.backends.base import Backend, Look
 from scaling.launch.dry_run import work_left
 from scaling.launch.forecast import RateBook, Work, remaining_seconds
 from scaling.launch.graph import RunSource
+from scaling.launch.leave import leave_jobs
 from scaling.launch.live_rates import LiveRates
 from scaling.launch.measured import learn, rates_of
 from scaling.launch.policy import next_step
@@ -55,18 +57,28 @@ class Watch:
         """Reasons that a person has been told: once for all runs that share one."""
 
     def run(self) -> None:
-        """Until every run ended; Ctrl-C lets runs of this machine save a checkpoint first and is passed on."""
-        with ProgressView() as view:
-            try:
+        """Until every run ended; Ctrl-C lets runs of this machine save a checkpoint first, asks what is to become of
+        the jobs of a cluster, and is passed on."""
+        try:
+            with ProgressView() as view:
                 self._backend.adopt(self._study_dir)
                 view.update(*self._picture())
                 while self._turn(view):
                     time.sleep(self._backend.poll_seconds)
-            except KeyboardInterrupt as request:
-                view.note(f"stopping ({str(request) or 'Ctrl-C'}): every running run saves a checkpoint first")
-                self._backend.close(detach=False)
-                raise
+        except KeyboardInterrupt as request:
+            self._leave(request)
+            raise
         self._backend.close(detach=False)
+
+    def _leave(self, request: KeyboardInterrupt) -> None:
+        name = str(request) or "Ctrl-C"
+        if not self._backend.scheduler:
+            print(f"stopping ({name}): every running run saves a checkpoint first", file=sys.stderr)
+            self._backend.close(detach=False)
+            return
+        print(f"leaving ({name})", file=sys.stderr)
+        own = [one.run.run_dir for one in self._open.values() if one.look is not ELSEWHERE]
+        leave_jobs(self._backend, self._study_dir, own, ask=not request.args)
 
     def submit_all(self) -> int:
         """Hand over what is ready and not already under way, for a launcher that leaves; how many runs that is."""

@@ -4,6 +4,7 @@ runs/<study>/study.yaml                the sweep as planned
 runs/<study>/plan.json                 run ids of the current plan, in plan order
 runs/<study>/jobs/NONCE.json           what was submitted to a scheduler, written before it was
 runs/<study>/trained/<run_id>.json     what a run was trained with first; outlives its folder
+runs/<study>/scheduler.json            what the scheduler last said of each run, and when
 runs/<study>/report/                   made by the analysis
 runs/<study>/<run_id>/run.json         frozen plan
 runs/<study>/<run_id>/attempts/N.json  who made attempt N and with what; creating the file claims the number
@@ -140,6 +141,10 @@ class StudyDir:
 
     def job(self, nonce: str) -> Path:
         return self.jobs / f"{safe_name(nonce, 'job')}.json"
+
+    @property
+    def scheduler(self) -> Path:
+        return self.path / "scheduler.json"
 
     @property
     def models(self) -> Path:

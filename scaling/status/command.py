@@ -1,5 +1,6 @@
 """`python -m scaling.status STUDY_DIR`: where every run of a study stands, read from its folders alone.
 
+Why a run waits is what its scheduler said when a launcher or a job asked last; how long ago that was stands beside it.
 It needs no scheduler and writes nothing, so it may be asked at any time from any machine that sees the folder. The
 folder of one run is an answer too.
 """
@@ -14,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from scaling.readable import short_time
+from scaling.records.attempts.causes import Cause
 from scaling.records.ownership.lease import LifeWatch
 from scaling.records.run_dir import RunDir
+from scaling.records.scheduler_word import RunWord, SchedulerWord
 from scaling.records.study import RunRecord, StudyRecords, load_run, read_study
 from scaling.status.live import LastWords, last_words, seconds_left
+from scaling.status.scheduler import Waiting, load_word, requeues, requeues_text, waiting, word_of
 from scaling.tables import plain_table
 
 EPILOG = """\
@@ -44,9 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     life = LifeWatch()
     while True:
-        study = _load(args.folder, life)
-        rows = [describe(record) for record in study.runs]
-        print(json.dumps(rows, indent=2) if args.json else _table(rows))
+        study, word = _load(args.folder, life), load_word(args.folder)
+        rows = [describe(record, word) for record in study.runs]
+        print(json.dumps(rows, indent=2) if args.json else _table(rows, word))
         # Runs that left the plan are shown, and nobody will take them further.
         if not args.watch or all(record.standing.has_ended for record in study.runs if record.in_plan):
             return 1 if study.damaged or any("failed" in row["status"] for row in rows) else 0
@@ -62,15 +66,20 @@ def _load(folder: Path, life: LifeWatch) -> StudyRecords:
     return read_study(folder, life)
 
 
-def describe(record: RunRecord) -> dict[str, Any]:
-    """One run as plain values: status, progress, the kept weights' scores, and of a running one its last words."""
+def describe(record: RunRecord, word: SchedulerWord | None = None) -> dict[str, Any]:
+    """One run as plain values: status, progress, the kept weights' scores, of a running one its last words, and of one
+    that waits those of its scheduler (`word`)."""
     state, standing = record.state, record.standing
+    said = word_of(record, word)
+    waits = waiting(said, word.scheduler) if word and said and not standing.is_alive else None
+    is_on_its_way = standing.is_alive or standing.is_finished or (waits is not None and waits.status != "lost")
+    again = requeues(standing.ends, is_on_its_way=is_on_its_way)
     words = last_words(record.run_dir) if standing.is_alive else LastWords()
     left = seconds_left(state, record.plan.schedule.steps, words.pause_share) if standing.is_alive else None
     return {
         "run_id": record.plan.run_id,
         "in_plan": record.in_plan,
-        "status": standing.told,
+        "status": waits.status if waits else standing.told,
         "attempt": state.attempt,
         "step": state.step,
         "steps": record.plan.schedule.steps,
@@ -83,13 +92,23 @@ def describe(record: RunRecord) -> dict[str, Any]:
         "last_validation_step": words.validation_step,
         "seconds_left": None if left is None else round(left, 1),
         "scoring": state.scoring if standing.is_alive else "",
-        "error": "" if standing.is_alive else standing.reason,
+        "requeues": {cause.value: count for cause, count in again.items()},
+        "scheduler": said and {**said.model_dump(exclude={"unix_time"}), "age_seconds": round(said.age_seconds(), 1)},
+        "error": _trouble(record, waits, said),
         "stopped_early": record.result is not None and record.result.stopped_early,
         "metrics": record.metrics,
     }
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> str:
+def _trouble(record: RunRecord, waits: Waiting | None, said: RunWord | None) -> str:
+    """What a person should know of a run: why it waits, what went wrong, that it hangs."""
+    if record.standing.is_alive:
+        # Of a run that works its scheduler has nothing to say.
+        return said.reason if said is not None and said.phase == "running" else ""
+    return waits.reason if waits else record.standing.reason
+
+
+def _table(rows: Sequence[dict[str, Any]], word: SchedulerWord | None) -> str:
     cells = [
         [
             row["run_id"],
@@ -99,14 +118,18 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
             _upstream(row),
             "-" if row["loss"] is None else f"{row['loss']:.4g}",
             "-" if row["seconds_left"] is None else short_time(row["seconds_left"]),
-            row["error"] or _where(row),
+            "; ".join(part for part in (_where(row), row["error"], _again(row)) if part),
         ]
         for row in rows
     ]
     counts = Counter(row["status"] for row in rows)
     summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     headers = ["run", "status", "step", "attempt", "upstream", "loss", "left", "where / error"]
-    return f"{plain_table(headers, cells)}\n\n{len(rows)} runs: {summary}"
+    text = f"{plain_table(headers, cells)}\n\n{len(rows)} runs: {summary}"
+    if word is not None and word.silent_since is not None:
+        silent = short_time(max(0.0, time.time() - word.silent_since))
+        text += f"\n{word.scheduler} was asked in vain, first {silent} ago: {word.silence}"
+    return text
 
 
 def _upstream(row: dict[str, Any]) -> str:
@@ -115,8 +138,14 @@ def _upstream(row: dict[str, Any]) -> str:
     return "-" if value is None else f"{100 * value:.1f} %"
 
 
+def _again(row: dict[str, Any]) -> str:
+    return requeues_text(Counter({Cause(cause): count for cause, count in row["requeues"].items()}))
+
+
 def _where(row: dict[str, Any]) -> str:
-    """Machine and job, and for a run on its way how old its last word is."""
+    """Machine and job, and for a run on its way how old its last word is; empty for one that waits or went wrong."""
+    if row["error"] and row["heartbeat_age_seconds"] is None:
+        return ""
     scoring = f", scoring {row['scoring']}" if row["scoring"] else ""
     age = row["heartbeat_age_seconds"]
     heard = "" if age is None else f", heard of {short_time(age)} ago"

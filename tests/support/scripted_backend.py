@@ -49,6 +49,7 @@ class ScriptedBackend:
     """Two runs at a time; each poll ends what runs with the next code of its script."""
 
     settings = None
+    scheduler = ""
     poll_seconds = 0.0
     room = 2
 

@@ -110,6 +110,9 @@ class Look:
 class Backend(Protocol):
     """One place where runs are executed. Made from a validated `LaunchSpec`; making one starts nothing."""
 
+    scheduler: str
+    """Whose jobs go on when the launcher leaves, as people call it: `Slurm`; empty where they end with it."""
+
     poll_seconds: float
     """How long to wait between two polls: 0.2 on this machine, 15 to 30 with Slurm."""
 

@@ -45,6 +45,7 @@ class LocalBackend:
     """Runs on this machine; implements `Backend`."""
 
     settings = LocalSection
+    scheduler = ""
     poll_seconds = 0.2
 
     def __init__(self, launch: LaunchSpec, need: Resources) -> None:

@@ -19,9 +19,10 @@ from scaling.launch.backends.slurm.batch import SUBMIT_SECONDS, ArrayJob, load_b
 from scaling.launch.backends.slurm.cluster import max_array_tasks, require_slurm, test_shape
 from scaling.launch.backends.slurm.look import Looker
 from scaling.launch.backends.slurm.profile import Profile, load_profile
-from scaling.launch.backends.slurm.queue import WHOLE_ARRAY, QueuedTask, QueueUnknownError, query_study
+from scaling.launch.backends.slurm.queue import QueuedTask, QueueUnknownError, find_task, query_study
 from scaling.launch.backends.slurm.script import submit_array
 from scaling.launch.backends.slurm.shape import Shape, base_shape, group_by_shape
+from scaling.launch.backends.slurm.words import note_looks, note_silence
 from scaling.records.attempts.causes import Cause
 from scaling.records.ownership.stop_request import clear_stop, request_stop
 from scaling.records.run_dir import RunDir, StudyDir
@@ -32,6 +33,7 @@ class SlurmBackend:
     """Runs as tasks of job arrays."""
 
     settings = SlurmSection
+    scheduler = "Slurm"
 
     def __init__(self, launch: LaunchSpec, need: Resources) -> None:
         self._launch, self._section = launch, launch.slurm
@@ -62,6 +64,8 @@ class SlurmBackend:
             for shape, group in group_by_shape(missing, self._launch, self._profile).items():
                 for handle in self._submit_shape(study_dir, group, shape, min(caps, default=None)):
                     handles[handle.run_dir] = handle
+        if missing:
+            self.poll(study_dir)  # What Slurm says at once is there for `scaling.status` when the launcher leaves.
         return [handles[run_dir] for run_dir in run_dirs]
 
     def adopt(self, study_dir: Path) -> list[Handle]:
@@ -74,7 +78,7 @@ class SlurmBackend:
         batches = [_with_number(batch, study_dir, tasks or {}) for batch in batches]
         handles = []
         for run_dir, (batch, index) in newest_batches(batches).items():
-            task = find_task(tasks or {}, batch, index)
+            task = find_task(tasks or {}, batch.nonce, index)
             is_alive = task is not None and task.phase != "ended"
             if is_alive or batch.may_be_on_its_way or (tasks is None and not batch.refused):
                 job = task.job if task is not None else f"{batch.job_id}_{index}" if batch.job_id else None
@@ -87,14 +91,18 @@ class SlurmBackend:
         try:
             tasks = query_study(study_dir.name)
         except QueueUnknownError as error:
+            note_silence(study_dir, str(error))
             unknown = Look("unknown", reason=f"Slurm does not answer ({error}); asked again", is_stuck=True)
             return dict.fromkeys(newest_batches(batches), unknown)
         batches = [_with_number(batch, study_dir, tasks) for batch in batches]
         known = {nonce for nonce, _ in tasks}
-        return {
-            run_dir: self._looker.look(run_dir, batch, find_task(tasks, batch, index), batch.nonce in known)
-            for run_dir, (batch, index) in newest_batches(batches).items()
+        newest = newest_batches(batches)
+        looks = {
+            run_dir: self._looker.look(run_dir, batch, find_task(tasks, batch.nonce, index), batch.nonce in known)
+            for run_dir, (batch, index) in newest.items()
         }
+        note_looks(study_dir, {run_dir: look for run_dir, look in looks.items() if not newest[run_dir][0].refused})
+        return looks
 
     def cancel(self, run_dirs: Sequence[Path]) -> None:
         """Jobs that wait are taken out of the queue; those that run are asked to save, for which they may take as long
@@ -105,9 +113,10 @@ class SlurmBackend:
         for study_dir in {run_dir.parent for run_dir in run_dirs}:
             looks = self.poll(study_dir)
             found = [looks[run_dir] for run_dir in run_dirs if run_dir in looks]
-            if any(look.phase == "unknown" for look in found):
+            unknown = [look.reason for look in found if look.phase == "unknown"]
+            if unknown:
                 raise UserError(
-                    f"{study_dir.name}: {found[0].reason}, so its jobs could not be told; the runs are marked and will "
+                    f"{study_dir.name}: {unknown[0]}, so its jobs could not be told; the runs are marked and will "
                     "not be queued again, cancel once more when Slurm answers"
                 )
             # Never `scancel --state=PENDING 17_3`: of an array that waits it takes out all tasks (Slurm 22.05).
@@ -147,11 +156,6 @@ class SlurmBackend:
             batch.model_copy(update={"job_id": after}).save(study_dir)
             for index, run_dir in enumerate(run_dirs[start : start + size]):
                 yield Handle(run_dir, "slurm", batch.nonce, index, f"{after}_{index}")
-
-
-def find_task(tasks: dict[tuple[str, int], QueuedTask], batch: ArrayJob, index: int) -> QueuedTask | None:
-    """What Slurm knows of one run of a batch."""
-    return tasks.get((batch.nonce, index)) or tasks.get((batch.nonce, WHOLE_ARRAY))
 
 
 def _with_number(batch: ArrayJob, study_dir: Path, tasks: dict[tuple[str, int], QueuedTask]) -> ArrayJob:

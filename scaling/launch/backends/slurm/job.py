@@ -9,6 +9,7 @@ Instead of a batch, `after --run RUN_DIR` serves a job that was not submitted by
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -20,12 +21,14 @@ from pathlib import Path
 from scaling.errors import run_command
 from scaling.launch.backends.slurm.batch import ArrayJob, batch_of
 from scaling.launch.backends.slurm.requeue import Ending, JobView, queues_again, read_view, refine_cause
+from scaling.launch.backends.slurm.words import note_end
 from scaling.launch.policy import next_step
 from scaling.records.attempts.attempt import latest_attempt
 from scaling.records.attempts.causes import Cause, Decision, Verdict, cause_of_exit, decide
 from scaling.records.attempts.ends import End, read_ends, settle_end
 from scaling.records.attempts.exit_codes import BUSY, FAILED, LEAVE_SIGNALS, MACHINE_TROUBLE
 from scaling.records.ownership.stop_request import request_stop, requested_stop
+from scaling.records.reading import RecordError
 from scaling.records.run_dir import RunDir
 
 CONTROLLER_PATIENCE_SECONDS = 300.0
@@ -135,7 +138,10 @@ def conclude(
     )
     if again:
         delay = BUSY_DELAY_SECONDS if end.cause is Cause.BUSY else decision.delay_seconds
-        _requeue(job, delay, decision.avoid_hosts)
+        again = _requeue(job, delay, decision.avoid_hosts)
+    is_queued = again or (ending.view == "requeued" and is_ours)
+    with contextlib.suppress(OSError, RecordError):  # Said for people; the end itself is on the disk.
+        note_end(run_dir, job, decision.reason if is_queued else "")
     return 0
 
 
@@ -182,16 +188,18 @@ def _look(job: str) -> JobView:
         time.sleep(1)
 
 
-def _requeue(job: str, delay: float, avoid_hosts: Sequence[str]) -> None:
+def _requeue(job: str, delay: float, avoid_hosts: Sequence[str]) -> bool:
+    """Whether Slurm took it."""
     answer = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
     if answer.returncode != 0:
         print(f"after: Slurm did not queue the job again: {answer.stderr.strip()}", flush=True)
-        return
+        return False
     changes = [f"StartTime=now+{int(delay)}"] if delay else []
     changes += [f"ExcNodeList={','.join(avoid_hosts)}"] if avoid_hosts else []
     for change in changes:
         # Best effort: where Slurm does not take it, the run starts earlier, or on the same node.
         subprocess.run(["scontrol", "update", f"JobId={job}", change], capture_output=True, check=False)
+    return True
 
 
 def _index() -> int:

@@ -7,7 +7,7 @@ an ended job after MinJobAge (300 s by default): then the run directory alone is
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -144,6 +144,11 @@ def parse_queue(text: str, study: str) -> dict[tuple[str, int], QueuedTask]:
             job = array if index == WHOLE_ARRAY else f"{array}_{index}"
             tasks[nonce, index] = QueuedTask(job, state, reason, nodes, start)
     return tasks
+
+
+def find_task(tasks: Mapping[tuple[str, int], QueuedTask], nonce: str, index: int) -> QueuedTask | None:
+    """What Slurm knows of one run of a batch."""
+    return tasks.get((nonce, index)) or tasks.get((nonce, WHOLE_ARRAY))
 
 
 def _expand(text: str) -> Iterator[int]:
