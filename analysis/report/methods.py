@@ -10,6 +10,7 @@ import scipy
 from analysis.laws.law import Law
 from analysis.runs.changes import changes_note, used_text
 from analysis.runs.load import Records
+from analysis.runs.subsets import unfair_note
 from scaling import __version__
 from scaling.readable import count_text, percent_text
 
@@ -64,7 +65,7 @@ def _training(records: Records) -> str:
         f"Hardware: {_values(runs['device'])}; precision {_values(runs['precision'])}"
         + (f"; CPU threads of a process: {threads}." if threads else ".")
     )
-    parts += filter(None, (changes_note(records),))
+    parts += filter(None, (unfair_note(records), changes_note(records)))
     return " ".join(parts)
 
 

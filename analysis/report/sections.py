@@ -31,6 +31,7 @@ from analysis.report.tables import size_table, size_table_tips
 from analysis.runs.changes import changes_note
 from analysis.runs.evaluations import chance_text_of, evaluation_metrics, noise_text
 from analysis.runs.load import Records
+from analysis.runs.subsets import unfair_note
 from analysis.runs.summary import cells, runs_behind
 
 CELL_TEXT = "mean ± standard deviation over runs (number of runs)"
@@ -86,9 +87,7 @@ def condition_part(
     sections = [
         Section(
             "Accuracy and pre-training size",
-            " ".join(
-                filter(None, (chance_text_of(records, metric), noise_text(records, metric), changes_note(records)))
-            ),
+            " ".join(filter(None, _notes(records, metric))),
             present(accuracy_vs_setting(records, metric) or accuracy_vs_size(records, table, metric), beside),
             (main,),
         ),
@@ -113,6 +112,16 @@ def condition_part(
         saved,
         {"cells": main}
         | {name: law_tables[name] for name in ("laws", "predictions", "crossovers") if name in law_tables},
+    )
+
+
+def _notes(records: Records, metric: str) -> tuple[str, ...]:
+    """What a reader of the main figure should know, most important first; empty where there is nothing to say."""
+    return (
+        unfair_note(records),
+        chance_text_of(records, metric),
+        noise_text(records, metric),
+        changes_note(records),
     )
 
 

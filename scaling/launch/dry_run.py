@@ -62,9 +62,11 @@ def _scoring(runs: Sequence[PlannedRun]) -> str:
     plan = runs[0].plan
     losses = sorted({run.plan.recipe.loss for run in runs})
     evals = ", ".join(dict.fromkeys(one.name for run in runs for one in run.plan.evals)) or "upstream validation alone"
+    spread = max(run.plan.subset.label_spread or 0.0 for run in runs)
+    unfair = f"label frequencies vary along the shards {spread:.3g} times as much as by chance" if spread else ""
     return (
         f"{plan.train.num_classes:,} {plan.train.label_type}-label classes, {' and '.join(losses)} loss; "
-        f"scored by: {evals}"
+        f"scored by: {evals}" + (f"\nsubsets are no fair samples: {unfair}" if unfair else "")
     )
 
 

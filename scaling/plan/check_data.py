@@ -104,14 +104,14 @@ def subset_problem(manifest: Manifest, name: str, fraction: float, is_allowed: b
     if unfair is None or is_allowed:
         return None
     return (
-        f"label frequencies vary between the shards of {name} {unfair:.1f} times as much as by chance, so a subset of "
+        f"label frequencies vary along the shards of {name} {unfair:.1f} times as much as by chance, so a subset of "
         f"{fraction:.3g} is no fair sample of its classes; write the data set in random order with 'python -m "
         "scaling.data build MANIFEST OUT', or say data.allow_unfair_subsets: true"
     )
 
 
 def unfair_spread(manifest: Manifest, fraction: float) -> float | None:
-    """How many times as much as by chance label frequencies vary between shards, where that matters for a subset."""
+    """How many times as much as by chance label frequencies vary along the shards, where that matters for a subset."""
     homogeneity = manifest.homogeneity
     if fraction >= 1 or homogeneity is None or homogeneity.is_fair:
         return None

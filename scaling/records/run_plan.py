@@ -129,7 +129,7 @@ class SubsetPlan(Frozen):
     """Where the list of excluded images was; empty for none. What it excludes is part of the digest."""
     exclusion_digest: str = ""
     label_spread: float | None = None
-    """How many times as much as by chance label frequencies vary between the shards of the data set, where that makes
+    """How many times as much as by chance label frequencies vary along the shards of the data set, where that makes
     the subset no fair sample; None where it is one. Not part of the identity."""
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 from braceexpand import braceexpand
 
 from scaling.data.format.class_names import ClassNames
-from scaling.data.format.homogeneity import MAX_COMPARED_SHARDS, NO_LABEL, compare_label_counts
+from scaling.data.format.homogeneity import MAX_COMPARED_SHARDS, NO_LABEL, PieceCounts, compare_label_counts
 from scaling.data.format.labels import CLASS_NUMBERS, MAX_CLASSES, LabelRule, is_vector
 from scaling.data.format.manifest import LabelType, Manifest, build_manifest, make_folder
 from scaling.data.format.shard import Shard
@@ -57,8 +57,8 @@ class IndexedShard:
     sha256: str
     counts: Counter[int] = field(default_factory=Counter)
     """Samples by the value in their label; one that is repeated there counts once."""
-    first_labels: Counter[int] = field(default_factory=Counter)
-    """Samples by the first value of their label, NO_LABEL for none."""
+    label_pieces: list[Counter[int]] = field(default_factory=list)
+    """Samples of each piece of the shard by the first value of their label, NO_LABEL for none."""
     has_lists: bool = False
     """Whether some sample has a number of labels other than one."""
     vector_length: int = 0
@@ -69,7 +69,6 @@ class IndexedShard:
     def add(self, labels: list[int]) -> None:
         """Count the labels of a sample."""
         self.counts.update(set(labels))
-        self.first_labels[labels[0] if labels else NO_LABEL] += 1
         self.has_lists |= len(labels) != 1
 
 
@@ -190,7 +189,7 @@ def index_and_report(
     shards: list[IndexedShard] = []
     num_samples = 0
     with ThreadPoolExecutor(threads) as pool:
-        for shard in pool.map(lambda location: index_shard(location, files, rule), locations):
+        for shard in pool.map(lambda location: index_shard(location, files, rule, len(locations)), locations):
             shards.append(shard)
             num_samples += shard.num_samples
             progress(len(shards), len(locations), num_samples)
@@ -230,21 +229,21 @@ def index_and_report(
         origin={"made_by": "scaling.data index"},
         label_rule=final_rule,
         class_counts=class_counts,
-        homogeneity=compare_label_counts([shard.first_labels for shard in shards[::every]]),
+        homogeneity=compare_label_counts([piece for shard in shards[::every] for piece in shard.label_pieces]),
     ).save(out)
     passed_over: Counter[str] = Counter()
     for shard in shards:
         passed_over.update(shard.passed_over)
     return IndexReport(
         manifest,
-        num_unlabelled=sum(shard.first_labels[NO_LABEL] for shard in shards),
+        num_unlabelled=sum(piece[NO_LABEL] for shard in shards for piece in shard.label_pieces),
         passed_over=passed_over,
         num_equal_shards=len(shards) - len({shard.sha256 for shard in shards}),
     )
 
 
-def index_shard(location: str, files: ShardFiles, rule: LabelRule = CLASS_NUMBERS) -> IndexedShard:
-    """Count, checksum and labels of one shard; images are not decoded."""
+def index_shard(location: str, files: ShardFiles, rule: LabelRule = CLASS_NUMBERS, num_shards: int = 1) -> IndexedShard:
+    """Count, checksum and labels of one shard of `num_shards`; images are not decoded."""
     tar = files.open(location)
     shard = Shard(location, tar)
     if not len(shard):
@@ -257,6 +256,8 @@ def index_shard(location: str, files: ShardFiles, rule: LabelRule = CLASS_NUMBER
         sha256=file_sha256(tar.copy),
         passed_over=shard.passed_over,
     )
+    pieces = PieceCounts(num_shards, len(shard))
+    found.label_pieces = pieces.pieces
     lengths: set[int] = set()
     odd: tuple[int, ValueError] | None = None
     for row, values in enumerate(shard.read_label_values(range(len(shard)))):
@@ -275,6 +276,7 @@ def index_shard(location: str, files: ShardFiles, rule: LabelRule = CLASS_NUMBER
                 f"shard {location}: sample {shard.key(row)!r} has the labels {labels}; classes count from 0"
             )
         found.add(labels)
+        pieces.add(row, labels)
     if odd and (rule.vectors or len(lengths) > 1 or 0 in lengths):
         raise shard.label_error(*odd)
     found.vector_length = lengths.pop() if len(lengths) == 1 else 0

@@ -7,7 +7,7 @@ The file is columnar JSON, so that 300,000 shards stay a few tens of megabytes a
      "origin": {…}, "class_counts": [samples of each class], "labels": {…}, "shard_labels": {"spread": …, "p_value": …}}
 
 The last three may be missing: how often each class occurs, what stands in the labels when that is no class number (see
-`labels`), and whether label frequencies differ between shards (see `homogeneity`).
+`labels`), and whether label frequencies differ along the shards (see `homogeneity`).
 
 The digest names the content (labels' meaning, order and checksums of the shards), not where it is stored, so data may
 be moved or copied without becoming other data. A data set that exists elsewhere can be *declared* by count, with
@@ -82,7 +82,7 @@ class Manifest:
     class_counts: NDArray[np.int64] | None = None
     """Samples of each class, (number of classes,), one that has several labels counts for each; None when unknown."""
     homogeneity: Homogeneity | None = None
-    """Whether label frequencies differ between shards; None when they were shuffled or not compared."""
+    """Whether label frequencies differ along the shards; None when they were shuffled or not compared."""
 
     @property
     def has_class_names(self) -> bool:

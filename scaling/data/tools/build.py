@@ -23,7 +23,7 @@ from typing import Any
 
 from PIL import Image
 
-from scaling.data.format.homogeneity import MAX_COMPARED_SHARDS, NO_LABEL, Homogeneity, compare_label_counts
+from scaling.data.format.homogeneity import MAX_COMPARED_SHARDS, Homogeneity, PieceCounts, compare_label_counts
 from scaling.data.format.manifest import Manifest, build_manifest, load_manifest, make_folder
 from scaling.data.read.decode import JPEG_MAGIC, DecodeError, decode_rgb
 from scaling.data.read.look_ahead import in_order
@@ -123,7 +123,7 @@ def build_or_find(
     bad = BadSamples(skip_bad)
     written: list[WrittenShard] = []
     num_done = 0
-    for shard in _write_all(source, out, settings, lines, journal, threads, bad, decode):
+    for shard in _write_all(source, num_samples, out, settings, lines, journal, threads, bad, decode):
         if shard is None:
             continue
         num_done += shard.num_samples + len(shard.skipped)
@@ -162,8 +162,8 @@ def _sum_counts(shards: Sequence[WrittenShard], num_classes: int) -> list[int] |
 
 def _compare(shards: Sequence[WrittenShard]) -> Homogeneity | None:
     every = -(-len(shards) // MAX_COMPARED_SHARDS)
-    counts = [{int(label): count for label, count in shard.first_labels.items()} for shard in shards[::every]]
-    return compare_label_counts(counts)
+    pieces = [piece for shard in shards[::every] for piece in shard.label_pieces]
+    return compare_label_counts([{int(label): count for label, count in piece.items()} for piece in pieces])
 
 
 def _same_or_refuse(path: Path, wanted: dict[str, Any], source: Source) -> Manifest:
@@ -192,6 +192,7 @@ def _list(source: Source, journal: BuildJournal) -> tuple[str, str, int]:
 
 def _write_all(
     source: Source,
+    num_samples: int,
     out: Path,
     settings: BuildSettings,
     lines: Iterator[bytes],
@@ -201,6 +202,7 @@ def _write_all(
     decode: bool,
 ) -> Iterator[WrittenShard | None]:
     """Shards in order, a few of them being written at once; None for one with more bad samples than allowed."""
+    num_shards = -(-num_samples // settings.shard_samples)
 
     def pieces() -> Iterator[Callable[[], WrittenShard | None]]:
         for number in itertools.count():
@@ -208,7 +210,7 @@ def _write_all(
             if not part:
                 return
             path, first = out / f"shard-{number:06d}.tar", number * settings.shard_samples
-            yield partial(_write_shard, source, path, part, first, settings.max_side, journal, bad, decode)
+            yield partial(_write_shard, source, path, part, first, num_shards, settings.max_side, journal, bad, decode)
 
     with ThreadPoolExecutor(threads) as pool:
         yield from in_order(pool, pieces(), ahead=threads)
@@ -219,6 +221,7 @@ def _write_shard(
     path: Path,
     lines: list[bytes],
     first: int,
+    num_shards: int,
     max_side: int | None,
     journal: BuildJournal,
     bad: BadSamples,
@@ -229,7 +232,7 @@ def _write_shard(
         return known
     temporary = path.with_suffix(".tmp")
     class_counts: Counter[str] = Counter()
-    first_labels: Counter[str] = Counter()
+    pieces = PieceCounts(num_shards, len(lines))
     skipped: list[str] = []
     with temporary.open("wb") as stream:
         with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
@@ -244,7 +247,7 @@ def _write_shard(
                         bad.add(line, str(error))
                     continue
                 class_counts.update(map(str, set(labels)))
-                first_labels[str(labels[0] if labels else NO_LABEL)] += 1
+                pieces.add(number - first, labels)
                 _add(tar, f"{number:010d}.{extension}", encoded)
                 if source.label_type == "single":
                     _add(tar, f"{number:010d}.cls", b"%d" % labels[0])
@@ -262,7 +265,7 @@ def _write_shard(
         num_bytes,
         file_sha256(temporary),
         dict(class_counts),
-        dict(first_labels),
+        [{str(label): count for label, count in piece.items()} for piece in pieces.pieces],
         skipped,
     )
     temporary.replace(path)

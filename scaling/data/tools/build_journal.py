@@ -37,8 +37,8 @@ class WrittenShard:
     sha256: str
     class_counts: dict[str, int] = field(default_factory=dict)
     """Samples by class number, as text because JSON keys are texts."""
-    first_labels: dict[str, int] = field(default_factory=dict)
-    """Samples by their first label."""
+    label_pieces: list[dict[str, int]] = field(default_factory=list)
+    """Samples of each piece of the shard by their first label (`format.homogeneity`)."""
     skipped: list[str] = field(default_factory=list)
     """References of samples that were left out because they cannot be packed."""
 

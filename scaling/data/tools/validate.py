@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.data.format.homogeneity import MAX_COMPARED_SHARDS, NO_LABEL, Homogeneity, compare_label_counts
+from scaling.data.format.homogeneity import MAX_COMPARED_SHARDS, Homogeneity, PieceCounts, compare_label_counts
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.shard import Shard
 from scaling.data.read.decode import DecodeError, decode_rgb
@@ -36,7 +36,8 @@ class ShardReport:
     findings: list[Finding] = field(default_factory=list)
     key_hashes: list[bytes] = field(default_factory=list)
     image_hashes: list[bytes] = field(default_factory=list)
-    first_labels: Counter[int] = field(default_factory=Counter)
+    label_pieces: list[Counter[int]] = field(default_factory=list)
+    """Samples of each piece of the shard by their first label."""
     num_unlabelled: int = 0
     class_counts: Counter[int] = field(default_factory=Counter)
 
@@ -79,7 +80,7 @@ def validate_data(
             keys.append(_as_numbers(report.key_hashes))
             images.append(_as_numbers(report.image_hashes))
             if shard_id % every == 0:
-                labels.append(report.first_labels)
+                labels += report.label_pieces
             num_samples += len(report.key_hashes)
             num_unlabelled += report.num_unlabelled
             counts.update(report.class_counts)
@@ -116,8 +117,10 @@ def check_shard(manifest: Manifest, files: ShardFiles, shard_id: int, decode: bo
     if not shard.has_end_marker:
         text = f"shard {location} has no end marker; samples at its end may have been cut off"
         report.findings.append(Finding("no end marker", text))
+    pieces = PieceCounts(len(manifest.urls), len(shard))
+    report.label_pieces = pieces.pieces
     for index in range(len(shard)):
-        _check_sample(manifest, shard, index, decode, report)
+        _check_sample(manifest, shard, index, decode, report, pieces)
     return report
 
 
@@ -136,7 +139,9 @@ def _compare_counts(manifest: Manifest, counts: Counter[int], findings: list[Fin
     return [Finding("class counts", text)]
 
 
-def _check_sample(manifest: Manifest, shard: Shard, index: int, decode: bool, report: ShardReport) -> None:
+def _check_sample(
+    manifest: Manifest, shard: Shard, index: int, decode: bool, report: ShardReport, pieces: PieceCounts
+) -> None:
     key = shard.key(index)
     report.key_hashes.append(_short_hash(key.encode("utf-8", "surrogateescape")))
     try:
@@ -145,7 +150,7 @@ def _check_sample(manifest: Manifest, shard: Shard, index: int, decode: bool, re
         report.findings.append(Finding("label", str(error)))
         return
     report.image_hashes.append(_short_hash(encoded))
-    report.first_labels[labels[0] if labels else NO_LABEL] += 1
+    pieces.add(index, labels)
     report.num_unlabelled += not labels
     report.class_counts.update(set(labels))
     problem = manifest.label_problem(labels)

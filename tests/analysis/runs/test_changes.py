@@ -5,6 +5,7 @@ from pathlib import Path
 from analysis.__main__ import main
 from analysis.runs.load import load_records
 from scaling.records.result import RunResult
+from scaling.records.run_plan import RunPlan
 from tests.support.synthetic_study import make_study
 
 
@@ -24,11 +25,21 @@ def test_a_changed_run_is_marked_in_table_and_text(tmp_path: Path) -> None:
     assert r"$\dagger$" in (tmp_path / "report" / "cells.tex").read_text()
 
 
+def test_unfair_subsets_are_told(tmp_path: Path) -> None:
+    study = make_study(tmp_path, models=["mixer-b/32"], seeds=(0,), fractions=(0.3, 1.0))
+    (run,) = study.glob("*_030pct*")
+    plan = RunPlan.load(run)
+    plan.model_copy(update={"subset": plan.subset.model_copy(update={"label_spread": 52.6})}).save(run)
+    assert main([str(study), "--out", str(tmp_path / "report")]) == 0
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "1 of 2 runs saw subsets that are no fair samples" in text and "52.6 times as much as by chance" in text
+
+
 def test_no_mark_without_a_change(tmp_path: Path) -> None:
     study = make_study(tmp_path, models=["mixer-b/32"], seeds=(0,))
     assert main([str(study), "--out", str(tmp_path / "report")]) == 0
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "†" not in text and "CPU threads of a process: 1." in text
+    assert "†" not in text and "no fair samples" not in text and "CPU threads of a process: 1." in text
 
 
 def test_a_repeat_in_another_folder_says_how_it_differs(tmp_path: Path) -> None:

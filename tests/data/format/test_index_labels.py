@@ -145,10 +145,12 @@ def test_labels_that_are_no_class_numbers_are_refused_at_once(tmp_path: Path, la
         index(write_tar(tmp_path / "a.tar", *labelled(b"0", label)))
 
 
-def test_shards_written_class_by_class_are_told_by_index(tmp_path: Path, capsys) -> None:
-    for number in range(20):
-        rows = [(f"{number}-{name}", data) for name, data in labelled(*[number] * 30)]
-        write_tar(tmp_path / "data" / f"{number:02d}.tar", *rows)
+@pytest.mark.parametrize("num_shards", [20, 4, 1])
+def test_samples_in_the_order_of_their_classes_are_told_by_index(tmp_path: Path, capsys, num_shards: int) -> None:
+    rows = labelled(*[number for number in range(20) for _ in range(30)])
+    share = len(rows) // num_shards
+    for shard in range(num_shards):
+        write_tar(tmp_path / "data" / f"{shard:02d}.tar", *rows[shard * share : (shard + 1) * share])
     out = tmp_path / "manifest.json"
     assert main(["index", str(tmp_path / "data"), "--out", str(out)]) == 0
     assert "NOT a fair sample" in capsys.readouterr().out

@@ -186,7 +186,7 @@ def test_shards_sorted_by_class_are_called_unfair_until_built_anew(
     assert main(["build", str(manifest), str(tmp_path / "mixed"), "--shard-samples", "50"]) == 0
     capsys.readouterr()
     assert main(["validate", str(tmp_path / "mixed" / "manifest.json"), "--threads", "1"]) == 0
-    assert "a subset of whole shards is a fair sample" in capsys.readouterr().out
+    assert "is a fair sample" in capsys.readouterr().out
 
 
 def test_class_counts_of_the_manifest_are_compared_with_the_labels(tiny_data: Path, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def describe_report(report: IndexReport) -> list[str]:
             "them twice"
         )
     if manifest.homogeneity is not None and not manifest.homogeneity.is_fair:
-        lines.append(describe_unfair(manifest.homogeneity))
+        lines.append(describe_fairness(manifest.homogeneity))
     return lines
 
 
@@ -119,12 +119,16 @@ def describe_classes(
     return lines
 
 
-def describe_unfair(homogeneity: Homogeneity) -> str:
-    """What differing label frequencies between shards mean for subsets."""
-    return (
-        f"label frequencies vary between shards {homogeneity.spread:.2f} times as much as by chance "
-        f"(p = {homogeneity.p_value:.2g}): a subset of whole shards is NOT a fair sample; write the data set again in "
-        "random order with 'python -m scaling.data build MANIFEST OUT'"
+def describe_fairness(homogeneity: Homogeneity) -> str:
+    """Whether label frequencies differ along the shards, and what that means for subsets."""
+    told = (
+        f"label frequencies vary along the shards {homogeneity.spread:.2f} times as much as by chance "
+        f"(p = {homogeneity.p_value:.2g}): a subset, which is a prefix of them, is "
+    )
+    if homogeneity.is_fair:
+        return told + "a fair sample"
+    return told + (
+        "NOT a fair sample; write the data set again in random order with 'python -m scaling.data build MANIFEST OUT'"
     )
 
 

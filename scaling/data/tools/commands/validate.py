@@ -8,6 +8,7 @@ from dataclasses import asdict
 from scaling.data.format.manifest import load_manifest
 from scaling.data.tools.commands.access import add_storage, read_access
 from scaling.data.tools.commands.build import add_threads
+from scaling.data.tools.commands.index import describe_fairness
 from scaling.data.tools.commands.progress import ProgressLine
 from scaling.data.tools.validate import Validation, validate_data
 
@@ -17,7 +18,7 @@ MAX_SHOWN = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Read every byte of a data set: checksums, tar structure, labels, images, keys and images that occur\n"
-        "twice, and a test whether label frequencies differ between shards, which would make subsets unfair.\n"
+        "twice, and a test whether label frequencies differ along the shards, which would make subsets unfair.\n"
         "Exit code 1 when something is wrong with the data."
     )
     parser.epilog = "example:\n  python -m scaling.data validate data/train/manifest.json"
@@ -58,16 +59,7 @@ def _report(result: Validation) -> list[str]:
         )
     fairness = result.homogeneity
     if fairness is None:
-        lines.append("label frequencies between shards: nothing to compare")
+        lines.append("label frequencies along the shards: nothing to compare")
     else:
-        lines.append(
-            f"label frequencies vary between shards {fairness.spread:.2f} times as much as by chance "
-            f"(p = {fairness.p_value:.2g}): "
-            + (
-                "a subset of whole shards is a fair sample"
-                if fairness.is_fair
-                else "a subset of whole shards is NOT a fair sample; write the data set again in random order with "
-                "'python -m scaling.data build MANIFEST OUT'"
-            )
-        )
+        lines.append(describe_fairness(fairness))
     return lines
