@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
+from scaling.data.select.order import ORDER_VERSION
 from scaling.errors import UserError
 from scaling.models.registry import check_name, check_options, default_image_size, family_of, is_timm_name
 from scaling.plan.count_models import count_models
-from scaling.plan.identity import identity_of, run_name
 from scaling.plan.plan_data import StudyData
 from scaling.plan.plan_recipe import initial_head_bias, plan_input, plan_recipe
 from scaling.plan.plan_schedule import plan_schedule
 from scaling.plan.zoo_counts import ModelFacts, ModelQuery
 from scaling.records.attempts.provenance import describe_harness_source
+from scaling.records.identity import identity_of, run_name
 from scaling.records.run_plan import EnginePlan, HarnessPlan, IntervalPlan, ModelPlan, RunPlan, canonical_json
 from scaling.spec.document import Document, KeyPath
 from scaling.spec.duration import Duration
@@ -105,6 +106,7 @@ class Planner:
             val=val,
             input=input_plan,
             subset=subset,
+            order_version=ORDER_VERSION,
             schedule=schedule,
             recipe=recipe,
             intervals=intervals,

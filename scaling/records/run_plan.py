@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scaling.errors import UserError
 from scaling.records.files import canonical_json as canonical_json
 from scaling.records.files import content_digest as content_digest
+from scaling.records.identity import contradiction
 from scaling.records.reading import RecordError, read_record, write_record
 from scaling.records.run_dir import RunDir
 
@@ -122,7 +123,7 @@ class SourcePlan(Frozen):
 class SubsetPlan(Frozen):
     fraction: float
     seed: int
-    num_samples: int
+    num_samples: Annotated[int, Field(ge=1)]
     """Distinct training images of this run: the x-axis of the study."""
     digest: str
     exclude: str = ""
@@ -135,9 +136,9 @@ class SubsetPlan(Frozen):
 
 class SchedulePlan(Frozen):
     protocol: Literal["constant_steps", "constant_epochs", "matched_compute"]
-    batch: int
+    batch: Annotated[int, Field(ge=1)]
     """Global batch: examples per optimiser step over all devices."""
-    steps: int
+    steps: Annotated[int, Field(ge=1)]
     """Optimiser steps of the whole run."""
     epochs: float
     """Passes over the subset, `steps * batch / num_samples`."""
@@ -264,6 +265,8 @@ class RunPlan(Frozen):
     val: SourcePlan
     input: InputPlan = UNPERMUTED
     subset: SubsetPlan
+    order_version: int = 1
+    """Names the rule that turns the seed into an order of the data (`scaling.data.select.order`)."""
     schedule: SchedulePlan
     recipe: RecipePlan
     intervals: IntervalPlan
@@ -284,8 +287,8 @@ class RunPlan(Frozen):
 
     @classmethod
     def load(cls, run_dir: Path) -> Self:
-        """Read `run.json`. UserError when there is none, RecordError when it is damaged; planning the study again
-        writes it anew."""
+        """Read `run.json`. UserError when there is none; RecordError when it is damaged or its name does not follow
+        from its content. Planning the study again writes it anew."""
         path = RunDir(run_dir).plan
         try:
             plan = read_record(path, cls, schema_key="run_schema", schema=RUN_SCHEMA)
@@ -293,6 +296,6 @@ class RunPlan(Frozen):
             raise UserError(
                 f"{run_dir} holds no run.json; give a folder runs/<study>/<run_id> made by scaling.launch"
             ) from None
-        if plan.identity[:8] != plan.run_id[-8:]:
-            raise RecordError(path, f"run_id {plan.run_id} does not end with its identity {plan.identity[:8]}")
+        if problem := contradiction(plan):
+            raise RecordError(path, f"{problem}; it was changed, or made by another version: plan the study again")
         return plan

@@ -19,6 +19,7 @@ from scaling.data.format.exclusion_list import load_exclusion
 from scaling.data.read.loader import Batch, EvalLoader, TrainLoader
 from scaling.data.read.transforms import Augmentation
 from scaling.data.select.exclusion import NO_EXCLUSION
+from scaling.data.select.order import ORDER_VERSION
 from scaling.data.select.permute import planned_permutation
 from scaling.data.select.subset import select_subset
 from scaling.errors import UserError
@@ -95,6 +96,11 @@ class Loop:
     def batches_after(self, step: int) -> Generator[Batch, None, None]:
         """This process's share of the batches that follow `step`, for ever. Closing it ends the loader's threads."""
         plan = self._plan
+        if plan.order_version != ORDER_VERSION:
+            raise UserError(
+                f"the run was planned with version {plan.order_version} of the order of its data, and this code draws "
+                f"version {ORDER_VERSION}; plan the study again, or train the run with the code that planned it"
+            )
         source = open_pixels(plan.train)
         exclusion = load_exclusion(plan.subset.exclude, source.manifest) if plan.subset.exclude else NO_EXCLUSION
         if exclusion.digest != plan.subset.exclusion_digest:

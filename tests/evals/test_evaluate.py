@@ -16,6 +16,7 @@ from scaling.launch.study_dir import PlannedRun
 from scaling.records.run_plan import InputPlan
 from scaling.records.study import load_run
 from tests.support.local_runs import train_all
+from tests.support.run_plans import named
 from tests.support.tiny_study import encode
 
 
@@ -54,7 +55,7 @@ def test_kept_weights_score_what_the_record_says_whatever_their_input(
         assert fewshot(capsys, str(run.run_dir)) == recorded
         assert fewshot(capsys, str(alone), *told) == recorded
         if run.plan.input.permute != "none":
-            run.plan.model_copy(update={"input": InputPlan()}).save(run.run_dir)
+            named(run.plan.model_copy(update={"input": InputPlan()})).save(run.run_dir)
             assert fewshot(capsys, str(run.run_dir)) != recorded
 
 

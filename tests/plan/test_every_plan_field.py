@@ -2,12 +2,14 @@
 
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
 
-from scaling.plan.identity import identity_of
+from scaling.records.identity import identity_of
+from scaling.records.reading import RecordError
 from scaling.records.run_plan import DevPlan, EvalPlan, RunPlan, SourcePlan, StartPlan
 from tests.support.run_plans import run_plan
 
@@ -141,6 +143,22 @@ def test_the_held_out_samples_are_in(field: str) -> None:
     dev = DevPlan(num_samples=3, seed=0, digest="d")
     plans = [run_plan().model_copy(update={"dev": one}) for one in (dev, changed(dev, field))]
     assert identity_of(plans[0]) != identity_of(plans[1])
+
+
+TOLD_BESIDES = ("run_id", "identity", "subset.fraction", "schedule.epochs")
+"""Exceptions that reading holds against the rest of the plan all the same."""
+
+
+@pytest.mark.parametrize("path", [*sorted(set(leaves(RunPlan)) - set(EXCEPTIONS)), *TOLD_BESIDES])
+def test_a_plan_whose_numbers_were_changed_is_refused_though_its_digest_fits(path: str, tmp_path: Path) -> None:
+    """As by somebody who edits run.json and mends its digest."""
+    plan = run_plan()
+    plan.save(tmp_path)
+    assert RunPlan.load(tmp_path) == plan
+    changed(plan, path).save(tmp_path)
+    with pytest.raises(RecordError, match=r"run\.json: .* by its content|run\.json: epochs is") as refusal:
+        RunPlan.load(tmp_path)
+    assert "plan the study again" in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 def test_no_exception_is_left_of_a_field_that_is_gone() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaling.plan.identity import run_name
+from scaling.records.identity import run_name
 from tests.support.run_plans import run_plan
 
 

@@ -7,6 +7,7 @@ the analysis prints can be compared with the truth.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,8 @@ from scaling.records.run_plan import (
     content_digest,
 )
 from scaling.records.state import RunState
-from scaling.records.study import save_plan_order
+from scaling.records.study import load_plan_order, save_plan_order
+from tests.support.run_plans import named
 
 METRIC = "unseen/5shot_top1"
 
@@ -111,13 +113,12 @@ def make_plan(
         num_classes=100,
         num_samples=full_size,
     )
-    identity = content_digest([model, fraction, seed, full_size, protocol, steps])
     batch = 64
     forward = truth.gflops_forward * 1e9
-    return RunPlan(
+    plan = RunPlan(
         study=study,
-        run_id=f"{model.replace('/', '')}_{round(100 * fraction):03d}pct_s{seed}-{identity[:8]}",
-        identity=identity,
+        run_id="",
+        identity="",
         seed=seed,
         model=ModelPlan(
             name=model,
@@ -171,13 +172,16 @@ def make_plan(
         evals=(EvalPlan(kind="fewshot", name="unseen"), EvalPlan(kind="throughput", name="throughput")),
         harness=HarnessPlan(version="0.1.0", git_commit="0" * 40, git_dirty=False),
     )
+    return named(plan)
 
 
 def finish_run(run_dir: Path, plan: RunPlan, truth: Truth, noise: float, device: str, num_rows: int) -> RunResult:
     """Write plan, events, state and result of a run that went well."""
     run_dir.mkdir()
     plan.save(run_dir)
-    draw = np.random.default_rng(int(plan.identity[:8], 16))
+    asked = [plan.model.name, plan.subset.fraction, plan.seed, plan.train.num_samples]
+    seed = content_digest([*asked, plan.schedule.protocol, plan.schedule.steps])
+    draw = np.random.default_rng(int(seed[:8], 16))
     accuracy = float(np.clip(truth.accuracy(plan.subset.num_samples) + noise * draw.standard_normal(), 0, 1))
     steps, batch = plan.schedule.steps, plan.schedule.batch
     flops = plan.model.flops_train_per_image * batch * steps
@@ -270,13 +274,28 @@ def evaluation_of(plan: RunPlan, asked: EvalPlan, metrics: Mapping[str, float], 
     )
 
 
+def change_run(run_dir: Path, plan: dict[str, Any], result: dict[str, Any] | None = None) -> Path:
+    """A finished run as if other fields had been planned and found; its new folder, named after its new identity."""
+    old, found = RunPlan.load(run_dir), RunResult.load(run_dir)
+    assert found is not None
+    new = named(old.model_copy(update=plan))
+    names = {"run_id": new.run_id, "identity": new.identity}
+    new.save(run_dir)
+    found.model_copy(update=names | (result or {})).save(run_dir)
+    for asked in new.evals:
+        record = Evaluation.load(run_dir, asked.name)
+        assert record is not None
+        record.model_copy(update=names).save(run_dir)
+    order = load_plan_order(run_dir.parent)
+    assert order is not None
+    save_plan_order(run_dir.parent, [new.run_id if run_id == old.run_id else run_id for run_id in order])
+    return run_dir.rename(run_dir.with_name(new.run_id))
+
+
 def change_steps(run_dir: Path, steps: int) -> None:
     """A finished run as if it had been planned with, and had taken, so many steps."""
-    plan, result = RunPlan.load(run_dir), RunResult.load(run_dir)
-    assert result is not None
+    plan = RunPlan.load(run_dir)
     batch, num_samples = plan.schedule.batch, plan.subset.num_samples
     schedule = plan.schedule.model_copy(update={"steps": steps, "epochs": steps * batch / num_samples})
-    plan.model_copy(update={"schedule": schedule}).save(run_dir)
     taken = {"examples_seen": steps * batch, "unique_examples": min(steps * batch, num_samples)}
-    taken |= {"steps": steps, "best_step": steps}
-    result.model_copy(update=taken).save(run_dir)
+    change_run(run_dir, {"schedule": schedule}, taken | {"steps": steps, "best_step": steps})

@@ -33,6 +33,7 @@ from scaling.train.step.schedule import learning_rate_at
 from tests.support.local_runs import LocalRuns as LocalBackend
 from tests.support.ranks import codes, start_run
 from tests.support.run_folders import checkpoints
+from tests.support.run_plans import named
 
 TIMES = {"images_per_second", "data_wait_seconds", "memory_bytes"}
 """Metrics that measure the machine and not the model."""
@@ -358,7 +359,7 @@ def test_a_run_in_which_every_step_is_skipped_ends(plan_tiny) -> None:
 def test_changed_data_is_refused(backend: LocalBackend, plan_tiny, tmp_path: Path) -> None:
     (run,) = plan_tiny("protocol.steps=5")
     train_data = run.plan.train.model_copy(update={"digest": "0" * 64})
-    run.plan.model_copy(update={"train": train_data}).save(run.run_dir)
+    named(run.plan.model_copy(update={"train": train_data})).save(run.run_dir)
     backend.start(run.run_dir)
     assert wait(backend, run) == BAD_INPUT
     assert "changed since the run was planned" in RunState.load(run.run_dir).error

@@ -5,7 +5,7 @@ from analysis.runs.load import load_records
 from analysis.runs.summary import cells
 from scaling.records.result import RunResult
 from scaling.records.run_plan import InputPlan, RunPlan
-from tests.support.synthetic_study import METRIC, change_steps, make_study
+from tests.support.synthetic_study import METRIC, change_run, change_steps, make_study
 
 
 def test_other_budgets_are_other_conditions(tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ def test_other_budgets_are_other_conditions(tmp_path: Path) -> None:
 
 def test_epoch_budgets_that_differ_only_by_rounding_are_one_condition(tmp_path: Path) -> None:
     study = make_study(tmp_path, models=["mixer-b/32"], protocol="constant_epochs")
-    for path in study.glob("*/run.json"):
+    for path in sorted(study.glob("*/run.json")):
         plan = RunPlan.load(path.parent)
         change_steps(path.parent, round(7 * plan.subset.num_samples / 64))
     assert load_records([study]).runs["condition"].nunique() == 1
@@ -24,9 +24,9 @@ def test_epoch_budgets_that_differ_only_by_rounding_are_one_condition(tmp_path: 
 
 def test_runs_of_one_size_with_other_learning_rates_are_not_averaged(tmp_path: Path) -> None:
     study = make_study(tmp_path, models=["mixer-b/32", "vit-b/32"], seeds=(0, 1))
-    for path in study.glob("mixer*_s1-*/run.json"):
+    for path in sorted(study.glob("mixer*_s1-*/run.json")):
         plan = RunPlan.load(path.parent)
-        plan.model_copy(update={"recipe": plan.recipe.model_copy(update={"learning_rate": 3e-3})}).save(path.parent)
+        change_run(path.parent, {"recipe": plan.recipe.model_copy(update={"learning_rate": 3e-3})})
     table = cells(load_records([study]), METRIC)
     assert set(table["model"]) == {"mixer-b/32 [learning_rate 0.001]", "mixer-b/32 [learning_rate 0.003]", "vit-b/32"}
     assert table.groupby("model")["num_runs"].max().to_dict()["vit-b/32"] == 2
@@ -34,18 +34,18 @@ def test_runs_of_one_size_with_other_learning_rates_are_not_averaged(tmp_path: P
 
 def test_a_setting_that_changes_from_size_to_size_stays_one_series(tmp_path: Path) -> None:
     study = make_study(tmp_path, models=["mixer-b/32"], seeds=(0, 1))
-    for path in study.glob("mixer*_100pct*/run.json"):
+    for path in sorted(study.glob("mixer*_100pct*/run.json")):
         plan = RunPlan.load(path.parent)
-        plan.model_copy(update={"recipe": plan.recipe.model_copy(update={"weight_decay": 0.01})}).save(path.parent)
+        change_run(path.parent, {"recipe": plan.recipe.model_copy(update={"weight_decay": 0.01})})
     assert set(cells(load_records([study]), METRIC)["model"]) == {"mixer-b/32"}
 
 
 def test_permuted_inputs_are_series_of_their_own(tmp_path: Path) -> None:
     study = make_study(tmp_path, models=["mixer-b/32"], seeds=(0, 1, 2))
     inputs = {1: InputPlan(permute="patches_and_pixels", patch_size=32), 2: InputPlan(permute="global")}
-    for path in study.glob("*/run.json"):
+    for path in sorted(study.glob("*/run.json")):
         plan = RunPlan.load(path.parent)
-        plan.model_copy(update={"input": inputs.get(plan.seed, plan.input)}).save(path.parent)
+        change_run(path.parent, {"input": inputs.get(plan.seed, plan.input)})
     names = {"mixer-b/32 [permute none]", "mixer-b/32 [patches_and_pixels/32]", "mixer-b/32 [global]"}
     assert set(cells(load_records([study]), METRIC)["model"]) == names
 

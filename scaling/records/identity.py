@@ -6,20 +6,23 @@ digests, input, subset, schedule, recipe and seed. Paths, devices, micro-batches
 checkpointing, compilation, log and checkpoint intervals and the list of evaluations are not in it: they say where and
 how a run is executed, which changes numbers by roundings alone, and what is asked of it afterwards. Devices and
 micro-batch are in it where they change more than roundings: see `EnginePlan.batching_counts`.
+
+Planning computes it, and whoever reads a plan computes it again: a plan whose numbers are not those of its name is
+refused. So a field that joins the plan later is hashed only where it differs from what every earlier run did.
 """
 
+import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from scaling.data.select.order import ORDER_VERSION
-from scaling.records.run_plan import (
-    RunPlan,
-    content_digest,
-)
+from scaling.records.files import content_digest
+
+if TYPE_CHECKING:
+    from scaling.records.run_plan import RunPlan
 
 
-def identity_of(plan: RunPlan) -> str:
+def identity_of(plan: "RunPlan") -> str:
     """SHA-256, in hex, of what a plan's content decides, whatever identity and name it bears.
 
     `validate_steps` counts because it decides which weights are kept; the order's version names the rule that turns a
@@ -36,7 +39,7 @@ def identity_of(plan: RunPlan) -> str:
         "schedule": plan.schedule.model_dump(exclude={"protocol", "epochs"}),
         "recipe": plan.recipe.model_dump(),
         "validate_steps": plan.intervals.validate_steps,
-        "order_version": ORDER_VERSION,
+        "order_version": plan.order_version,
         "seed": plan.seed,
     }
     # What a run that starts from nothing does not have is left out, so that its identity is that of earlier versions.
@@ -51,6 +54,20 @@ def identity_of(plan: RunPlan) -> str:
     if plan.engine.batching_counts == "micro_batch":
         parts["micro_batch"] = plan.engine.micro_batch
     return content_digest(parts)
+
+
+def contradiction(plan: "RunPlan") -> str:
+    """What in a plan does not follow from the rest of it, in words; empty for a plan that planning may have made."""
+    identity = identity_of(plan)
+    if identity != plan.identity:
+        return f"identity is {plan.identity[:8]}, and by its content it is {identity[:8]}"
+    beginning = run_name(plan.model.name, plan.subset.fraction, plan.seed, {}, "").removesuffix("-")
+    if not plan.run_id.startswith(beginning) or not plan.run_id.endswith(f"-{identity[:8]}"):
+        return f"run_id is {plan.run_id}, and by its content it is {beginning}…-{identity[:8]}"
+    epochs = plan.schedule.steps * plan.schedule.batch / plan.subset.num_samples
+    if not math.isclose(plan.schedule.epochs, epochs, rel_tol=1e-9):
+        return f"epochs is {plan.schedule.epochs:g}, and by steps, batch and images it is {epochs:g}"
+    return ""
 
 
 def run_name(model: str, fraction: float, seed: int, other_axes: Mapping[str, Any], identity: str) -> str:
