@@ -1,7 +1,8 @@
-"""One run on two nodes with two processes each, by the launcher's array and by `slurm/train.sbatch`."""
+"""One run on two nodes with two processes each: by the launcher's array, by plain srun and by `slurm/train.sbatch`."""
 
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scaling.launch.backends.slurm.backend import SlurmBackend
-from scaling.records.attempts.attempt import load_attempt
+from scaling.records.attempts.attempt import latest_number, load_attempt
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.ends import read_ends
 from scaling.records.events import read_events
@@ -41,13 +42,19 @@ def losses(run_dir: Path) -> dict[int, float]:
     return {event.step: event.metrics["loss"] for event in events if event.kind == "step"}
 
 
-def test_two_nodes_of_two_processes_equal_one_process_also_after_a_rank_was_killed(
+def test_two_nodes_of_two_processes_equal_one_process_by_plain_srun_and_after_a_rank_was_killed(
     start_lab: StartLab, make_backend: Callable[..., SlurmBackend], plan_tiny, tmp_path: Path
 ) -> None:
     [planned] = plan_tiny(*STEPS, name="wide")
     run = planned.run_dir
+    plain = shutil.copytree(run, tmp_path / "plain")
     reference = train_here(run, tmp_path / "reference")
-    start_lab("--nodes", "2", "--cpus", "2")
+    lab = start_lab("--nodes", "2", "--cpus", "2")
+    lab.run("srun", "--nodes=2", "--ntasks-per-node=2", sys.executable, "-m", "scaling.train", str(plain))
+    assert (latest_number(plain), load_attempt(plain, 1).num_devices) == (1, 4)
+    assert [end.cause for end in read_ends(plain).all] == [Cause.DONE]
+    assert_close(plain, reference)
+
     make_backend("tasks_per_node: 2\n", nodes=2).submit([run], None)
     with held_at(run, 3) as pids:
         assert len(pids) == 4
