@@ -1,4 +1,4 @@
-"""`python -m scaling.launch.keeper JOB.json`: runs what a detached launcher left in its queue, on this machine.
+"""`python -m scaling.launch.keeper JOB.json`: runs on this machine what a detached launcher left in its queue.
 
 The job file is written before the keeper is started and holds the run directories and the section `launch`; what the
 keeper has to say goes to `launch.log` of the study. It leaves as a launcher does: SIGTERM saves a checkpoint of every
@@ -30,11 +30,11 @@ LOG = "launch.log"
 def start_keeper(run_dirs: Sequence[Path], cap: int | None, launch: LaunchSpec) -> int:
     """Start a keeper of these runs of one study in a session of its own; its process id."""
     study = StudyDir(run_dirs[0].parent)
-    nonce = f"local-{uuid.uuid4().hex[:8]}"
+    nonce = f"{launch.backend}-keeper-{uuid.uuid4().hex[:8]}"
     study.jobs.mkdir(exist_ok=True)
     body = {
         "nonce": nonce,
-        "backend": "local",
+        "backend": launch.backend,
         "runs": [str(run_dir.resolve()) for run_dir in run_dirs],
         "cap": cap,
         "launch": launch.model_dump(mode="json"),
@@ -56,14 +56,13 @@ def start_keeper(run_dirs: Sequence[Path], cap: int | None, launch: LaunchSpec) 
 
 def main(argv: Sequence[str]) -> int:
     """Keep the runs of a job file until all of them ended; returns the exit code."""
-    from scaling.launch.backends.base import Resources
-    from scaling.launch.backends.local.backend import LocalBackend
+    from scaling.launch.backends.base import make_backend
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     job = read_object(Path(argv[0]))
     launch = LaunchSpec.model_validate(job["launch"])
     run_dirs = [Path(run) for run in job["runs"]]
-    backend = LocalBackend(launch, Resources.of(launch))
+    backend = make_backend(launch)
     for number in LEAVE_SIGNALS:
         signal.signal(number, _leave)
     logger.info("keeping %d runs", len(run_dirs))
@@ -77,6 +76,7 @@ def main(argv: Sequence[str]) -> int:
                     logger.info("%s %s %s", run_dir.name, look.phase, look.reason or look.cause)
                 phases[run_dir] = look.phase
             if not any(look.phase in ("queued", "running") for look in looks.values()):
+                backend.close(detach=False)
                 return 0
             time.sleep(backend.poll_seconds)
     except KeyboardInterrupt as request:

@@ -43,7 +43,7 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="RUNS", help="results folder (default: runs)")
     parser.add_argument(
-        "--backend", metavar="NAME", help="local, slurm or that of a package (default: the sweep's launch.backend)"
+        "--backend", metavar="NAME", help="local, slurm, ray or that of a package (default: the sweep's launch.backend)"
     )
     parser.add_argument("--max-parallel", type=_above_zero, metavar="N", help="at most this many runs at a time")
     parser.add_argument(

@@ -9,7 +9,7 @@ import re
 from importlib import metadata
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from scaling.errors import did_you_mean
 from scaling.records.run_plan import Frozen
@@ -89,12 +89,67 @@ class SlurmSection(SlurmShape):
     overrides: list[SlurmOverride] = Field([], description="Resources of some of the runs, in the order written.")
 
 
+class RaySection(Frozen):
+    """Runs on a Ray cluster, or on a Ray that the launcher starts on this machine."""
+
+    address: str | None = Field(
+        None,
+        description="The head of a running cluster as HOST:PORT, or auto for the one that this machine belongs to; "
+        "default: a Ray of the launcher's own on this machine.",
+    )
+    max_parallel: Count | None = Field(None, description="Runs at a time; default: as many as the cluster holds.")
+    num_cpus: float | None = Field(
+        None, gt=0, description="CPUs of one process, may be a fraction; default: launch.cpus, else 1."
+    )
+    num_gpus: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="GPUs of one process; 0.25 lets four runs of one process share a GPU; default: 1 where nodes have "
+        "GPUs, else 0.",
+    )
+    resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="Custom resources of one process, by the names that the cluster gives them."
+    )
+    labels: dict[str, str] = Field(
+        {}, description="Labels of the nodes to take, in Ray's form: value, !value, in(a,b) or !in(a,b)."
+    )
+    strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = Field(
+        "PACK",
+        description="How the nodes of a run (launch.nodes, of launch.devices_per_node processes each) are placed on "
+        "those of the cluster: PACK, SPREAD, STRICT_PACK or STRICT_SPREAD, as Ray's placement groups have them.",
+    )
+    autoscaler: bool = Field(
+        False, description="The cluster adds nodes on demand: a run that no node can hold waits for one."
+    )
+    dashboard: bool = Field(
+        False, description="Start Ray's dashboard on this machine, for the launcher's own Ray; needs ray[default]."
+    )
+    poll: Seconds = Field(2.0, description="Time between two looks at the cluster while the launcher watches.")
+
+    @field_validator("address")
+    @classmethod
+    def _is_address(cls, address: str | None) -> str | None:
+        if address not in (None, "auto") and not re.fullmatch(r"[\w.-]+:\d{1,5}|\[[0-9A-Fa-f:.]+\]:\d{1,5}", address):
+            raise ValueError("write the head's HOST:PORT (not ray://), for example 10.0.0.7:6379, or auto")
+        return address
+
+    @field_validator("resources")
+    @classmethod
+    def _are_custom(cls, resources: dict[str, float]) -> dict[str, float]:
+        reserved = {"cpu": "num_cpus", "gpu": "num_gpus", "memory": "launch.memory"}
+        for name in resources:
+            if name.lower() in reserved:
+                raise ValueError(f"{name} is no custom resource; write {reserved[name.lower()]}")
+        return resources
+
+
 class LaunchSpec(BaseModel):
     """How and where runs are executed. A back end of an installed package has a section of its own name."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
-    backend: str = Field("local", description="Where runs are executed: local, slurm or that of a package.")
+    backend: str = Field("local", description="Where runs are executed: local, slurm, ray or that of a package.")
     devices_per_run: Count | None = Field(
         None, description="Processes that train one run together; default: nodes * devices_per_node."
     )
@@ -121,6 +176,7 @@ class LaunchSpec(BaseModel):
     )
     local: LocalSection = LocalSection()
     slurm: SlurmSection = SlurmSection()
+    ray: RaySection = RaySection()
 
     @model_validator(mode="after")
     def _devices_agree(self) -> Self:

@@ -110,9 +110,11 @@ def _leave_at_once(code: int) -> NoReturn:
 
 
 def job_name() -> str:
-    """The scheduler's name for this process: `ARRAYJOB_TASK/restart`, since SLURM_JOB_ID of one task of an array is the
-    name of the whole array; empty without a scheduler."""
+    """The scheduler's name for this process: what SCALING_JOB says, or Slurm's `ARRAYJOB_TASK/restart`, since
+    SLURM_JOB_ID of one task of an array is the name of the whole array; empty without a scheduler."""
     variables = os.environ
+    if "SCALING_JOB" in variables:
+        return variables["SCALING_JOB"]
     if "SLURM_JOB_ID" not in variables:
         return ""
     if "SLURM_ARRAY_JOB_ID" in variables:

@@ -38,6 +38,7 @@ from scaling.spec.launch_spec import ENTRY_POINTS, LaunchSpec
 BACKENDS = {
     "local": "scaling.launch.backends.local.backend:LocalBackend",
     "slurm": "scaling.launch.backends.slurm.backend:SlurmBackend",
+    "ray": "scaling.launch.backends.ray.backend:RayBackend",
 }
 """Name in a sweep's `launch.backend` -> class. A module is imported only when its back end is chosen."""
 

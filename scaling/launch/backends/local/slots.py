@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 
 from scaling.errors import UserError
-from scaling.launch.backends.local.gpus import Gpu, visible_gpus
+from scaling.launch.backends.gpus import Gpu, visible_gpus
 
 
 @dataclass(frozen=True, slots=True)

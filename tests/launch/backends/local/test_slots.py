@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling.errors import UserError
-from scaling.launch.backends.local.gpus import Gpu
+from scaling.launch.backends.gpus import Gpu
 from scaling.launch.backends.local.slots import Machine, cut_slots
 
 

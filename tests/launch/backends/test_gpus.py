@@ -3,7 +3,7 @@
 import pytest
 
 from scaling.errors import UserError
-from scaling.launch.backends.local.gpus import Gpu, allowed_gpus
+from scaling.launch.backends.gpus import Gpu, allowed_gpus
 
 WHOLE = """\
 GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-8932f937-d72c-4106-c12f-20bd9faed9f6)

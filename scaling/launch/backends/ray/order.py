@@ -1,0 +1,90 @@
+"""`study/jobs/NONCE.json`: what was submitted to Ray at once, on disk before it was.
+
+The study's queue, an actor of the cluster, reads its runs from these files, also after Ray has started it again on
+another node, and removes a file when all of its runs have ended.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from scaling.launch.backends.ray.shape import Shape
+from scaling.records.attempts.attempt import latest_number
+from scaling.records.reading import read_record, write_record
+from scaling.records.run_dir import StudyDir
+from scaling.records.run_plan import Frozen
+
+RAY_SCHEMA = 1
+
+
+class Order(Frozen):
+    """One run as its supervisor is given it."""
+
+    run_dir: str
+    attempts_before: int
+    """Highest attempt number when it was submitted: what ended before that is not this order's to judge."""
+    retries: int
+    """How often a lost process or node is made good; pre-emption is free."""
+    loader_threads: int
+    shape: Shape
+    is_embedded: bool
+    """Whether the cluster is the launcher's own, on its machine."""
+
+
+class Batch(Frozen):
+    """Runs that were submitted together."""
+
+    ray_schema: int = RAY_SCHEMA
+    nonce: str
+    orders: tuple[Order, ...]
+    cap: int | None
+    """Runs of the study at a time; that of the newest batch counts."""
+    unix_time: float
+    """When it was about to be submitted."""
+
+    @classmethod
+    def of(
+        cls,
+        run_dirs: Sequence[Path],
+        *,
+        nonce: str,
+        shape: Shape,
+        retries: int,
+        loader_threads: int,
+        is_embedded: bool,
+        cap: int | None,
+        unix_time: float,
+    ) -> "Batch":
+        """Absolute run directories, in the order in which they shall start."""
+        orders = tuple(
+            Order(
+                run_dir=str(run_dir),
+                attempts_before=latest_number(run_dir),
+                retries=retries,
+                loader_threads=loader_threads,
+                shape=shape,
+                is_embedded=is_embedded,
+            )
+            for run_dir in run_dirs
+        )
+        return cls(nonce=nonce, orders=orders, cap=cap, unix_time=unix_time)
+
+    def save(self, study_dir: Path) -> Path:
+        path = StudyDir(study_dir).job(self.nonce)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_record(path, self)
+        return path
+
+
+def load_batches(study_dir: Path, since: float = 0.0) -> list[Batch]:
+    """Batches for Ray that were submitted at `since` (Unix time) or later, oldest first; RecordError names one that is
+    damaged."""
+    batches = []
+    for path in StudyDir(study_dir).jobs.glob("*.json"):
+        try:
+            value = json.loads(path.read_text(encoding="utf-8") or "{}")
+        except FileNotFoundError:
+            continue  # Its runs have ended in this moment.
+        if isinstance(value, dict) and "ray_schema" in value:
+            batches.append(read_record(path, Batch, schema_key="ray_schema", schema=RAY_SCHEMA))
+    return sorted((batch for batch in batches if batch.unix_time >= since), key=lambda batch: batch.unix_time)
