@@ -10,6 +10,7 @@ import secrets
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from typing import Any
 
@@ -23,9 +24,12 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
-    "RAY_BACKEND_LOG_LEVEL": "error",
 }
 """No usage statistics, no notes on what a later version will do."""
+
+ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Ray binds to all interfaces, whatever address it is given, but to the loopback device where it makes no clusters: by
+default on Windows and macOS, with this everywhere."""
 
 OBJECT_STORE_BYTES = 80 * 2**20
 """Nothing of size goes through Ray; it wants 75 MB at least."""
@@ -56,7 +60,7 @@ class Connection:
         """UserError when there is no such cluster, or when it does not take us."""
         if self.is_open:
             return
-        os.environ.update(QUIET)
+        _set_variables(is_embedded=self.is_embedded)
         # Ray takes SIGTERM for itself; the launcher answers it.
         handler = signal.getsignal(signal.SIGTERM)
         try:
@@ -93,9 +97,6 @@ class Connection:
     def _start(self) -> Any:
         import ray
 
-        if "RAY_AUTH_MODE" not in os.environ:
-            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        os.environ |= LET_SAVE
         machine = _this_machine()
         self._folder = tempfile.mkdtemp(prefix="scaling-ray-")
         try:
@@ -132,6 +133,15 @@ class Connection:
                 f"launch.ray.address: {asked} does not take this launcher: {_one_line(error)}; start it on a node of "
                 "the cluster, with the cluster's versions of Ray and Python"
             ) from error
+
+
+def _set_variables(*, is_embedded: bool) -> None:
+    """What Ray reads from the environment when it is imported, and passes on to its processes."""
+    os.environ.update(QUIET)
+    if is_embedded:
+        os.environ.update(LET_SAVE | ON_LOOPBACK)
+        if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
+            os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 
 
 def _this_machine() -> dict[str, float]:
