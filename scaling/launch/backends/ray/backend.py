@@ -53,6 +53,7 @@ class RayBackend:
         self._cap: int | None = None
         self._looks: dict[Path, Look] = {}
         self._silent_since: float | None = None
+        self.scheduler = "" if self._connection.is_embedded else "Ray"
         self.poll_seconds = min(self._section.poll, 0.5) if self._connection.is_embedded else self._section.poll
 
     def check(self, need: Resources) -> None:
