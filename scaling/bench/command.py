@@ -20,7 +20,7 @@ examples:
 BENCHMARKS = {
     "pipeline": ("scaling.bench.pipeline", "images per second and core, beside webdataset's and timm's loaders"),
     "training": ("scaling.bench.training", "cost of a training step, beside a loop of bare PyTorch"),
-    "launch": ("scaling.bench.launching", "seconds and memory of planning, for 28 and for 10,000 runs"),
+    "launch": ("scaling.bench.launching", "seconds of planning 28 and 10,000 runs, and of 1,000 array tasks of Slurm"),
     "inference": ("scaling.bench.inference", "images per second of models side by side, in inference and training"),
 }
 

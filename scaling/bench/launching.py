@@ -1,4 +1,5 @@
-"""How long a person waits for a plan: `scaling.launch --dry-run` in fresh processes, from their start to their end.
+"""How long a person waits for a launcher: for plans (`scaling.launch --dry-run` in fresh processes, from their start to
+their end), and for a thousand array tasks of a real Slurm (`scaling.bench.slurm_tasks`).
 
     data_size        Figure 2 of the Mixer paper, 28 runs of JFT-300M declared by count
     runs             many runs of the quickstart's three models, on manifests of a million images in 1,000 shards
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.bench.options import add_json, write_json
+from scaling.bench.slurm_tasks import NUM_TASKS, measure_slurm
 from scaling.data.format.manifest import LabelType, build_manifest, declare_manifest
 from scaling.tables import plain_table
 
@@ -77,6 +79,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example:\n  python -m scaling.bench launch --rounds 5 --json planning.json"
     parser.add_argument("--runs", type=int, default=NUM_RUNS, help=f"runs of the large study (default: {NUM_RUNS:,})")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
+    parser.add_argument(
+        "--slurm",
+        choices=("own", "here", "none"),
+        default="own",
+        help="where to submit a thousand array tasks that never run: to a Slurm of virtual nodes that is started for "
+        "it, to the one that this machine talks to, or nowhere (default: own)",
+    )
     add_json(parser)
 
 
@@ -94,12 +103,8 @@ def run(args: argparse.Namespace) -> int:
         for name, case in figures["cases"].items()
     ]
     print(plain_table(["plan", "wall s", "CPU s", "peak MB", "loads PyTorch"], rows))
-    figures["slurm"] = _measure_slurm()
-    if figures["slurm"] is None:
-        print("\nno Slurm answers here, so its figures are left out; slurm/local/up starts one")
-    else:
-        rows = [[step, f"{seconds:.2f}"] for step, seconds in figures["slurm"].items()]
-        print("\n" + plain_table(["1,000 tasks of Slurm", "wall s"], rows))
+    if args.slurm != "none":
+        figures["slurm"] = _measure_slurm(args.slurm)
     write_json(figures, args.json)
     return 0
 
@@ -123,11 +128,16 @@ def measure_launch(num_runs: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def _measure_slurm() -> dict[str, float] | None:
-    """Seconds of what a launcher does with a thousand array tasks; None where no Slurm answers."""
-    command = [sys.executable, "-m", "scaling.launch.backends.slurm.measure"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, float] | None = json.loads(answer.stdout)
+def _measure_slurm(where: str) -> dict[str, float] | None:
+    """Seconds of what a launcher does with a thousand array tasks, printed; None where there is no Slurm."""
+    with tempfile.TemporaryDirectory() as name:
+        sweeps = _write_study(Path(name), NUM_TASKS)
+        found = measure_slurm(sweeps["many"], where)
+    if isinstance(found, str):
+        print(f"\n{found}, so the figures of {NUM_TASKS:,} array tasks are left out")
+        return None
+    rows = [[step, f"{seconds:.2f}"] for step, seconds in found.items()]
+    print("\n" + plain_table([f"{NUM_TASKS:,} array tasks of Slurm", "wall s"], rows))
     return found
 
 

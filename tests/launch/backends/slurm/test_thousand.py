@@ -1,24 +1,33 @@
 """A thousand array tasks: submitted, looked at and told in seconds."""
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from scaling.launch.backends.slurm.backend import SlurmBackend
 from scaling.launch.backends.slurm.batch import load_batches
+from scaling.records.reading import sealed_text
+from scaling.records.run_dir import RunDir
+from scaling.status.command import main as status
 from tests.launch.backends.slurm.conftest import StartLab
 from tests.launch.backends.slurm.lab import needs_slurm
+from tests.support.run_plans import run_plan
 
 pytestmark = needs_slurm
 
 
 def test_a_thousand_tasks_are_quick(
-    start_lab: StartLab, make_backend: Callable[..., SlurmBackend], tmp_path: Path
+    start_lab: StartLab, make_backend: Callable[..., SlurmBackend], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lab = start_lab("--nodes", "1")
-    runs = [tmp_path / "thousand" / f"run{number:04d}" for number in range(1000)]
-    for run in runs:
+    plans = [run_plan(seed=seed) for seed in range(1000)]
+    runs = [tmp_path / "thousand" / plan.run_id for plan in plans]
+    for run, plan in zip(runs, plans, strict=True):
         run.mkdir(parents=True)
+        RunDir(run).plan.write_text(sealed_text(plan))
     backend = make_backend("sbatch: {begin: now+1hour}\n", max_parallel=8)
     started = time.perf_counter()
     handles = backend.submit(runs, None)
@@ -29,6 +38,13 @@ def test_a_thousand_tasks_are_quick(
     assert {look.phase for look in looks.values()} == {"queued"}
     assert submitted - started < 5 and polled - submitted < 1
     assert len(load_batches(runs[0].parent)) == 1
+
+    # What other tests on the machine take is not counted.
+    started = time.process_time()
+    assert status(["--json", str(runs[0].parent)]) == 0
+    assert time.process_time() - started < 1
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["status"] for row in rows] == ["queued"] * 1000
 
     # Taking out half of a waiting array leaves the other half.
     backend.cancel(runs[:500])
