@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -131,14 +132,21 @@ def _p_ahead(difference: Difference, direction: float) -> float:
 
 def _difference_draws(differences: list[Difference]) -> Array:
     """[NUM_DRAWS, K] draws of the true difference at each size; the spread that sizes share is drawn once."""
-    rng = np.random.default_rng(0)
-    normal = rng.standard_normal((NUM_DRAWS, len(differences)))
-    uniform = rng.permutation((np.arange(NUM_DRAWS) + 0.5) / NUM_DRAWS)
     columns = []
     for place, difference in enumerate(differences):
-        spread = np.sqrt(difference.freedom / chdtri(difference.freedom, 1 - uniform))
+        normal, spread = _standard_draws(len(differences), difference.freedom)
         columns.append(difference.mean + difference.standard_error * spread * normal[:, place])
     return np.stack(columns, axis=1)
+
+
+@lru_cache(maxsize=64)
+def _standard_draws(num_sizes: int, freedom: float) -> tuple[Array, Array]:
+    """[NUM_DRAWS, K] normal numbers, and [NUM_DRAWS] ratios of the true spread to the measured one: the same for every
+    pair of models, because all draws begin at one seed."""
+    rng = np.random.default_rng(0)
+    normal = rng.standard_normal((NUM_DRAWS, num_sizes))
+    uniform = rng.permutation((np.arange(NUM_DRAWS) + 0.5) / NUM_DRAWS)
+    return normal, np.sqrt(freedom / chdtri(freedom, 1 - uniform))
 
 
 def _aligned(after: Array, last: Array) -> Array:

@@ -65,9 +65,10 @@ def at_equal_compute(records: Records, metric: str) -> pd.DataFrame:
     levels = budgets(records, metric)
     tables = [_measured(records, level, metric) for level in levels]
     tables += [_between(records, low, high, metric) for low, high in itertools.pairwise(levels)]
-    known = {(row.model_a, row.model_b) for table in tables for row in table.itertuples()}
-    tables += [_inside_range(curves, size, known, records.metric(metric)) for size, curves in
-               curves_by_size(records, metric).items()]  # fmt: skip
+    known = {pair for table in tables if len(table) for pair in zip(table["model_a"], table["model_b"], strict=True)}
+    for size, curves in curves_by_size(records, metric).items():
+        table = at_matched_cost(curves, "flops", records.metric(metric), known).rename(columns={"at": "budget"})
+        tables.append(table.assign(num_images=size, kind="interpolated", cost_spread=math.nan))
     tables = [table for table in tables if len(table)]
     if not tables:
         return pd.DataFrame(columns=EQUAL_COLUMNS)
@@ -99,10 +100,11 @@ def cells_of(levels: list[Budget], metric: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=CELLS)
 
 
-def leaders(records: Records, metric: str) -> pd.DataFrame:
-    """One row per budget and subset size that two models share: the best mean, the second, and their difference."""
-    measured = at_equal_compute(records, metric)
-    measured = measured[measured["kind"] == "measured"]
+def leaders(records: Records, metric: str, compared: pd.DataFrame) -> pd.DataFrame:
+    """One row per budget and subset size that two models share: the best mean, the second, and their difference.
+
+    `compared` is the table of `at_equal_compute`."""
+    measured = compared[compared["kind"] == "measured"]
     rows = []
     for level in budgets(records, metric):
         for _, here in cells_of([level], metric).groupby("num_images", sort=True):
@@ -112,11 +114,11 @@ def leaders(records: Records, metric: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def frontier(records: Records, metric: str) -> pd.DataFrame:
+def frontier(records: Records, metric: str, compared: pd.DataFrame) -> pd.DataFrame:
     """The iso-compute frontier: per budget the best model and subset by mean, and the second-best of all models and
-    subsets there. Two models on one subset are compared as in `leaders`; else the runs are paired by seed."""
-    measured = at_equal_compute(records, metric)
-    measured = measured[measured["kind"] == "measured"]
+    subsets there. Two models on one subset are compared as in `leaders`; else the runs are paired by seed.
+    `compared` is the table of `at_equal_compute`."""
+    measured = compared[compared["kind"] == "measured"]
     rows = []
     for level in budgets(records, metric):
         first, second = _best_two(records, cells_of([level], metric), metric)
@@ -163,9 +165,9 @@ def _has_a_pair(runs: pd.DataFrame) -> bool:
 def _measured(records: Records, level: Budget, metric: str) -> pd.DataFrame:
     table = at_matched_data(replace(records, runs=level.runs), metric)
     costs = level.runs.groupby(["model", "num_images"])["flops"].agg(["min", "max"])
-    spreads = [
-        _spread(costs.loc[[(row.model_a, row.at), (row.model_b, row.at)]].to_numpy()) for row in table.itertuples()
-    ]
+    ends = dict(zip(costs.index, costs.to_numpy().tolist(), strict=True))
+    pairs = zip(table["model_a"], table["model_b"], table["at"], strict=True)
+    spreads = [_spread(np.array(ends[first, at] + ends[second, at])) for first, second, at in pairs]
     return table.rename(columns={"at": "num_images"}).assign(budget=level.flops, kind="measured", cost_spread=spreads)
 
 
@@ -182,13 +184,6 @@ def _between(records: Records, low: Budget, high: Budget, metric: str) -> pd.Dat
     table = at_matched_data(replace(records, runs=joined), metric)
     middle = math.sqrt(low.flops * high.flops)
     return table.rename(columns={"at": "num_images"}).assign(budget=middle, kind="interpolated", cost_spread=math.nan)
-
-
-def _inside_range(curves: Curves, size: float, known: set[tuple[str, str]], metric: Metric) -> pd.DataFrame:
-    table = at_matched_cost(curves, "flops", metric)
-    new = [(row.model_a, row.model_b) not in known for row in table.itertuples()]
-    table = table[new].rename(columns={"at": "budget"})
-    return table.assign(num_images=size, kind="interpolated", cost_spread=math.nan)
 
 
 def _best_two(records: Records, cells: pd.DataFrame, metric: str) -> tuple[Any, Any]:

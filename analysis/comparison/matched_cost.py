@@ -7,7 +7,7 @@ the common range.
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
@@ -29,12 +29,8 @@ Curves = Mapping[str, Mapping[int, Curve]]
 def model_curves(records: Records, metric: str, cost: str) -> Curves:
     """Models trained at several costs (epochs that grow with the data, or several budgets). Runs of one seed at one
     cost count with their largest subset."""
-    runs = _measured(records, metric, cost)
-    curves = {}
-    for model in sorted(runs["model"].unique(), key=lambda name: records.models[name]):
-        own = runs[runs["model"] == model]
-        curves[model] = {int(str(seed)): _curve(rows, metric, cost) for seed, rows in own.groupby("seed")}
-    return curves
+    curves = _curves_of(_measured(records, metric, cost), "model", metric, cost)
+    return {model: curves[model] for model in sorted(curves, key=lambda name: records.models[name])}
 
 
 def family_curves(records: Records, metric: str, cost: str) -> Curves:
@@ -49,16 +45,18 @@ def family_curves(records: Records, metric: str, cost: str) -> Curves:
         return {}
     largest = runs[runs["num_images"] == max(shared)]
     largest = largest.assign(**{cost: largest.groupby("model")[cost].transform("median")})
-    curves = {}
-    for family, rows in largest.groupby("family", sort=True):
-        curves[str(family)] = {int(str(seed)): _curve(own, metric, cost) for seed, own in rows.groupby("seed")}
-    return curves
+    return _curves_of(largest, "family", metric, cost)
 
 
-def at_matched_cost(curves: Curves, cost: str, metric: Metric) -> pd.DataFrame:
-    """`analysis.comparison.compare.COLUMNS` for every two curves with a common range; no row is extrapolated."""
+def at_matched_cost(
+    curves: Curves, cost: str, metric: Metric, known: Collection[tuple[str, str]] = ()
+) -> pd.DataFrame:
+    """`analysis.comparison.compare.COLUMNS` for every two curves with a common range, but the pairs `known` already; no
+    row is extrapolated."""
     rows: list[dict[str, object]] = []
     for first, second in itertools.combinations(curves, 2):
+        if (first, second) in known:
+            continue
         a, b = curves[first], curves[second]
         seeds = [seed for seed in sorted(set(a) & set(b)) if len(a[seed][0]) > 1 and len(b[seed][0]) > 1]
         if not seeds:
@@ -90,6 +88,12 @@ def _measured(records: Records, metric: str, cost: str) -> pd.DataFrame:
     return records.runs[records.runs[metric].notna() & (records.runs[cost] > 0)]
 
 
-def _curve(rows: pd.DataFrame, metric: str, cost: str) -> Curve:
-    ordered = rows.sort_values("num_images").drop_duplicates(cost, keep="last").sort_values(cost)
-    return ordered[cost].to_numpy(float), ordered[metric].to_numpy(float)
+def _curves_of(runs: pd.DataFrame, kind: str, metric: str, cost: str) -> dict[str, dict[int, Curve]]:
+    """The curve of each seed of each value of column `kind`, both ascending; at one cost, the largest subset counts."""
+    ordered = runs.sort_values("num_images", kind="stable").drop_duplicates([kind, "seed", cost], keep="last")
+    ordered = ordered.sort_values([kind, "seed", cost], kind="stable")
+    costs, values = ordered[cost].to_numpy(float), ordered[metric].to_numpy(float)
+    curves: dict[str, dict[int, Curve]] = {}
+    for (name, seed), places in ordered.groupby([kind, "seed"], sort=True).indices.items():
+        curves.setdefault(str(name), {})[int(seed)] = (costs[places], values[places])
+    return curves

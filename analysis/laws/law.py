@@ -79,8 +79,8 @@ class Law:
             }
         )
 
-    def window_sensitivity(self, x: float) -> dict[str, float]:
-        """The predicted error at `x` when the chosen form is fitted to other windows, one of them without the smallest
+    def window_sensitivity(self, x: Array) -> dict[str, Array]:
+        """The predicted errors [N] at `x` [N] when the chosen form is fitted to other windows, one of them without the smallest
         size in use, where three remain: with few sizes the others hold the same points."""
         found = {}
         prior = Prior(self.draws.prior_log_error)
@@ -88,11 +88,11 @@ class Law:
         if len(np.unique(self.x[kept])) >= MIN_SIZES:
             form = self.choice.estimator.form
             shorter = fit_form(form, self.x[kept], self.y[kept], prior=prior, ceiling=self.fit.ceiling)
-            found[f"{form.name}, x > {self.window[0]:g}"] = float(shorter.predict(np.array([x]))[0, 0])
+            found[f"{form.name}, x > {self.window[0]:g}"] = shorter.predict(x)[0]
         for window in _SENSITIVITY_WINDOWS:
             estimator = Estimator(self.choice.estimator.form, window)
             fit = estimator.fit(self.x, self.y, self.fit.ceiling, prior)
-            found[estimator.name] = float(fit.predict(np.array([x]))[0, 0])
+            found[estimator.name] = fit.predict(x)[0]
         return found
 
 

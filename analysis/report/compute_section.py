@@ -54,7 +54,7 @@ def compute_part(records: Records, metric: str) -> ComputePart:
 
 
 def _add(part: ComputePart, records: Records, table: pd.DataFrame, metric: str, *, heading: str) -> None:
-    ahead, best = leaders(records, metric), frontier(records, metric)
+    ahead, best = leaders(records, metric, table), frontier(records, metric, table)
     title = records.metric(metric).title
     tables = {}
     if len(ahead):

@@ -41,10 +41,11 @@ def prediction_table(records: Records, laws: Mapping[str, Law], metric: str) -> 
     measure = records.metric(metric)
     rows = []
     for model, law in laws.items():
-        for factor in (2.0, 4.0):
-            at = factor * law.draws.x_max
-            row = law.predict(np.array([at])).iloc[0]
-            other = [_printed(value, measure) for value in law.window_sensitivity(at).values()]
+        reach = np.array([2.0, 4.0]) * law.draws.x_max
+        windows = law.window_sensitivity(reach)
+        for place, row in law.predict(reach).iterrows():
+            at = row["x"]
+            other = [_printed(values[place], measure) for values in windows.values()]
             doublings = row["doublings_beyond"]
             rows.append(
                 {

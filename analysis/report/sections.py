@@ -32,7 +32,7 @@ from analysis.runs.changes import changes_note
 from analysis.runs.evaluations import chance_text_of, evaluation_metrics, noise_text
 from analysis.runs.load import Records
 from analysis.runs.subsets import unfair_note
-from analysis.runs.summary import cells, runs_behind
+from analysis.runs.summary import cells, runs_behind, runs_of_cells
 
 CELL_TEXT = "mean ± standard deviation over runs (number of runs)"
 _MATCHED_NAMES = {"images": "data", "flops": "compute"}
@@ -180,10 +180,12 @@ def _comparison_section(
 def _pair_tips(records: Records, rows: pd.DataFrame, printed: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The runs behind both means of each pair at matched data; nothing where the means are interpolated."""
     tips = pd.DataFrame("", index=range(len(printed)), columns=printed.columns)
-    for place, row in enumerate(rows.itertuples()):
-        if row.matched == "images":
-            for column, model in (("A mean", row.model_a), ("B mean", row.model_b)):
-                tips.loc[place, column] = runs_behind(records, metric, str(model), row.at, row.at)
+    behind = runs_of_cells(records, metric)
+    for column, models in (("A mean", rows["model_a"]), ("B mean", rows["model_b"])):
+        tips[column] = [
+            behind[str(model), at] if matched == "images" else ""
+            for matched, model, at in zip(rows["matched"], models, rows["at"], strict=True)
+        ]
     return tips
 
 

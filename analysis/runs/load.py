@@ -162,7 +162,8 @@ def assemble(
     runs, series = name_series(runs, models)
     named = models | series
     keys = ["condition", "num_images", "seed", "study", "run_id"]
-    order = sorted(range(len(runs)), key=lambda i: (named[runs["model"][i]], *runs.loc[i, keys]))
+    places = list(zip(map(named.__getitem__, runs["model"]), *(runs[key] for key in keys), strict=True))
+    order = sorted(range(len(runs)), key=places.__getitem__)
     return Records(runs.iloc[order].reset_index(drop=True), excluded, plans, named, run_dirs, declared=declared or {})
 
 

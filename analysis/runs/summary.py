@@ -74,3 +74,9 @@ def runs_behind(records: Records, metric: str, model: str, low: float, high: flo
     """Names of the runs of `model` with `low` to `high` images that measured the metric, one a line."""
     runs = records.runs[(records.runs["model"] == model) & records.runs[metric].notna()]
     return "\n".join(runs.loc[runs["num_images"].between(low, high), "run_id"])
+
+
+def runs_of_cells(records: Records, metric: str) -> dict[tuple[str, float], str]:
+    """`runs_behind` of every model and subset size at once."""
+    runs = records.runs[records.runs[metric].notna()]
+    return {(str(model), size): "\n".join(ids) for (model, size), ids in runs.groupby(["model", "num_images"])["run_id"]}

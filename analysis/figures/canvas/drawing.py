@@ -55,6 +55,7 @@ class Drawing:
         """The figure as SVG text, without XML header; drawn once."""
         if self._rendered:
             return self._rendered[0]
+        self._settle()
         stream = io.StringIO()
         self.figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches=self._crop)
         text = stream.getvalue()
@@ -69,6 +70,13 @@ class Drawing:
     def _titles(self) -> list[Artist]:
         return self.figure.findobj(lambda artist: artist.get_gid() == TITLE_GID)
 
+    def _settle(self) -> None:
+        """Lay the figure out, once: without a layout engine, each file format draws it once instead of twice."""
+        engine = self.figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(self.figure)
+            self.figure.set_layout_engine(None)
+
     def hide_titles(self) -> None:
         """Leave the titles to the caption of a paper; before the figure is saved."""
         for title in self._titles():
@@ -76,6 +84,7 @@ class Drawing:
 
     def save(self, folder: Path) -> list[Path]:
         """Write the four files and return their paths, the PNG first."""
+        self._settle()
         paths = [folder / f"{self.name}{ending}" for ending in (".png", ".svg", ".pdf", ".csv")]
         self.figure.savefig(paths[0], dpi=PNG_DPI, metadata={"Software": None}, bbox_inches=self._crop)
         paths[1].write_text(self.svg(), encoding="utf-8")

@@ -76,14 +76,14 @@ def test_costs_beyond_the_tolerance_are_no_common_budget(tmp_path: Path) -> None
 
 def test_leaders_and_frontier_name_the_best_of_each_budget(tmp_path: Path) -> None:
     records = records_of(tmp_path, 500, 1500)
-    ahead = leaders(records, METRIC)
+    ahead = leaders(records, METRIC, at_equal_compute(records, METRIC))
     assert ahead.set_index(["budget", "num_images"])["ahead"].unstack().to_numpy().tolist() == [
         ["vit-b/32", "mixer-b/32"],
         ["vit-b/32", "mixer-b/32"],
     ]
     means = records.runs.groupby(["model", "num_images"])[METRIC].mean()
     assert (ahead["difference"] > 0).all()
-    best = frontier(records, METRIC)
+    best = frontier(records, METRIC, at_equal_compute(records, METRIC))
     assert best["ahead"].tolist() == ["mixer-b/32"] * 2
     assert best["num_images"].tolist() == [10_000] * 2
     assert means.idxmax() == ("mixer-b/32", 10_000)
