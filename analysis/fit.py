@@ -100,7 +100,7 @@ def _fit_curve(curve: Curve, at: Sequence[float]) -> dict[str, Any]:
 
 
 def _law_entry(law: Law) -> dict[str, Any]:
-    reach = float(law.draws.x_max * 2)
+    reach = np.array([law.draws.x_max * 2])
     return {
         "form": law.choice.estimator.form.name,
         "estimator": law.choice.estimator.name,
@@ -113,7 +113,7 @@ def _law_entry(law: Law) -> dict[str, Any]:
         "backtest_log_error": law.choice.backtest_error,
         "structural_log_sd_per_doubling": law.draws.structural_log_sd,
         "run_log_sd": float(np.median(law.draws.run_log_sd)),
-        "prediction_at_2x_by_window": law.window_sensitivity(reach),
+        "prediction_at_2x_by_window": {name: float(error[0]) for name, error in law.window_sensitivity(reach).items()},
     }
 
 

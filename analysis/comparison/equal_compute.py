@@ -18,7 +18,6 @@ from analysis.comparison.compare import COLUMNS, at_matched_data, differences_by
 from analysis.comparison.matched_cost import Curves, at_matched_cost, model_curves
 from analysis.runs.conditions import BUDGET_TOLERANCE, budget_names, clusters
 from analysis.runs.load import Records
-from analysis.runs.metrics import Metric
 
 COST_TOLERANCE = BUDGET_TOLERANCE
 """Costs of one budget differ by at most this share; whole steps make planned budgets differ a little."""

@@ -48,9 +48,7 @@ def family_curves(records: Records, metric: str, cost: str) -> Curves:
     return _curves_of(largest, "family", metric, cost)
 
 
-def at_matched_cost(
-    curves: Curves, cost: str, metric: Metric, known: Collection[tuple[str, str]] = ()
-) -> pd.DataFrame:
+def at_matched_cost(curves: Curves, cost: str, metric: Metric, known: Collection[tuple[str, str]] = ()) -> pd.DataFrame:
     """`analysis.comparison.compare.COLUMNS` for every two curves with a common range, but the pairs `known` already; no
     row is extrapolated."""
     rows: list[dict[str, object]] = []

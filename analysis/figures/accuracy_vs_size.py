@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from analysis.figures.canvas.axes import EndLabel, end_labels, headline, subset_size_axis, value_axis
 from analysis.figures.canvas.drawing import Drawing
-from analysis.figures.canvas.style import MUTED, looks, new_figure
+from analysis.figures.canvas.style import MUTED, height_for, looks, new_figure
 from analysis.runs.evaluations import chance_level, evaluation_noise
 from analysis.runs.load import Records
 from analysis.runs.metrics import Metric
@@ -42,7 +42,7 @@ def against_size(
     records: Records, table: pd.DataFrame, metric: str, *, name: str, title: str, y_label: str, facts: str, caption: str
 ) -> Drawing:
     """Cells of any metric against the number of distinct pre-training images."""
-    figure = new_figure()
+    figure = new_figure(height=height_for(table["model"].nunique()))
     ax = figure.add_subplot()
     drawing = Drawing(f"{name}{records.suffix}", title, caption, figure, table)
     scale = records.metric(metric).scale

@@ -30,7 +30,9 @@ def evaluation_matrix(records: Records, metrics: list[str]) -> Drawing | None:
     """A panel per evaluation, each with a scale of its own; None for fewer than two."""
     if len(metrics) < 2:
         return None
-    figure, panels = panel_grid(len(metrics), "distinct pre-training images", "", share_y=False)
+    figure, panels = panel_grid(
+        len(metrics), "distinct pre-training images", "", share_y=False, num_entries=records.runs["model"].nunique()
+    )
     look_of = looks(records.models.values())
     drawing = Drawing(
         name=f"evaluations{records.suffix}",

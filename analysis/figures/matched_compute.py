@@ -16,13 +16,15 @@ from analysis.comparison.matched_cost import Curves
 from analysis.figures.canvas.axes import EndLabel, end_labels, headline, log_axis, value_axis
 from analysis.figures.canvas.drawing import Drawing
 from analysis.figures.canvas.panels import panel_grid
-from analysis.figures.canvas.style import MUTED, PAPER, ModelStyle, looks, new_figure
+from analysis.figures.canvas.style import MUTED, PAPER, ModelStyle, height_for, looks, new_figure
 from analysis.runs.conditions import budget_names
 from analysis.runs.load import Records
 from analysis.runs.metrics import Metric
 from analysis.runs.naming import FAMILY_TITLES, parse_model_name
 from scaling.readable import cost_text, count_text, power_text
 
+_MAX_ROWS = 120
+"""Comparisons drawn into one figure; more would only cover each other."""
 _MAX_TICKS = 5
 """Budgets named on the axis of a panel."""
 
@@ -36,7 +38,8 @@ def matched_compute(
     compared = [entry for entry in curves if entry in set(table["model_a"]) | set(table["model_b"])]
     titles, look_of = _names_and_looks(records, compared)
     measure = records.metric(metric)
-    figure = new_figure()
+    drawn, note = _closest(table)
+    figure = new_figure(height=height_for(len(compared)))
     ax = figure.add_subplot()
     drawing = Drawing(
         name=f"{name}{records.suffix}",
@@ -45,7 +48,7 @@ def matched_compute(
             f"{measure.title} against training compute ({facts}). Lines and small points: measured, one line "
             "per seed. Large hollow marks: means over seeds where two are compared, at the ends and the middle of "
             "their common range (thin vertical lines); between measured points they are interpolated in the log of "
-            "the compute, and outside nothing is compared."
+            f"the compute, and outside nothing is compared.{note}"
         ),
         figure=figure,
         points=table,
@@ -57,7 +60,7 @@ def matched_compute(
         last = [(costs[-1], values[-1]) for costs, values in curves[entry].values()]
         height = measure.scale * sum(value for _, value in last) / len(last)
         ends.append(EndLabel(titles[entry], float(last[0][0]), float(height), look_of[entry].colour))
-    _draw_pairs(drawing, ax, table.assign(kind="interpolated"), titles, look_of, measure)
+    _draw_pairs(drawing, ax, drawn.assign(kind="interpolated"), titles, look_of, measure)
     ax.set_xlabel("training compute, FLOPs")
     value_axis(ax, measure.title)
     headline(ax, drawing.title, f"{facts}; hollow: compared, inside the common range only")
@@ -78,7 +81,8 @@ def compute_panels(
     compared = sorted(set(table["model_a"]) | set(table["model_b"]), key=lambda model: records.models[model])
     titles, look_of = _names_and_looks(records, compared)
     measure = records.metric(metric)
-    figure, panels = panel_grid(len(sizes), "training compute, FLOPs", measure.title)
+    drawn, note = _closest(table)
+    figure, panels = panel_grid(len(sizes), "training compute, FLOPs", measure.title, num_entries=len(compared))
     drawing = Drawing(
         name=f"matched_compute_budgets{records.suffix}",
         title="Accuracy and compute at each subset size",
@@ -86,7 +90,7 @@ def compute_panels(
             f"{measure.title} against training compute, a panel for each number of distinct pre-training images. "
             "Lines and small points: measured, one line per seed. Large marks: means over seeds where two models are "
             "compared, filled at a budget that both were trained at, hollow where the values are interpolated in the "
-            "log of the compute between two costs; outside the measured costs nothing is compared."
+            f"log of the compute between two costs; outside the measured costs nothing is compared.{note}"
         ),
         figure=figure,
         points=table,
@@ -95,7 +99,7 @@ def compute_panels(
     for panel, size in zip(panels, sizes, strict=True):
         for entry in compared:
             _draw_seeds(panel, curves[size], entry, look_of[entry], measure)
-        rows = table[table["num_images"] == size].rename(columns={"budget": "at"})
+        rows = drawn[drawn["num_images"] == size].rename(columns={"budget": "at"})
         _draw_pairs(drawing, panel, rows, titles, look_of, measure)
         panel.set_title(f"{count_text(size)} images", fontsize=9, pad=4)
     log_axis(panels[0], costs, power_text)
@@ -107,6 +111,14 @@ def compute_panels(
     handles = [Line2D([], [], **look_of[entry].line(), label=titles[entry]) for entry in compared]
     figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(handles)), frameon=False, fontsize=8.5)
     return drawing
+
+
+def _closest(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The _MAX_ROWS comparisons with the smallest differences, in the order of `table`, and what the caption says."""
+    if len(table) <= _MAX_ROWS:
+        return table, ""
+    kept = table["difference"].abs().nsmallest(_MAX_ROWS).index.sort_values()
+    return table.loc[kept], f" Of {len(table)} comparisons, the {_MAX_ROWS} closest are marked."
 
 
 def _names_and_looks(records: Records, compared: list[str]) -> tuple[dict[str, str], dict[str, ModelStyle]]:

@@ -80,8 +80,8 @@ class Law:
         )
 
     def window_sensitivity(self, x: Array) -> dict[str, Array]:
-        """The predicted errors [N] at `x` [N] when the chosen form is fitted to other windows, one of them without the smallest
-        size in use, where three remain: with few sizes the others hold the same points."""
+        """The predicted errors [N] at `x` [N] when the chosen form is fitted to other windows, one of them without the
+        smallest size in use, where three remain: with few sizes the others hold the same points."""
         found = {}
         prior = Prior(self.draws.prior_log_error)
         kept = self.choice.estimator.used(self.x) & (self.x > self.window[0])

@@ -65,7 +65,9 @@ def _add(part: ComputePart, records: Records, table: pd.DataFrame, metric: str, 
             f"Iso-compute frontier, the best model and subset of each budget: {title}",
             leader_table(records, best, metric),
         )
-    tables["matched_compute"] = PageTable(f"{title} at matched compute", pair_table(records, table, metric))
+    tables["matched_compute"] = PageTable(f"{title} at matched compute", pair_table(records, table, metric)).shortened(
+        "matched_compute.csv"
+    )
     drawings = present(
         compute_map(records, ahead, best, metric),
         compute_panels(records, curves_by_size(records, metric), table, metric),

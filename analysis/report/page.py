@@ -22,6 +22,10 @@ THEMED = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: 
 """Colours of the figures that follow the page's theme: brighter families on dark paper."""
 
 
+MAX_PAIR_ROWS = 400
+"""Rows of a table of pairs that are printed: they grow with the square of the number of models."""
+
+
 @dataclass(frozen=True, slots=True)
 class PageTable:
     """A table as it is printed."""
@@ -30,6 +34,14 @@ class PageTable:
     table: pd.DataFrame
     tips: pd.DataFrame | None = None
     """Texts behind the cells, in the table's shape: where a number comes from."""
+
+    def shortened(self, file: str) -> "PageTable":
+        """The first MAX_PAIR_ROWS rows; the caption then says so, and that `file` holds all."""
+        if len(self.table) <= MAX_PAIR_ROWS:
+            return self
+        caption = f"{self.caption}. The first {MAX_PAIR_ROWS} of {len(self.table)} rows; all are in {file}"
+        tips = None if self.tips is None else self.tips.iloc[:MAX_PAIR_ROWS]
+        return PageTable(caption, self.table.iloc[:MAX_PAIR_ROWS], tips)
 
     def headings(self) -> list[tuple[str, bool]]:
         """Column names, and whether the column reads as text: no value starts with a number."""

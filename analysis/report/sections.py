@@ -104,7 +104,7 @@ def condition_part(
     ]
     saved = {"cells": table, "comparisons": matched, "crossovers": crossed}
     if laws:
-        saved |= {"laws": law_table(records, laws), "predictions": prediction_table(records, laws, metric)}
+        saved |= {"laws": law_table(records, laws), "predictions": law_tables["predictions"].table}
     return Part(
         [section.under(heading) for section in sections if section.drawings or section.tables],
         main_table,
@@ -170,7 +170,7 @@ def _comparison_section(
         tables.append(
             PageTable(
                 f"{records.metric(metric).title} at matched {name}", printed, _pair_tips(records, rows, printed, metric)
-            )
+            ).shortened("comparisons.csv")
         )
     lacks_compute = "flops" in records.runs and "flops" not in set(matched["matched"])
     text = _NO_MATCHED_COMPUTE if lacks_compute and not has_equal_compute else ""
@@ -205,7 +205,7 @@ def _law_tables(
             "Crossovers: P(first ahead at the smallest common size and second at the largest, or at the end of the "
             "search); inside the data by interpolation of means, beyond it by the laws, at most two doublings"
         )
-        tables["crossovers"] = PageTable(text, crossover_table(records, crossed))
+        tables["crossovers"] = PageTable(text, crossover_table(records, crossed)).shortened("crossovers.csv")
     if len(lawless):
         tables["lawless"] = PageTable("Models without a law", lawless)
     return tables

@@ -79,4 +79,6 @@ def runs_behind(records: Records, metric: str, model: str, low: float, high: flo
 def runs_of_cells(records: Records, metric: str) -> dict[tuple[str, float], str]:
     """`runs_behind` of every model and subset size at once."""
     runs = records.runs[records.runs[metric].notna()]
-    return {(str(model), size): "\n".join(ids) for (model, size), ids in runs.groupby(["model", "num_images"])["run_id"]}
+    return {
+        (str(model), size): "\n".join(ids) for (model, size), ids in runs.groupby(["model", "num_images"])["run_id"]
+    }

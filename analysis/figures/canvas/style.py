@@ -113,6 +113,9 @@ PAGE_INCHES, COLUMN_INCHES = 7.0, 4.8
 """Widths of a figure for two columns or a page, and for one column (set at 3.3 inches, its 9 pt become 6)."""
 
 
+HEIGHT_INCHES = 4.4
+
+
 @contextmanager
 def drawing_style(width: float = PAGE_INCHES) -> Iterator[None]:
     """Figures made inside share fonts, axes and a fixed seed for SVG ids; nothing outside changes, and nothing of a
@@ -146,7 +149,7 @@ def drawing_style(width: float = PAGE_INCHES) -> Iterator[None]:
         "svg.hashsalt": "scaling-study",
         "svg.fonttype": "path",
         "pdf.fonttype": 42,
-        "figure.figsize": (width, 4.4),
+        "figure.figsize": (width, HEIGHT_INCHES),
         "text.parse_math": False,  # a $ in a model's name is a $
     }
     with mpl.rc_context():
@@ -155,7 +158,12 @@ def drawing_style(width: float = PAGE_INCHES) -> Iterator[None]:
         yield
 
 
-def new_figure(width: float = 7.0, height: float = 4.4) -> Figure:
+def height_for(num_labels: int) -> float:
+    """Inches of a figure with so many labels beside its axes: the usual height until they would touch."""
+    return max(HEIGHT_INCHES, 0.17 * num_labels)
+
+
+def new_figure(width: float = PAGE_INCHES, height: float = HEIGHT_INCHES) -> Figure:
     """An empty figure for a page of PAGE_INCHES, narrower where the style asks for it; layout is left to
     `constrained`, so that nothing is cut off."""
     narrower = mpl.rcParams["figure.figsize"][0] / PAGE_INCHES

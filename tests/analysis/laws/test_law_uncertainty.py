@@ -104,10 +104,10 @@ def test_the_sensitivity_to_the_window_is_told_even_with_four_sizes() -> None:
     y = truth(0.5, 0.0, SIZES)
     y[np.flatnonzero(SIZES <= 300.0)] *= 1.15
     law = fit_law(SIZES, y)
-    told = law.window_sensitivity(20000.0)
+    told = law.window_sensitivity(np.array([20000.0]))
     assert next(iter(told)) == "M2, x > 300"
     assert max(told.values()) - min(told.values()) > 0.002
-    assert len(fit_law(SIZES[:9], y[:9]).window_sensitivity(6000.0)) == 4
+    assert len(fit_law(SIZES[:9], y[:9]).window_sensitivity(np.array([6000.0]))) == 4
 
 
 def test_back_tests_never_see_what_they_predict() -> None:
