@@ -20,7 +20,7 @@ OPTIONS = ("protocol.steps=120", "defaults.keep_checkpoints=2", "launch.retries=
 
 REPOSITORY = Path(__file__).parents[2]
 
-LAUNCH_SECONDS = 180
+LAUNCH_SECONDS = 600
 """A launcher that takes longer hangs."""
 
 NOT_COMPARED = re.compile(r"seconds|per_second|throughput|unix_time|memory|mfu")
