@@ -16,7 +16,7 @@ from typing import Any
 from scaling.errors import UserError
 from scaling.launch.backends.base import Handle, Look, Resources
 from scaling.launch.backends.ray.connection import Connection
-from scaling.launch.backends.ray.order import Batch
+from scaling.launch.backends.ray.order import Batch, forget_batches
 from scaling.launch.backends.ray.queue import NAMESPACE, StudyQueue, name_of
 from scaling.launch.backends.ray.shape import Shape, can_hold, describe_nodes, has_gpus, shape_of
 from scaling.launch.keeper import start_keeper
@@ -35,7 +35,7 @@ ANSWER_SECONDS = 10.0
 START_SECONDS = 120.0
 """How long the queue may take to start."""
 
-SILENT_SECONDS = 40.0
+SILENT_SECONDS = 20.0
 """A head that is unreachable for so long is gone; soon after that Ray would end this process without a word."""
 
 
@@ -140,6 +140,9 @@ class RayBackend:
         )
         batch.save(study_dir)
         self._waiting = []
+        if self._ask(study_dir) == {}:
+            # No queue reads what an earlier cluster was given; another launcher may be about to make one.
+            forget_batches(study_dir, batch.unix_time - START_SECONDS)
         self._reach_queue(study_dir, batch)
         return batch.nonce
 

@@ -23,9 +23,9 @@ from scaling.launch.backends.ray.shape import Node
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DEDUP_LOGS": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
 }
-"""No usage statistics, no notes on what a later version will do."""
+"""No usage statistics, no notes on what a later version will do, no logs of nodes and workers on the terminal."""
 
 ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray binds to all interfaces, whatever address it is given, but to the loopback device where it makes no clusters: by

@@ -76,6 +76,13 @@ class Batch(Frozen):
         return path
 
 
+def forget_batches(study_dir: Path, before: float) -> None:
+    """Remove what was submitted before that time to a cluster that is gone."""
+    for batch in load_batches(study_dir):
+        if batch.unix_time < before:
+            StudyDir(study_dir).job(batch.nonce).unlink(missing_ok=True)
+
+
 def load_batches(study_dir: Path, since: float = 0.0) -> list[Batch]:
     """Batches for Ray that were submitted at `since` (Unix time) or later, oldest first; RecordError names one that is
     damaged."""

@@ -1,13 +1,35 @@
 """What the tests of the Ray back end look at: processes of a test, what they listen on, runs held in mid-run."""
 
+import contextlib
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from scaling.records.run_dir import RunDir, StudyDir
-from tests.launch.backends.slurm.lab import assert_same_numbers, held_at, is_pending, wait_until
+from tests.launch.backends.slurm.lab import (
+    assert_same_numbers,
+    held_at,
+    is_pending,
+    last_step,
+    training_processes,
+    wait_for_result,
+    wait_until,
+    with_signal,
+)
 from tests.support.ranks import codes, start_run
 
-__all__ = ["assert_same_numbers", "held_at", "is_pending", "wait_until"]
+__all__ = ["assert_same_numbers", "held_at", "is_pending", "wait_for_result", "wait_until"]
+
+ROOT = Path(__file__).parents[4]
 
 MARK = "SCALING_TEST_MARK"
 """Environment variable that all processes of one test inherit, whoever starts them."""
@@ -76,3 +98,121 @@ def _readable(address: str) -> str:
     mapped = raw.removeprefix(b"\0" * 10 + b"\xff\xff")
     host = ".".join(map(str, mapped)) if len(mapped) == 4 else raw.hex()
     return f"{host}:{int(port, 16)}"
+
+
+NODE = "SCALING_TEST_NODE"
+"""Environment variable that names the node to which a process belongs."""
+
+HEAD = "127.0.0.1:6379"
+
+SETTINGS = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # A node that is lost is given up after 3 failed looks, a second apart, instead of 5 with three seconds between.
+    "RAY_health_check_initial_delay_ms": "0",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_failure_threshold": "3",
+    # A node whose head is lost gives up after 5 s instead of a minute.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
+}
+
+needs_cluster = pytest.mark.skipif(
+    os.geteuid() != 0 or any(shutil.which(program) is None for program in ("unshare", "nsenter", "ip")),
+    reason="a cluster in a network of its own needs root, unshare, nsenter and ip: apt-get install iproute2",
+)
+
+
+@contextmanager
+def all_held_at(run_dirs: Sequence[Path], step: int, seconds: float = 180) -> Iterator[dict[Path, int]]:
+    """Hold each run's only process still at the first step from `step` on; process ids by run."""
+    held: dict[Path, int] = {}
+    deadline = time.monotonic() + seconds
+    try:
+        while len(held) < len(run_dirs):
+            assert time.monotonic() < deadline, f"only {list(held)} have come to step {step}"
+            for run_dir in run_dirs:
+                if run_dir not in held and last_step(run_dir) >= step:
+                    [held[run_dir]] = training_processes(run_dir)
+                    os.kill(held[run_dir], signal.SIGSTOP)
+            time.sleep(0.005)
+        yield held
+    finally:
+        for pid in held.values():
+            with_signal(pid, signal.SIGCONT)
+
+
+class Cluster:
+    """Real raylets in a network that has the loopback device alone, and commands that run there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.mark = f"cluster-{os.getpid()}-{folder.name}"
+        self._temporary = tempfile.mkdtemp(prefix="ray-")  # Ray's socket names have to be short.
+        self._nodes: list[str] = []
+        self._network = subprocess.Popen(
+            ["unshare", "--net", "sh", "-c", "ip link set lo up && echo up && exec sleep infinity"],
+            stdout=subprocess.PIPE,
+            env=os.environ | {MARK: self.mark},
+        )
+        assert self._network.stdout is not None and self._network.stdout.readline() == b"up\n"
+
+    def inside(self, *command: str) -> list[str]:
+        return ["nsenter", "--net", "--target", str(self._network.pid), *command]
+
+    def start(self, name: str, address: str, **options: object) -> None:
+        """Start a node, the first of which is the head; options are those of `ray start`."""
+        options |= {
+            "node_ip_address": address,
+            "object_store_memory": 80_000_000,
+            "num_cpus": options.get("num_cpus", 1),
+        }
+        if self._nodes:
+            options["address"] = HEAD
+        else:
+            options |= {"port": HEAD.split(":")[1], "include_dashboard": "false", "temp_dir": self._temporary}
+        words = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
+        started = subprocess.run(
+            self.inside(_beside_python("ray"), "start", *([] if self._nodes else ["--head"]), *words),
+            env=os.environ | SETTINGS | {MARK: self.mark, NODE: name, "PYTHONPATH": str(ROOT)},
+            stdout=(self._folder / f"{name}.out").open("wb"),
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            check=False,
+            timeout=180,
+        )
+        assert started.returncode == 0, (self._folder / f"{name}.out").read_text()
+        self._nodes.append(name)
+
+    def node_of(self, pid: int) -> str:
+        return _variable(pid, NODE)
+
+    def kill(self, name: str) -> None:
+        """`kill -9` of everything on a node at once: its raylet, its workers and whatever these started."""
+        self._nodes.remove(name)
+        victims = [pid for pid in marked_processes(self.mark) if self.node_of(pid) == name]
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # Nobody may notice before all are gone.
+            for pid in victims:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+
+    def stop(self) -> None:
+        for pid in marked_processes(self.mark):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._network.wait()
+        assert self._network.stdout is not None
+        self._network.stdout.close()
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+def _variable(pid: int, name: str) -> str:
+    try:
+        variables = (Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    found = [one for one in variables if one.startswith(f"{name}=".encode())]
+    return found[0].decode().partition("=")[2] if found else ""
+
+
+def _beside_python(program: str) -> str:
+    return str(Path(sys.executable).parent / program)

@@ -1,11 +1,8 @@
 """A Ray of the launcher's own on this machine: the numbers of the local back end, reached from nowhere else, ended with
 everything it started."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,51 +19,15 @@ from tests.launch.backends.ray.lab import (
     is_pending,
     listening_addresses,
     marked_processes,
-    run_dirs,
     train_plan_here,
     wait_until,
 )
-from tests.support.tiny_study import TINY_SWEEP
-
-STEPS = ("protocol.steps=30", "grid.seed=[0, 1]", "defaults.log_every=1", "defaults.checkpoint_every=15")
-
-
-class Study:
-    """One sweep in a folder, launched by the command line."""
-
-    def __init__(self, folder: Path, data: Path) -> None:
-        self._sweep, self.mark = folder / "tiny.yaml", f"embedded-{os.getpid()}-{folder.name}"
-        self._sweep.write_text(TINY_SWEEP.format(root=json.dumps(str(data))))
-        self.folder = folder
-
-    def start(self, *options: str) -> subprocess.Popen[str]:
-        settings = [part for setting in STEPS for part in ("--set", setting)]
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "scaling.launch", str(self._sweep), *settings, "--backend", "ray"),
-                *("--out", str(self.folder / "runs"), *options),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"SCALING_TEST_MARK": self.mark},
-        )
-
-    def launch(self, *options: str) -> tuple[int, str]:
-        """Exit code and what was said on stderr."""
-        process = self.start(*options)
-        _, told = process.communicate(timeout=300)
-        return process.returncode, told
-
-    def planned(self) -> list[Path]:
-        """The folders of its two runs, once they are there."""
-        wait_until(lambda: len(run_dirs(self.folder / "runs" / "tiny")) == 2, 60, "run folders")
-        return run_dirs(self.folder / "runs" / "tiny")
+from tests.launch.backends.ray.study import Study
 
 
 @pytest.fixture
 def study(tiny_data: Path, tmp_path: Path) -> Study:
-    return Study(tmp_path, tiny_data)
+    return Study(tmp_path, tiny_data, f"embedded-{os.getpid()}-{tmp_path.name}", ["grid.seed=[0, 1]"])
 
 
 def test_numbers_are_those_of_the_local_back_end_and_nothing_is_left(study: Study) -> None:

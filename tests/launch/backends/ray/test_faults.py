@@ -1,0 +1,101 @@
+"""A node, a process, the launcher and the head are killed in mid-run on real raylets: no run is lost, none is trained
+twice, and every number is that of a run without the fault."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scaling.records.attempts.causes import Cause
+from scaling.records.attempts.ends import read_ends
+from scaling.records.events import read_events
+from scaling.records.run_dir import RunDir
+from tests.launch.backends.ray.lab import (
+    HEAD,
+    Cluster,
+    all_held_at,
+    assert_same_numbers,
+    is_pending,
+    needs_cluster,
+    train_plan_here,
+    training_processes,
+    wait_for_result,
+    wait_until,
+)
+from tests.launch.backends.ray.study import Study
+
+pytestmark = needs_cluster
+
+ON_CLUSTER = (f"launch.ray.address={HEAD}", "launch.ray.num_gpus=0", "launch.ray.poll=1s", "grid.seed=[0, 1]")
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A head and a second node of one CPU each."""
+    cluster = Cluster(tmp_path)
+    try:
+        cluster.start("head", "127.0.0.1")
+        cluster.start("second", "127.0.0.2")
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def study(cluster: Cluster, tiny_data: Path, tmp_path: Path) -> Study:
+    settings = (*ON_CLUSTER, "defaults.checkpoint_every=5")
+    return Study(tmp_path / "study", tiny_data, cluster.mark, settings, cluster.inside)
+
+
+def starts(run_dir: Path) -> list[int]:
+    """The step at which each attempt began."""
+    return [event.step for event in read_events(RunDir(run_dir).events).events if event.kind == "start"]
+
+
+def test_a_lost_node_a_lost_process_and_a_killed_launcher(cluster: Cluster, study: Study) -> None:
+    launcher = study.start()
+    first, second = study.planned()
+    with all_held_at([first, second], 7) as processes:
+        places = {cluster.node_of(pid): run for run, pid in processes.items()}
+        assert places.keys() == {"head", "second"}
+        launcher.kill()
+        launcher.communicate()
+        os.kill(processes[places["head"]], signal.SIGKILL)
+        cluster.kill("second")
+    code, told = study.launch("--detach")
+    assert code == 0 and "0 runs submitted" in told, told
+    for run in (first, second):
+        wait_for_result(run)
+        assert starts(run) == [0, 5]
+    causes = {node: [end.cause for end in read_ends(run).all] for node, run in places.items()}
+    assert causes == {"head": [Cause.LOST, Cause.DONE], "second": [Cause.NODE_FAILED, Cause.DONE]}
+    for run in (first, second):
+        assert_same_numbers(train_plan_here(run, study.folder / "reference" / run.name), run)
+
+
+def test_a_lost_head(cluster: Cluster, study: Study) -> None:
+    """Its runs end there; those of other nodes save and leave when they have given it up."""
+    launcher = study.start()
+    runs = study.planned()
+    with all_held_at(runs, 7) as processes:
+        places = {cluster.node_of(pid): run for run, pid in processes.items()}
+        cluster.kill("head")
+        wait_until(lambda: is_pending(processes[places["second"]], signal.SIGTERM), 90, "request to save")
+    _, told = launcher.communicate(timeout=120)
+    assert launcher.returncode == 2, told
+    assert "the same command continues them" in told.splitlines()[-1] and "Traceback" not in told, told
+    wait_until(lambda: not [run for run in runs if training_processes(run)], 60, "end of the processes")
+    [end] = read_ends(places["second"]).all
+    assert end.cause is Cause.PREEMPTED and end.step >= 7
+    assert not read_ends(places["head"]).all
+
+    cluster.kill("second")
+    cluster.start("another head", "127.0.0.1", num_cpus=2)
+    code, told = study.launch("--detach")
+    assert code == 0 and "2 runs submitted" in told, told
+    for run in runs:
+        wait_for_result(run)
+        assert starts(run) == [0, 5 if run == places["head"] else end.step]
+        assert_same_numbers(train_plan_here(run, study.folder / "reference" / run.name), run)
