@@ -29,7 +29,7 @@ from analysis.runs.csv_text import save_csv
 from analysis.runs.load import EXCLUDED_COLUMNS, Records
 from analysis.runs.metrics import check_direction, headline_for
 from analysis.runs.overlay import overlaid, renamed
-from analysis.runs.rows import read_rows
+from analysis.runs.rows import read_rows, with_known_counts
 from analysis.runs.summary import runs_without, without_impossible
 
 _MAX_PRINTED = 20
@@ -75,7 +75,7 @@ def make_report(
     excluded = excluded[EXCLUDED_COLUMNS].drop_duplicates(["study", "run_id"]).reset_index(drop=True)
     out.mkdir(parents=True, exist_ok=True)
     arrow_rows, lost_rows = read_rows(records.run_dirs.values())
-    rows = arrow_rows.to_pandas()
+    rows = with_known_counts(arrow_rows.to_pandas(), records.plans)
     records = replace(records, runs=with_gap(records, rows))
     files: list[Path] = []
     sections: list[Section] = []

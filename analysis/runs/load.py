@@ -33,7 +33,6 @@ _COSTS = (
     "stopped_early",
     "examples_seen",
     "unique_examples",
-    "flops",
     "train_seconds",
     "pause_seconds",
     "device_hours",
@@ -126,6 +125,7 @@ def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> 
             f"{', '.join(map(str, study_dirs))}: no run is finished ({standing}); "
             "run python -m scaling.launch again, or look with python -m scaling.status"
         )
+    _refuse_two_counts(list(plans.values()))
     models = {
         record.plan.model.name: parse_model_name(
             record.plan.model.name, record.plan.model.family, record.plan.model.num_body_params
@@ -136,6 +136,22 @@ def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> 
     known = {declared.name: declared} if declared else {}
     found = assemble(pd.DataFrame(rows), table, models, plans, run_dirs, declared=known)
     return replace(found, questions=tuple(filter(None, map(_question, sorted(dict.fromkeys(study_dirs))))))
+
+
+def _refuse_two_counts(plans: Sequence[RunPlan]) -> None:
+    """UserError when two runs count one model differently: their compute could not be compared."""
+    seen: dict[str, RunPlan] = {}
+    for plan in plans:
+        model = plan.model
+        first = seen.setdefault(canonical_json([model.name, model.image_size, model.num_classes, model.options]), plan)
+        counts = [(one.model.flops_train_per_image, one.model.flops_forward_per_image) for one in (first, plan)]
+        if counts[0] != counts[1]:
+            names = [f"{one.study}/{one.run_id}" for one in (first, plan)]
+            raise UserError(
+                f"{model.name} is counted as {counts[0][0]:.4g} training FLOPs per image in {names[0]} and as "
+                f"{counts[1][0]:.4g} in {names[1]}; launch their studies again with this version, which counts anew "
+                "and trains nothing that is trained"
+            )
 
 
 def _question(study_dir: Path) -> str:
@@ -228,6 +244,7 @@ def _run_row(record: RunRecord, result: RunResult) -> dict[str, object]:
         "evals": _evaluations(plan),
     }
     row |= {name: getattr(result, name) for name in _COSTS}
+    row["flops"] = plan.train_flops(result.examples_seen)
     row["changes"] = "; ".join(result.changes)
     row["harness_version"] = plan.harness.version
     row["torch"] = result.packages.get("torch", "")

@@ -4,11 +4,12 @@ A log of one attempt is read by Arrow, which is three times as fast as reading i
 several attempts or a torn line goes through the reader of the records, which knows what was superseded.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
@@ -16,6 +17,7 @@ import pyarrow.json as pj
 from scaling.records.events import EventLog, read_events
 from scaling.records.reading import is_intact
 from scaling.records.run_dir import RunDir
+from scaling.records.run_plan import RunPlan
 
 COLUMNS = {
     "run_id": pa.string(),
@@ -43,6 +45,12 @@ def read_rows(run_dirs: Iterable[Path]) -> tuple[pa.Table, dict[str, tuple[int, 
     if not tables:
         return pa.table({name: pa.array([], kind) for name, kind in COLUMNS.items()}), lost
     return pa.concat_tables(tables, promote_options="permissive"), lost
+
+
+def with_known_counts(rows: pd.DataFrame, plans: Mapping[str, RunPlan]) -> pd.DataFrame:
+    """The rows with the FLOPs of today's count of their models, which may be corrected after a row was written."""
+    per_image = rows["run_id"].map({run_id: plan.train_flops(1) for run_id, plan in plans.items()})
+    return rows.assign(flops=(rows["examples_seen"] * per_image).fillna(rows["flops"]))
 
 
 def _read_log(run_dir: Path) -> tuple[pa.Table | None, tuple[int, int]]:

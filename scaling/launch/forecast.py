@@ -22,7 +22,7 @@ Model = tuple[str, int, str]
 
 def train_flops(plan: RunPlan) -> float:
     """Training FLOPs of the whole run: forward and backward of every example."""
-    return plan.schedule.steps * plan.schedule.batch * plan.model.flops_train_per_image
+    return plan.train_flops(plan.schedule.steps * plan.schedule.batch)
 
 
 def state_bytes(plan: RunPlan) -> float:
@@ -87,7 +87,7 @@ class RateBook:
             plan,
             device=result.device,
             num_devices=result.num_devices,
-            flops=result.flops,
+            flops=plan.train_flops(result.examples_seen),
             seconds=result.train_seconds + result.pause_seconds,
         )
 

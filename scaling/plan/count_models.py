@@ -93,7 +93,7 @@ def _family_points() -> metadata.EntryPoints:
 
 def _digest_of_models() -> str:
     state = hashlib.sha256()
-    for path in sorted((Path(scaling.__file__).parent / "models").glob("*.py")):
+    for path in sorted((Path(scaling.__file__).parent / "models").rglob("*.py")):
         state.update(path.read_bytes())
     return state.hexdigest()
 

@@ -53,6 +53,7 @@ class RunResult(BaseModel):
     examples_seen: Count
     unique_examples: Count
     flops: Amount
+    """By the count of the model when it was trained; a corrected count is in the plan (`RunPlan.train_flops`)."""
     train_seconds: Amount
     pause_seconds: Amount
     device_hours: Amount

@@ -282,6 +282,10 @@ class RunPlan(Frozen):
     serves: str = ""
     """What the run is made for, when it is no point of the study's figures: `flowers of mixer-b32_…`."""
 
+    def train_flops(self, examples: int) -> float:
+        """Training FLOPs, forward and backward, of so many examples, by the count of the model that is known now."""
+        return examples * self.model.flops_train_per_image
+
     def save(self, run_dir: Path) -> None:
         write_record(RunDir(run_dir).plan, self)
 

@@ -17,7 +17,7 @@ from scaling.records.attempts.attempt import Attempt, claim_attempt
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.ends import End, append_end, read_ends
 from scaling.records.attempts.execution import AS_IT_COMES, Execution
-from scaling.records.attempts.exit_codes import BAD_INPUT, BUSY, DONE, PREEMPTED
+from scaling.records.attempts.exit_codes import BUSY, DONE, PREEMPTED
 from scaling.records.attempts.rank_failures import RankFailure, clear_failures, report_failure, start_token
 from scaling.records.ownership.lease import Lease, LeaseLostError
 from scaling.records.ownership.leftovers import sweep_leftovers
@@ -56,9 +56,9 @@ def train_run(
         lease = Lease(folder) if rank == 0 else None
         if lease is not None and not lease.acquire():
             return BUSY
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
+    except (UserError, OSError) as error:
+        print(f"error: {describe(error)}", file=sys.stderr)
+        return CODES[classify(error)]
     if not to_terminal:
         _redirect_output(RunDir(folder).log)
     _set_up_logging(rank)

@@ -156,7 +156,7 @@ class Scoring:
             stopped_early=is_early,
             examples_seen=examples,
             unique_examples=min(examples, plan.subset.num_samples),
-            flops=examples * plan.model.flops_train_per_image,
+            flops=plan.train_flops(examples),
             train_seconds=train_seconds,
             pause_seconds=pause_seconds,
             device_hours=(train_seconds + pause_seconds) * world / 3600,

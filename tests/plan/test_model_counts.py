@@ -3,11 +3,13 @@
 import json
 import os
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import scaling
 from scaling.models.registry import default_image_size
 from scaling.plan import count_models as counting
 from scaling.plan.count_zoo import count_rows, zoo
@@ -85,6 +87,15 @@ def test_a_corrected_count_arrives(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     for path in counting.cache_folder().iterdir():
         path.write_text('{"query": {}, "fac')
     assert counting.count_models([query])[query] == right
+
+
+def test_a_change_anywhere_in_the_model_code_makes_counts_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shutil.copytree(Path(scaling.__file__).parent / "models", tmp_path / "models")
+    monkeypatch.setattr("scaling.plan.count_models.scaling.__file__", str(tmp_path / "__init__.py"))
+    for path in sorted((tmp_path / "models").rglob("*.py")):
+        before = counting._digest_of_models()
+        path.write_text(path.read_text() + "#\n")
+        assert counting._digest_of_models() != before, path
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -52,6 +52,10 @@ class RemoteReadError(UserError):
     """A remote object cannot be read; the text names url, reason, number of tries and a way out."""
 
 
+class RemoteTroubleError(RemoteReadError):
+    """The store, or the way to it, stayed away through all tries: later, or from another machine, it may answer."""
+
+
 def is_url(location: str) -> bool:
     """Whether a location is a url rather than a path; UserError when it is one that is never read."""
     if location.startswith("pipe:"):
@@ -222,7 +226,7 @@ def _pause_or_give_up(url: str, deed: str, num_failures: int, error: Exception) 
             f"{url}: {deed} was refused at the first try ({reason}); check credentials and storage options"
         ) from error
     if num_failures >= MAX_FAILURES:
-        raise RemoteReadError(
+        raise RemoteTroubleError(
             f"{url}: {deed} failed {num_failures} times in a row, at last with {reason}; check that it can be reached "
             "from this machine and start again"
         ) from error

@@ -2,6 +2,7 @@
 
 import errno
 
+from scaling.data.storage.remote import RemoteTroubleError
 from scaling.errors import UserError
 from scaling.records.attempts import exit_codes
 from scaling.records.attempts.causes import Cause
@@ -101,7 +102,9 @@ def classify(error: BaseException) -> Cause:
     if isinstance(error, LeaseLostError):
         return Cause.BUSY
     if isinstance(error, UserError):
-        return Cause.BAD_INPUT
+        # A record or a shard that this machine's storage does not give is no bad input, whoever says so to the user.
+        is_away = isinstance(error, RemoteTroubleError) or _errno(error.__cause__) in _TROUBLE
+        return Cause.MACHINE_TROUBLE if is_away else Cause.BAD_INPUT
     if isinstance(error, LostPartnerError):
         return Cause.LOST
     if isinstance(error, DivergenceError):
@@ -125,7 +128,7 @@ def describe(error: BaseException) -> str:
     return f"{told}; {way_out}" if way_out else told
 
 
-def _errno(error: BaseException) -> int | None:
+def _errno(error: BaseException | None) -> int | None:
     return error.errno if isinstance(error, OSError) else None
 
 

@@ -24,6 +24,8 @@ import torch
 import torch.distributed
 
 from scaling.errors import UserError
+from scaling.train.processes.failures import MachineError
+from scaling.train.processes.given_gpus import given_gpus
 from scaling.train.processes.placement import Placement, find_placement
 
 logger = logging.getLogger(__name__)
@@ -113,11 +115,16 @@ def join_processes(*, may_use_gpu: bool = True, loader_threads: int = 1) -> Iter
 
 
 def find_device(placement: Placement) -> torch.device:
-    """This process's GPU, or the CPU where none can be used.
+    """This process's GPU, or the CPU where it has none; MachineError where it has one that cannot be used.
 
     A scheduler that gives each process a GPU of its own shows it as number 0, whatever the local rank.
     """
     if not torch.cuda.is_available():
+        if given := given_gpus():
+            raise MachineError(
+                f"this process was given the GPU {given} of {os.uname().nodename}, and PyTorch {torch.__version__} "
+                "cannot use it; see nvidia-smi there, or hide it (CUDA_VISIBLE_DEVICES=) to train on the CPU"
+            )
         return torch.device("cpu")
     visible = torch.cuda.device_count()
     index = 0 if visible == 1 else placement.local_rank

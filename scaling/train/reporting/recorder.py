@@ -127,7 +127,7 @@ class Recorder:
             step=self.step,
             examples_seen=examples,
             unique_examples=min(examples, self._plan.subset.num_samples),
-            flops=examples * self._plan.model.flops_train_per_image,
+            flops=self._plan.train_flops(examples),
             train_seconds=self.clock.train_seconds,
             pause_seconds=self.clock.pause_seconds,
             device=self.device_name,

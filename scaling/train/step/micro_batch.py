@@ -7,7 +7,6 @@ exchange anything, so that one of them alone may run out of memory without leavi
 """
 
 import gc
-import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,8 +16,10 @@ import torch
 from scaling.errors import UserError
 from scaling.records.attempts.causes import Cause
 from scaling.records.files import write_json_atomic
+from scaling.records.reading import RecordError, read_object
 from scaling.records.run_dir import StudyDir
 from scaling.records.run_plan import RunPlan
+from scaling.train.processes.agreement import tell
 from scaling.train.processes.failures import classify
 from scaling.train.processes.process_group import Processes
 from scaling.train.reporting.recorder import device_name
@@ -33,17 +34,33 @@ MARGIN = 0.08
 
 
 def find_micro_batch(study_dir: Path, plan: RunPlan, processes: Processes) -> int:
-    """What the study remembers for such a device and run, or else what a search finds; the same on all processes."""
+    """What the study remembers for such a device and run, or else what a search finds.
+
+    The first process reads and tells the others: on a shared file system they may still see an older file.
+    """
     path, key = StudyDir(study_dir).micro_batches, _key(plan, processes)
-    known: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
-    if processes.any(key not in known):
-        share = plan.schedule.batch // processes.world
-        starts_whole = processes.device.type == "cpu"
-        known[key] = search(share, lambda size: _fits(size, plan, processes), starts_whole=starts_whole)
-        logger.info("micro-batches of %d of %d images fit into memory", known[key], share)
-        if processes.is_first:
-            write_json_atomic(path, known)
-    return known[key]
+    share = plan.schedule.batch // processes.world
+    known = _read_sizes(path) if processes.is_first else {}
+    size: int | None = tell(known.get(key), processes)
+    if size is not None and 0 < size <= share and share % size == 0:
+        return size
+    starts_whole = processes.device.type == "cpu"
+    size = search(share, lambda size: _fits(size, plan, processes), starts_whole=starts_whole)
+    logger.info("micro-batches of %d of %d images fit into memory", size, share)
+    if processes.is_first:
+        write_json_atomic(path, {**known, key: size})
+    return size
+
+
+def _read_sizes(path: Path) -> dict[str, int]:
+    """What is remembered; nothing, with a warning, where the file is damaged."""
+    try:
+        return {key: size for key, size in read_object(path).items() if type(size) is int}
+    except FileNotFoundError:
+        return {}
+    except RecordError as error:
+        logger.warning("%s; micro-batches are searched again", error)
+        return {}
 
 
 def search(share: int, fits: Callable[[int], bool], *, starts_whole: bool) -> int:

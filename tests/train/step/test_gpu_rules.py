@@ -119,18 +119,18 @@ def test_more_gpus_than_processes_are_mentioned(monkeypatch, caplog) -> None:
     assert "8 GPUs are visible and this run uses 4" in caplog.text
 
 
-@pytest.mark.parametrize("hidden", ["", "-1"])
+@pytest.mark.parametrize("hidden", ["", "-1", "NoDevFiles"])
 @pytest.mark.parametrize("variable", ["CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"])
 def test_hidden_gpus_are_none(monkeypatch, variable: str, hidden: str) -> None:
     """Also where the driver's tools and device files are there."""
-    from scaling.train.processes import preload
+    from scaling.train.processes import given_gpus
 
     monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([self / "nvidia0"]))
-    for name in preload.VISIBILITY:
+    for name in given_gpus.VISIBILITY:
         monkeypatch.delenv(name, raising=False)
-    assert preload.may_have_gpu()
+    assert given_gpus.may_have_gpu()
     monkeypatch.setenv(variable, hidden)
-    assert not preload.may_have_gpu()
+    assert not given_gpus.may_have_gpu()
 
 
 def settle(out: Path, kind: str) -> None:

@@ -1,6 +1,8 @@
 """`micro_batch: auto`: what is tried, what is taken and remembered, with memory that runs out in a real step."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +10,7 @@ from scaling.errors import UserError
 from scaling.records.attempts.exit_codes import DONE
 from scaling.records.result import RunResult
 from scaling.records.run_dir import StudyDir
-from scaling.train.step.micro_batch import candidate_sizes, search
+from scaling.train.step.micro_batch import _read_sizes, candidate_sizes, search
 from tests.support.ranks import codes, start_run
 
 
@@ -49,6 +51,13 @@ def small_memory(rank: int) -> None:
     VisionModel.forward = limited
 
 
+def old_memory(rank: int) -> None:
+    """The second process still sees an older file, in which another size stands."""
+    small_memory(rank)
+    if rank:
+        StudyDir.micro_batches = property(lambda study: study.path / "older.json")  # type: ignore[assignment]
+
+
 @pytest.mark.parametrize("stage", [0, 2])
 def test_a_run_finds_its_micro_batch_and_the_next_one_remembers(stage: int, plan_tiny) -> None:
     """With the global batch as planned, and the numbers of a run that was told the size; the process that has memory
@@ -59,16 +68,25 @@ def test_a_run_finds_its_micro_batch_and_the_next_one_remembers(stage: int, plan
     assert auto.plan.identity == told.plan.identity
     assert codes(start_run(auto.run_dir, 2, small_memory)) == [DONE, DONE]
     assert codes(start_run(told.run_dir, 2)) == [DONE, DONE]
+    remembered = StudyDir(auto.run_dir.parent).micro_batches
     results = [RunResult.load(run.run_dir) for run in (auto, told)]
     assert results[0] is not None and results[1] is not None
     assert results[0].metrics["upstream/loss"] == results[1].metrics["upstream/loss"]
-    assert set(json.loads((StudyDir(auto.run_dir.parent).micro_batches).read_text()).values()) == {4}
+    assert set(json.loads(remembered.read_text()).values()) == {4}
     log = (auto.run_dir / "log.txt").read_text()
     assert log.index("passes of 8") < log.index("passes of 1\n")
     (auto.run_dir / "result.json").unlink()
     for checkpoint in (auto.run_dir / "checkpoints").glob("step_*/COMPLETE"):
         checkpoint.unlink()
     (auto.run_dir / "log.txt").unlink()
-    assert codes(start_run(auto.run_dir, 2, small_memory)) == [DONE, DONE]
+    remembered.with_name("older.json").write_text(remembered.read_text().replace(": 4", ": 2"))
+    assert codes(start_run(auto.run_dir, 2, old_memory)) == [DONE, DONE]
     again = (auto.run_dir / "log.txt").read_text()
-    assert "passes of 4" in again and "passes of 8" not in again
+    assert {int(size) for size in re.findall(r"passes of (\d+)", again)} == {4}
+
+
+@pytest.mark.parametrize("content", [b"", b"[3]", b'{"a": "x"', b"\0" * 9])
+def test_a_damaged_memory_is_searched_again(content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "micro_batches.json").write_bytes(content)
+    assert _read_sizes(tmp_path / "micro_batches.json") == {}
+    assert "searched again" in caplog.text
