@@ -62,7 +62,8 @@ class Decision:
     reason: str
     """One sentence for people."""
     avoid_hosts: tuple[str, ...] = ()
-    """Machines on which the run met trouble of theirs."""
+    """Machines on which the run met trouble of theirs. A scheduler takes others; where there is one machine alone, the
+    run waits there for `delay_seconds` and takes another GPU, and launchers of other machines may have it at once."""
     delay_seconds: float = 0.0
     """How long to wait before the run is started again."""
 

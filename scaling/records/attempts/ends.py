@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
-from scaling.records.attempts.attempt import latest_attempt
+from scaling.records.attempts.attempt import Attempt, latest_attempt
 from scaling.records.attempts.causes import Cause, cause_of_exit
 from scaling.records.attempts.rank_failures import read_failures, together
 from scaling.records.files import append_line
@@ -129,22 +129,23 @@ def settle_end(
     """The end of the attempt whose processes are all gone, written unless the run has told it itself.
 
     `code` is the exit code that tells most (None: nobody knows); `cause` is what the backend knows beyond it (a time
-    limit, a dead node) and outweighs what the run said. `begun_after` is `attempts.latest_number` from before the
-    start: it tells a process that died before it had claimed an attempt. Nothing is written about a process that was
-    BUSY: the run is another's.
+    limit, a dead node) and outweighs what the run said. A process that died before it had claimed an attempt is told by
+    `begun_after`, which is `attempts.latest_number` from before its start, or by `job`, the scheduler's name for it,
+    which the attempts that it claimed bear. Nothing is written about a process that was BUSY: the run is another's.
     """
     told = cause or cause_of_exit(code)
     if told is Cause.BUSY:
         return End(attempt=0, cause=told, code=code, job=job, message=message)
     attempt = latest_attempt(run_dir)
-    if attempt is not None and begun_after is not None and attempt.attempt <= begun_after:
+    if attempt is not None and (attempt.attempt <= (begun_after or 0) or not _is_of(job, attempt)):
         attempt = None
     own = None
     if attempt is not None:
         own = next((end for end in read_ends(run_dir).all if end.attempt == attempt.attempt), None)
     if own is not None and cause in (None, own.cause):
         return own
-    words = read_failures(run_dir) if own is None else []
+    # The first process claims its number before the others can fail: without one, what they said is of another start.
+    words = read_failures(run_dir) if own is None and attempt is not None else []
     if words and cause is None:
         told, said = together(words)
         message = message or said
@@ -172,6 +173,11 @@ def settle_end(
     )
     append_end(run_dir, end)
     return end
+
+
+def _is_of(job: str, attempt: Attempt) -> bool:
+    """Whether an attempt may have been made by `job`, which names all restarts of a job or one of them."""
+    return not job or attempt.job in ("", job) or attempt.job.partition("/")[0] == job
 
 
 def _death(code: int | None) -> str:

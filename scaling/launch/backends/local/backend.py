@@ -20,10 +20,9 @@ from scaling.launch.backends.local.run import LocalRun, WarmServer
 from scaling.launch.backends.local.slots import Slot, cut_slots, this_machine
 from scaling.launch.keeper import start_keeper
 from scaling.launch.policy import AGAIN, next_step
-from scaling.records.attempts.causes import Cause, Decision
-from scaling.records.attempts.ends import settle_end
+from scaling.records.attempts.causes import Cause, Decision, decide
+from scaling.records.attempts.ends import End, read_ends, settle_end
 from scaling.records.attempts.exit_codes import BUSY
-from scaling.records.attempts.rank_failures import read_failures, together
 from scaling.records.ownership.lease import LifeWatch, look
 from scaling.records.ownership.stop_request import clear_stop, request_stop, requested_stop
 from scaling.records.run_dir import StudyDir
@@ -56,6 +55,8 @@ class LocalBackend:
         self._running: dict[Path, LocalRun] = {}
         self._ended: dict[Path, Look] = {}
         self._adopted: set[Path] = set()
+        self._troubled: dict[Path, set[str]] = {}
+        """GPUs, by UUID, on which a run met trouble of its machine."""
         self._locks, self._server, self._life = DeviceLocks(), WarmServer(), LifeWatch()
 
     def check(self, need: Resources) -> None:
@@ -81,7 +82,7 @@ class LocalBackend:
             self._ended.pop(run_dir, None)
             self._adopted.discard(run_dir)
             if run_dir not in known:
-                self._queue.append(_Waiting(run_dir))
+                self._queue.append(self._waiting(run_dir))
         return [Handle(run_dir, "local", "", index, None) for index, run_dir in enumerate(run_dirs)]
 
     def adopt(self, study_dir: Path) -> list[Handle]:
@@ -99,7 +100,7 @@ class LocalBackend:
             code = run.poll()
             if code is not None:
                 del self._running[run_dir]
-                self._end(run_dir, code)
+                self._end(run, code)
         self._start_waiting()
         looks = dict(self._ended)
         looks |= {one.run_dir: Look("queued", reason=one.reason) for one in self._queue}
@@ -134,11 +135,21 @@ class LocalBackend:
         for run_dir, run in self._running.items():
             code = run.wait(deadline)
             if code != BUSY:
-                settle_end(run_dir, code, message=_told(run_dir))
+                settle_end(run_dir, code, begun_after=run.begun_after)
         self._running.clear()
         self._queue.clear()
         if detach and wanted:
             start_keeper(wanted, self._cap, self._launch)
+
+    def _waiting(self, run_dir: Path) -> _Waiting:
+        """A run in the queue; after trouble of this machine, for as long as that may take to pass."""
+        ends = read_ends(run_dir).counted
+        if not ends:
+            return _Waiting(run_dir)
+        decision = decide(ends, self._launch.retries)
+        wait = _seconds_to_wait(ends[-1], decision)
+        again = f"starts again in {wait:.0f} s" if wait else "starts again"
+        return _Waiting(run_dir, time.monotonic() + wait, f"{decision.reason}, {again}")
 
     def _cut_slots(self, need: Resources, cap: int | None) -> list[Slot]:
         threads = self._launch.local.threads or need.cpus
@@ -156,8 +167,10 @@ class LocalBackend:
                 self._queue.remove(waiting)
                 self._ended[waiting.run_dir] = Look("ended", cause=Cause.CANCELLED)
                 continue
-            taken = self._take_slot()
+            taken = self._take_slot(waiting.run_dir)
             if taken is None:
+                if self._troubled.get(waiting.run_dir):
+                    continue  # It waits for a GPU that others may not want.
                 if not self._running:
                     waiting.reason = "cores or GPUs of this machine are taken by another launcher"
                 return
@@ -167,28 +180,34 @@ class LocalBackend:
                 waiting.run_dir, slot, locks, self._launch.loader_threads, self._server
             )
 
-    def _take_slot(self) -> tuple[Slot, int] | None:
-        """The first slot whose cores and GPUs nobody on this machine has, and what holds them."""
+    def _take_slot(self, run_dir: Path) -> tuple[Slot, int] | None:
+        """The first slot whose cores and GPUs nobody on this machine has, and what holds them; as long as there are
+        others, none with a GPU on which the run met trouble."""
         own = [run.slot for run in self._running.values()]
-        for slot in self._slots:
+        troubled = self._troubled.get(run_dir, set())
+        good = [slot for slot in self._slots if troubled.isdisjoint(gpu.uuid for gpu in slot.gpus)]
+        for slot in good or self._slots:
             if slot not in own:
                 locks = self._locks.take(slot.own_cores, [gpu.uuid for gpu in slot.gpus])
                 if locks is not None:
                     return slot, locks
         return None
 
-    def _end(self, run_dir: Path, code: int) -> None:
+    def _end(self, run: LocalRun, code: int) -> None:
         """Record how an attempt ended and do what the policy says."""
+        run_dir = run.run_dir
         if code == BUSY:
             self._adopted.add(run_dir)
             return
-        end = settle_end(run_dir, code, message=_told(run_dir))
+        end = settle_end(run_dir, code, begun_after=run.begun_after)
         if end.cause is Cause.DONE:
             self._ended[run_dir] = Look("ended", cause=end.cause)
             return
         decision = next_step(run_dir, self._launch.retries)
         if decision.verdict in AGAIN:
-            self._queue.insert(0, _Waiting(run_dir, time.monotonic() + decision.delay_seconds, _again(decision)))
+            if end.cause is Cause.MACHINE_TROUBLE:
+                self._troubled.setdefault(run_dir, set()).update(gpu.uuid for gpu in run.slot.gpus)
+            self._queue.insert(0, self._waiting(run_dir))
             return
         self._ended[run_dir] = Look("ended", cause=end.cause, reason=decision.reason)
 
@@ -202,12 +221,9 @@ class LocalBackend:
                 return
 
 
-def _told(run_dir: Path) -> str:
-    """What processes other than the first said before they ended."""
-    words = read_failures(run_dir)
-    return together(words)[1] if words else ""
-
-
-def _again(decision: Decision) -> str:
-    wait = f", starts again in {decision.delay_seconds:.0f} s" if decision.delay_seconds else ", starts again"
-    return f"{decision.reason}{wait}"
+def _seconds_to_wait(last: End, decision: Decision) -> float:
+    """How long a run is left alone after trouble of this machine, counted from its last end, so that a second launcher
+    waits no less than the first. Trouble of another machine holds nothing back here."""
+    if os.uname().nodename not in decision.avoid_hosts:
+        return 0.0
+    return min(decision.delay_seconds, max(0.0, last.unix_time + decision.delay_seconds - time.time()))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.launch.backends.local.slots import Slot
+from scaling.records.attempts.attempt import latest_number
 from scaling.records.attempts.execution import Execution
 from scaling.train.entry import train_run
 
@@ -46,6 +47,8 @@ class LocalRun:
         """Start it; `locks`, the descriptor that holds the slot's devices, is passed on and closed here."""
         self.run_dir = run_dir
         self.slot = slot
+        self.begun_after = latest_number(run_dir)
+        """The highest attempt number from before it: what its processes claim is above."""
         self._codes: dict[int, int] = {}
         """Exit codes of the processes that ended by themselves, by rank, in the order seen."""
         world = len(slot.cores)
