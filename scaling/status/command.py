@@ -74,6 +74,8 @@ def describe(record: RunRecord, word: SchedulerWord | None = None) -> dict[str, 
     waits = waiting(said, word.scheduler) if word and said and not standing.is_alive else None
     is_on_its_way = standing.is_alive or standing.is_finished or (waits is not None and waits.status != "lost")
     again = requeues(standing.ends, is_on_its_way=is_on_its_way)
+    # A process that holds the run may not have said anything yet: it is starting.
+    has_reported = standing.is_alive and state.heartbeat_unix_time > 0
     words = last_words(record.run_dir) if standing.is_alive else LastWords()
     left = seconds_left(state, record.plan.schedule.steps, words.pause_share) if standing.is_alive else None
     return {
@@ -86,7 +88,7 @@ def describe(record: RunRecord, word: SchedulerWord | None = None) -> dict[str, 
         "images": record.plan.subset.num_samples,
         "host": state.host,
         "job": state.job,
-        "heartbeat_age_seconds": round(state.heartbeat_age_seconds(), 1) if standing.is_alive else None,
+        "heartbeat_age_seconds": round(state.heartbeat_age_seconds(), 1) if has_reported else None,
         "loss": words.loss,
         "last_validation": words.precision_at_1,
         "last_validation_step": words.validation_step,
@@ -148,5 +150,7 @@ def _where(row: dict[str, Any]) -> str:
         return ""
     scoring = f", scoring {row['scoring']}" if row["scoring"] else ""
     age = row["heartbeat_age_seconds"]
+    if row["status"] == "running" and age is None:
+        return "starting"
     heard = "" if age is None else f", heard of {short_time(age)} ago"
     return row["host"] + (f" {row['job']}" if row["job"] else "") + scoring + heard

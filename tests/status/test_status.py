@@ -80,6 +80,18 @@ def test_a_run_that_is_gone_has_no_time_left(tmp_path: Path, plan: RunPlan, caps
     assert row["status"] == "preempted" and row["seconds_left"] is None
 
 
+def test_a_run_that_has_not_reported_yet_is_starting(
+    tmp_path: Path, plan: RunPlan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / plan.run_id / "state.json").unlink()
+    lease = Lease(tmp_path / plan.run_id)
+    assert lease.acquire()
+    assert main([str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "starting" in told and "heard of" not in told
+    lease.release()
+
+
 def test_watching_ends_with_a_result_and_waits_for_nothing_that_left_the_plan(
     tmp_path: Path, plan: RunPlan, capsys: pytest.CaptureFixture[str]
 ) -> None:

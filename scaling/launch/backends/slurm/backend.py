@@ -19,7 +19,7 @@ from scaling.launch.backends.slurm.batch import SUBMIT_SECONDS, ArrayJob, load_b
 from scaling.launch.backends.slurm.cluster import max_array_tasks, require_slurm, test_shape
 from scaling.launch.backends.slurm.look import Looker
 from scaling.launch.backends.slurm.profile import Profile, load_profile
-from scaling.launch.backends.slurm.queue import QueuedTask, QueueUnknownError, find_task, query_study
+from scaling.launch.backends.slurm.queue import REASONS, QueuedTask, QueueUnknownError, find_task, query_study
 from scaling.launch.backends.slurm.script import submit_array
 from scaling.launch.backends.slurm.shape import Shape, base_shape, group_by_shape
 from scaling.launch.backends.slurm.words import note_looks, note_silence
@@ -27,6 +27,9 @@ from scaling.records.attempts.causes import Cause
 from scaling.records.ownership.stop_request import clear_stop, request_stop
 from scaling.records.run_dir import RunDir, StudyDir
 from scaling.spec.launch_spec import LaunchSpec, SlurmSection
+
+FIRST_WORD_SECONDS = 5.0
+"""How long a launcher that leaves right after submitting waits for Slurm to look at its jobs."""
 
 
 class SlurmBackend:
@@ -40,6 +43,8 @@ class SlurmBackend:
         self._profile = load_profile(Path(self._section.profile)) if self._section.profile else Profile()
         self._shape = base_shape(launch, self._profile)
         self._looker = Looker(self._section.hung_after)
+        self._submitted: tuple[Path, float] | None = None
+        """The study that runs were submitted of last, and when."""
         self.poll_seconds = self._section.poll
 
     def check(self, need: Resources) -> None:
@@ -65,7 +70,8 @@ class SlurmBackend:
                 for handle in self._submit_shape(study_dir, group, shape, min(caps, default=None)):
                     handles[handle.run_dir] = handle
         if missing:
-            self.poll(study_dir)  # What Slurm says at once is there for `scaling.status` when the launcher leaves.
+            self._submitted = (study_dir, time.monotonic())
+            self.poll(study_dir)
         return [handles[run_dir] for run_dir in run_dirs]
 
     def adopt(self, study_dir: Path) -> list[Handle]:
@@ -126,7 +132,18 @@ class SlurmBackend:
                     subprocess.run(["scancel", *options, *jobs], capture_output=True, check=False)
 
     def close(self, *, detach: bool) -> None:
-        """Jobs of a scheduler go on without the launcher, detached or not."""
+        """Jobs of a scheduler go on without the launcher, detached or not.
+
+        Slurm needs a moment to say why a job waits: who leaves right after submitting stays for that word, which is
+        then there for `scaling.status`.
+        """
+        if not detach or self._submitted is None:
+            return
+        study_dir, moment = self._submitted
+        while time.monotonic() < moment + FIRST_WORD_SECONDS:
+            time.sleep(0.3)
+            if not any(look.reason.startswith(REASONS["None"]) for look in self.poll(study_dir).values()):
+                return
 
     def _submit_shape(
         self, study_dir: Path, run_dirs: Sequence[Path], shape: Shape, cap: int | None
