@@ -1,6 +1,6 @@
 """`python -m analysis.laws.validate TABLE.csv`: how often 90 % intervals hold, and how wide they are.
 
-Public curves (columns as in tests/analysis/assets) are cut at x_max, x_max/2 and x_max/4 and thinned to 4, 6 and 8
+Public curves (columns as in tests/analysis/laws/assets) are cut at x_max, x_max/2 and x_max/4 and thinned to 4, 6 and 8
 sizes two-fold apart; the held-out rows are scored as new runs. Drawn curves come from forms and noise that the law
 does not have. With `--leave-out`, the spread prior is centred on the other data set's drift alone.
 """
