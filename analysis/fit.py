@@ -3,6 +3,9 @@
 Fits every form and the default estimator to each curve, prints their log errors on held-out rows where a column
 marks them, and writes parameters, window, back-tests and predictions as JSON. Rows that cannot be used and curves
 that allow no law are named on stderr; the exit code is 1 when some curves were refused.
+
+Curves that differ in the last --by column alone (the models of one task, say) are taken for one study: what the others
+say of exponent, floor, drift and noise is the prior of each (`analysis.laws.pooling`). `--alone` fits each by itself.
 """
 
 import argparse
@@ -16,9 +19,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.laws.curve_prior import CurvePrior
 from analysis.laws.fitting import Fit, Prior, fit_form
 from analysis.laws.forms import FORMS
-from analysis.laws.law import LEVEL, Law, ceiling_of, describe, fit_law
+from analysis.laws.law import LEVEL, Law, ceiling_of, check_curve, describe, fit_law
+from analysis.laws.pooling import study_priors
 from analysis.report.tables import plain_text
 from analysis.runs.curves import Curve, read_curves
 from scaling.errors import UserError, run_command
@@ -51,16 +56,24 @@ def _run(argv: Sequence[str] | None) -> int:
     parser.add_argument("--by", metavar="COL", nargs="+", default=[], help="columns that tell curves apart")
     parser.add_argument("--fit-column", metavar="COL", help="1 for rows to fit, 0 for rows to predict and score")
     parser.add_argument("--at", metavar="X", nargs="+", type=float, default=[], help="sizes to predict")
+    parser.add_argument(
+        "--alone",
+        action="store_true",
+        help="fit each curve by itself; otherwise curves that differ in the last --by column alone inform each other",
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything there")
     options = parser.parse_args(argv)
     by = [name for given in options.by for name in given.split(",")]
     curves = read_curves(options.table, options.x, options.y, by, options.fit_column)
-    fits, refused = [], []
+    usable, refused = [], []
     for curve in curves:
         try:
-            fits.append(_fit_curve(curve, options.at))
+            check_curve(curve.x, curve.y)
+            usable.append(curve)
         except UserError as error:
             refused.append(f"{curve.name}: {error}")
+    priors = [CurvePrior.alone() for _ in usable] if options.alone else _pooled_priors(usable, by[:-1])
+    fits = [_fit_curve(curve, prior, options.at) for curve, prior in zip(usable, priors, strict=True)]
     if not fits:
         raise UserError(f"{options.table}: {refused[0]}" + _first_left_out(curves))
     print(plain_text(_screen_table(fits)))
@@ -77,8 +90,20 @@ def _first_left_out(curves: Sequence[Curve]) -> str:
     return f" ({len(lines)} rows left out; {lines[0]})" if lines else ""
 
 
-def _fit_curve(curve: Curve, at: Sequence[float]) -> dict[str, Any]:
-    law = fit_law(curve.x, curve.y)
+def _pooled_priors(curves: Sequence[Curve], study_columns: Sequence[str]) -> list[CurvePrior]:
+    """The prior of each curve from the others with the same values in `study_columns`."""
+    studies: dict[tuple[str, ...], list[int]] = {}
+    for place, curve in enumerate(curves):
+        studies.setdefault(tuple(curve.label[name] for name in study_columns), []).append(place)
+    priors: dict[int, CurvePrior] = {}
+    for places in studies.values():
+        found = study_priors([(curves[place].x, curves[place].y) for place in places])
+        priors |= dict(zip(places, found, strict=True))
+    return [priors[place] for place in range(len(curves))]
+
+
+def _fit_curve(curve: Curve, prior: CurvePrior, at: Sequence[float]) -> dict[str, Any]:
+    law = fit_law(curve.x, curve.y, prior=prior)
     found: dict[str, Any] = {"curve": curve.label, "left_out": list(curve.left_out), "forms": {}}
     for form in FORMS:
         fit = fit_form(form, curve.x, curve.y, prior=Prior(), ceiling=ceiling_of(curve.y))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.laws.backtest import MIN_SIZES
-from analysis.laws.drift import SpreadPrior
+from analysis.laws.curve_prior import CurvePrior
 from analysis.laws.estimator import Choice, Estimator, choose
 from analysis.laws.fitting import Fit, Prior, fit_form
 from analysis.laws.forms import Array
@@ -96,11 +96,11 @@ class Law:
         return found
 
 
-def fit_law(x: Array, y: Array, *, noise: Array | None = None, seed: int = 0, spread: SpreadPrior | None = None) -> Law:
+def fit_law(x: Array, y: Array, *, noise: Array | None = None, seed: int = 0, prior: CurvePrior | None = None) -> Law:
     """Fit one curve of runs: x[N] examples, y[N] error (or loss), in any order.
 
-    `spread` replaces the shipped prior of drift and run noise. UserError for fewer than two sizes, or values that are
-    not positive and finite.
+    `prior` replaces the shipped one, for example by what other curves of the study say (`study_priors`). UserError for
+    fewer than two sizes, or values that are not positive and finite.
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     check_curve(x, y)
@@ -111,7 +111,7 @@ def fit_law(x: Array, y: Array, *, noise: Array | None = None, seed: int = 0, sp
     used = choice.estimator.used(x)
     return Law(
         choice=choice,
-        draws=draw_curves(choice.estimator, x, y, ceiling=limit, seed=seed, noise=noise, spread=spread),
+        draws=draw_curves(choice.estimator, x, y, ceiling=limit, seed=seed, noise=noise, prior=prior),
         num_points=len(x),
         num_sizes=len(np.unique(x)),
         window=(float(x[used].min()), float(x.max())),

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from analysis.laws.drift import SpreadPrior, drift_covariance
-from analysis.laws.fitting import Prior
+from analysis.laws.curve_prior import CurvePrior
+from analysis.laws.drift import drift_covariance
 from analysis.laws.forms import M2, Array
 
 MAX_BINS = 96
@@ -49,6 +49,10 @@ class Posterior:
     weight: Array
     theta: Array
     """[K, 3]"""
+    shape_covariance: Array
+    """[K, 2, 2] of (log exponent, floor's logit)."""
+    log_likelihood: Array
+    """[K] log evidence of the node, without the prior of its spreads."""
     gain: Array
     """[K, 3, S] what theta moves by when the mean of a size moves."""
     prior_gain: Array
@@ -75,48 +79,50 @@ def size_means(x: Array, log_y: Array, used: Array) -> SizeMeans:
     )
 
 
-def posterior(means: SizeMeans, spread: SpreadPrior | None = None) -> Posterior:
+def posterior(means: SizeMeans, prior: CurvePrior | None = None) -> Posterior:
     """The law M2 at every node of the grid of spreads."""
-    drift, run, log_prior = (spread or SpreadPrior()).grid()
+    prior = prior or CurvePrior.alone()
+    drift, run = prior.drift, prior.run
     covariance = (
         drift[:, None, None] ** 2 * drift_covariance(-means.u / np.log(2))
         + run[:, None, None] ** 2 * np.diag(1.0 / means.count)
     )  # fmt: skip
     factor = np.linalg.cholesky(covariance)
     whiten = np.linalg.inv(factor)
-    centre = np.array([0.0, *(mean for _, mean, _ in Prior.CENTRES)])
-    inverse_width = np.array([0.0, *(1.0 / width for _, _, width in Prior.CENTRES)])
-    theta, cost, jacobian = _fit(means, whiten, centre, inverse_width)
-    normal = np.einsum("ksp,ksq->kpq", jacobian, jacobian) + np.diag(inverse_width**2)
-    log_evidence = (
-        log_prior
-        - 0.5 * cost
+    # [2, 3]: rows of (theta - centre) in standard deviations of the prior; the level has none.
+    scale = np.concatenate([np.zeros((2, 1)), np.linalg.inv(np.linalg.cholesky(prior.shape_covariance))], axis=1)
+    centre = np.array([0.0, *prior.shape_centre])
+    theta, cost, jacobian = _fit(means, whiten, centre, scale)
+    normal = np.einsum("ksp,ksq->kpq", jacobian, jacobian) + scale.T @ scale
+    log_likelihood = (
+        -0.5 * cost
         - np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
         - 0.5 * np.linalg.slogdet(normal)[1]
         - means.within_freedom * np.log(run)
         - 0.5 * means.within_square / run**2
     )
+    log_evidence = prior.log_weight + log_likelihood
     weight = np.exp(log_evidence - log_evidence.max())
     inverse = np.linalg.inv(normal)
     gain = np.einsum("kpq,ksq,kst->kpt", inverse, jacobian, whiten)
     return Posterior(
-        means, drift, run, weight / weight.sum(), theta, gain, inverse[:, :, 1:] * inverse_width[1:]
+        means, drift, run, weight / weight.sum(), theta, inverse[:, 1:, 1:], log_likelihood, gain, inverse @ scale.T
     )  # fmt: skip
 
 
-def _fit(means: SizeMeans, whiten: Array, centre: Array, inverse_width: Array) -> tuple[Array, Array, Array]:
+def _fit(means: SizeMeans, whiten: Array, centre: Array, scale: Array) -> tuple[Array, Array, Array]:
     """Levenberg-Marquardt at all nodes: theta [K, 3], cost [K] and whitened derivatives [K, S, 3]."""
     lower, upper = np.array([-np.inf, *M2.lower]), np.array([np.inf, *M2.upper])
     theta = np.tile([means.log_y[-1], *centre[1:]], (len(whiten), 1))
     damping = np.full(len(whiten), 1e-2)
-    off, cost, jacobian = _residuals(means, whiten, theta, centre, inverse_width)
+    off, cost, jacobian = _residuals(means, whiten, theta, centre, scale)
     for _ in range(_MAX_ITERATIONS):
-        gradient = np.einsum("ksp,ks->kp", jacobian, off) - (theta - centre) * inverse_width**2
-        normal = np.einsum("ksp,ksq->kpq", jacobian, jacobian) + np.diag(inverse_width**2)
+        gradient = np.einsum("ksp,ks->kp", jacobian, off) - (theta - centre) @ (scale.T @ scale)
+        normal = np.einsum("ksp,ksq->kpq", jacobian, jacobian) + scale.T @ scale
         damped = normal * (1.0 + damping[:, None, None] * np.eye(3))
         step = np.clip(np.linalg.solve(damped, gradient[..., None])[..., 0], -_LARGEST_STEP, _LARGEST_STEP)
         trial = np.clip(theta + step, lower, upper)
-        tried_off, tried_cost, tried_jacobian = _residuals(means, whiten, trial, centre, inverse_width)
+        tried_off, tried_cost, tried_jacobian = _residuals(means, whiten, trial, centre, scale)
         better = tried_cost <= cost
         gained = np.where(better, cost - tried_cost, 0.0).max()
         theta[better], off[better], jacobian[better] = trial[better], tried_off[better], tried_jacobian[better]
@@ -128,7 +134,7 @@ def _fit(means: SizeMeans, whiten: Array, centre: Array, inverse_width: Array) -
 
 
 def _residuals(
-    means: SizeMeans, whiten: Array, theta: Array, centre: Array, inverse_width: Array
+    means: SizeMeans, whiten: Array, theta: Array, centre: Array, scale: Array
 ) -> tuple[Array, Array, Array]:
     """Whitened residuals [K, S], their sum of squares with the prior's [K], and derivatives of the law [K, S, 3]."""
     exponent, floor = np.exp(theta[:, 1:2]), theta[:, 2:3]
@@ -138,5 +144,5 @@ def _residuals(
     off = np.einsum("kst,kt->ks", whiten, means.log_y - curve)
     slopes = [np.ones_like(curve), -reducible * exponent * means.u, 1.0 - reducible - expit(floor)]
     jacobian = np.einsum("kst,ktp->ksp", whiten, np.stack(slopes, axis=-1))
-    cost = np.sum(off**2, axis=1) + np.sum(((theta - centre) * inverse_width) ** 2, axis=1)
+    cost = np.sum(off**2, axis=1) + np.sum(((theta - centre) @ scale.T) ** 2, axis=1)
     return off, cost, jacobian

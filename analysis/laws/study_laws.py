@@ -1,7 +1,8 @@
 """The law of each model of a study: log error (1 - metric) against distinct training images, one point per run.
 
 Models are resampled together: runs with the same size and seed share their random sign in the wild bootstrap, so that
-what the seed and the subset draw do to both models cancels in the difference, as far as it does in the data.
+what the seed and the subset draw do to both models cancels in the difference, as far as it does in the data. The prior
+of each model's law comes from the other models of the study.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from analysis.laws.estimator import choose
 from analysis.laws.fitting import Prior
 from analysis.laws.forms import Array
 from analysis.laws.law import Law, ceiling_of, fit_law
+from analysis.laws.pooling import study_priors
 from analysis.laws.uncertainty import NUM_DRAWS, run_spread
 from analysis.runs.load import Records
 
@@ -47,7 +49,8 @@ def model_runs(records: Records, metric: str) -> dict[str, ModelRuns]:
 
 def study_laws(records: Records, metric: str) -> tuple[dict[str, Law], pd.DataFrame]:
     """Laws by model, and a table (model, reason) of models that allow none."""
-    laws, without = {}, []
+    fitted: dict[str, ModelRuns] = {}
+    without = []
     reason = records.metric(metric).no_law_because
     if reason:
         models = records.runs.loc[records.runs[metric].notna(), "model"].unique()
@@ -61,7 +64,14 @@ def study_laws(records: Records, metric: str) -> tuple[dict[str, Law], pd.DataFr
         elif not (runs.error > 0).all():
             without.append((model, "an error of 0 has no logarithm"))
         else:
-            laws[model] = fit_law(runs.images, runs.error, noise=_paired_noise(runs, weights), seed=_seed_of(model))
+            fitted[model] = runs
+    priors = study_priors([(runs.images, runs.error) for runs in fitted.values()])
+    laws = {
+        model: fit_law(
+            runs.images, runs.error, noise=_paired_noise(runs, weights), seed=_seed_of(model), prior=prior
+        )
+        for (model, runs), prior in zip(fitted.items(), priors, strict=True)
+    }  # fmt: skip
     return laws, pd.DataFrame(without, columns=["model", "reason"])
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from analysis.laws.drift import SpreadPrior, drift_at, drift_covariance, drift_paths
+from analysis.laws.curve_prior import CurvePrior
+from analysis.laws.drift import drift_at, drift_covariance, drift_paths
 from analysis.laws.estimator import Estimator
 from analysis.laws.fitting import Fit, Prior
 from analysis.laws.forms import M2, Array
@@ -61,7 +62,7 @@ class LawDraws:
 
 def draw_curves(
     estimator: Estimator, x: Array, y: Array, *, ceiling: float, seed: int = 0, num_draws: int = NUM_DRAWS,
-    noise: Array | None = None, spread: SpreadPrior | None = None
+    noise: Array | None = None, prior: CurvePrior | None = None
 ) -> LawDraws:  # fmt: skip
     """Draw laws of the runs (x[N], y[N]); `noise` [B, N] replaces the normal numbers of the runs, so that two models
     compared can share them."""
@@ -69,7 +70,7 @@ def draw_curves(
     own_noise = rng.standard_normal((num_draws, len(x)))
     run_noise = own_noise if noise is None else noise
     used = estimator.used(x)
-    known = posterior(size_means(x, np.log(y), used), spread)
+    known = posterior(size_means(x, np.log(y), used), prior)
     node = _drawn_nodes(known.weight, num_draws, rng)
     theta = known.theta[node] + _shifts(known, node, run_noise[:, used], rng)
     x_max = float(np.max(x))

@@ -1,8 +1,12 @@
-"""`python -m analysis.laws.validate TABLE.csv`: how often 90 % intervals hold, and how wide they are.
+"""`python -m analysis.laws.validate TABLE.csv`: how often 90 % intervals hold, how wide they are, and what brings what.
 
 Public curves (columns as in tests/analysis/laws/assets) are cut at x_max, x_max/2 and x_max/4 and thinned to 4, 6 and 8
-sizes two-fold apart; the held-out rows are scored as new runs. Drawn curves come from forms and noise that the law
-does not have. With `--leave-out`, the spread prior is centred on the other data set's drift alone.
+sizes two-fold apart; the held-out rows are scored as new runs. The curves of one task are one study. Drawn curves come
+from forms and noise that the law does not have, each a study of its own.
+
+Left out are, with `--leave-out data-set`, the data set of the curve from what the prior of the drift is centred on, and
+with `--leave-out architecture` all curves of the model's family, from that centre and from the study. `--alone` fits
+every curve by itself. `--forms` adds the error of other laws fitted to all sizes.
 """
 
 import argparse
@@ -16,16 +20,17 @@ import numpy as np
 import pandas as pd
 
 from analysis.laws.drift import SpreadPrior
-from analysis.laws.forms import Array
-from analysis.laws.law import LEVEL, fit_law
+from analysis.laws.fitting import Prior, fit_form
+from analysis.laws.forms import BNSL, M1, M4, Array
+from analysis.laws.law import LEVEL, ceiling_of, fit_law
+from analysis.laws.pooling import prior_from
 from analysis.runs.curves import Curve, read_curves
 from scaling.errors import run_command
 from scaling.tables import plain_table
 
 NUM_SIZES = (None, 4, 6, 8)
 REACHES = (2, 4, 8)
-DRIFT_OF = {"inet": 0.006, "cal": 0.05}
-"""Typical drift on each data set of the table, for a prior that has not seen the other."""
+DRAWN = "drawn"
 _NUM_DRAWN = 60
 
 
@@ -34,6 +39,8 @@ class Case:
     """What is known of one curve, and the new runs that are to be predicted."""
 
     group: str
+    study: str
+    """Curves of one study inform each other, at equal sizes and reach."""
     model: str
     sizes: str
     reach: int
@@ -41,6 +48,10 @@ class Case:
     y: Array
     new_x: Array
     new_y: Array
+
+    @property
+    def family(self) -> str:
+        return self.model.split("/")[0]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,14 +62,34 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.laws.validate", description=__doc__)
     parser.add_argument("table", metavar="TABLE.csv", type=Path)
-    parser.add_argument("--leave-out", action="store_true", help="centre the prior on the other data set")
+    parser.add_argument("--leave-out", choices=["data-set", "architecture"])
+    parser.add_argument("--alone", action="store_true", help="no curve informs another")
+    parser.add_argument("--forms", action="store_true", help="also M1, M4 and BNSL, on all sizes at twice the data")
     options = parser.parse_args(argv)
     curves = read_curves(options.table, "Seen Examples", "Loss", ["Task", "Model"], "Training")
-    found = pd.DataFrame([_score(case, options.leave_out) for case in [*public_cases(curves), *drawn_cases()]])
+    public = list(public_cases(curves))
+    spreads = spreads_without(public, options.leave_out) if options.leave_out else {}
+    rows = []
+    for case in [*public, *drawn_cases()]:
+        others = [] if options.alone else _others(case, public, options.leave_out == "architecture")
+        rows.append(_score(case, others, spreads.get((case.group, case.family), SpreadPrior()), options.forms))
+    found = pd.DataFrame(rows)
     print(_shown(_table(found, ["group", "sizes", "reach"])))
     plain = found[(found["sizes"] == "all") & (found["reach"] == 2)]
-    print(_shown(_table(plain, ["model"])))
+    print(_shown(_table(plain, ["group", "family"])))
     return 0
+
+
+def _others(case: Case, cases: Sequence[Case], other_families: bool) -> list[Case]:
+    """The other curves of a case's study."""
+    of_study = (case.study, case.sizes, case.reach)
+    return [
+        other
+        for other in cases
+        if (other.study, other.sizes, other.reach) == of_study
+        and other is not case
+        and not (other_families and other.family == case.family)
+    ]
 
 
 def public_cases(curves: Sequence[Curve]) -> Iterator[Case]:
@@ -75,8 +106,8 @@ def public_cases(curves: Sequence[Curve]) -> Iterator[Case]:
                 if len(chosen) >= (number or 4):
                     group = curve.label["Task"].split("_")[0]
                     yield Case(
-                        group, curve.label["Model"], str(number or "all"), reach, curve.x[chosen], curve.y[chosen],
-                        curve.held_x, curve.held_y
+                        group, curve.label["Task"], curve.label["Model"], str(number or "all"), reach, curve.x[chosen],
+                        curve.y[chosen], curve.held_x, curve.held_y
                     )  # fmt: skip
 
 
@@ -97,7 +128,15 @@ def drawn_cases(seed: int = 0, number_drawn: int = _NUM_DRAWN) -> Iterator[Case]
             for place, reach in enumerate(REACHES):
                 at = len(x) + place
                 yield Case(
-                    "drawn", "drawn", str(number), reach, x, y[: len(x)], ahead[place : place + 1], y[at : at + 1]
+                    DRAWN,
+                    f"{DRAWN} {number} {index}",
+                    DRAWN,
+                    str(number),
+                    reach,
+                    x,
+                    y[: len(x)],
+                    ahead[place : place + 1],
+                    y[at : at + 1],
                 )
 
 
@@ -115,21 +154,54 @@ def _drawn_curve(kind: int, x: Array, rng: np.random.Generator) -> Array:
     return np.asarray(np.minimum(0.3 * (x / scale) ** -power * (1 + (x / scale) ** 4) ** ((power - later) / 4), 0.95))
 
 
-def _score(case: Case, leave_out: bool) -> dict[str, object]:
+def drift_centres(cases: Sequence[Case], without_family: str = "") -> dict[str, float]:
+    """Median drift of the public curves of each data set, each fitted by itself."""
+    drifts: dict[str, list[float]] = {}
+    for case in cases:
+        if case.sizes == "all" and case.reach == 2 and case.group != DRAWN and case.family != without_family:
+            drifts.setdefault(case.group, []).append(fit_law(case.x, case.y).draws.structural_log_sd)
+    return {group: float(np.median(found)) for group, found in drifts.items()}
+
+
+def spreads_without(cases: Sequence[Case], left_out: str) -> dict[tuple[str, str], SpreadPrior]:
+    """The prior of the spreads for each (data set, family), centred without what is left out."""
+    found = {}
+    for family in sorted({case.family for case in cases}):
+        centres = drift_centres(cases, family if left_out == "architecture" else "")
+        for group in centres:
+            kept = [centre for name, centre in centres.items() if left_out == "architecture" or name != group]
+            found[group, family] = SpreadPrior(drift=float(np.exp(np.mean(np.log(kept)))))
+    return found
+
+
+def _score(case: Case, others: Sequence[Case], spread: SpreadPrior, with_forms: bool) -> dict[str, object]:
     started = time.process_time()
-    others = [drift for group, drift in DRIFT_OF.items() if group != case.group]
-    spread = SpreadPrior(drift=others[0]) if leave_out and case.group in DRIFT_OF else None
-    row = fit_law(case.x, case.y, spread=spread).predict(case.new_x)
+    prior = prior_from([(other.x, other.y) for other in others], spread)
+    row = fit_law(case.x, case.y, prior=prior).predict(case.new_x)
     seconds = time.process_time() - started
     truth = np.log(case.new_y)
     low, high, centre = (np.log(row[name].to_numpy()) for name in ("run_low", "run_high", "error"))
     missed = np.maximum(low - truth, 0) + np.maximum(truth - high, 0)
     return {
-        "group": case.group, "model": case.model, "sizes": case.sizes, "reach": case.reach,
+        "group": case.group, "family": case.family, "sizes": case.sizes, "reach": case.reach,
         "covered": float(np.mean(missed == 0)), "width": float(np.mean(high - low)),
         "interval score": float(np.mean(high - low + 2 / (1 - LEVEL) * missed)),
-        "rmse": float(np.sqrt(np.mean((centre - truth) ** 2))), "seconds": seconds,
+        "rmse": _rmse(centre - truth), "seconds": seconds,
+        **(_form_errors(case, truth) if with_forms and case.sizes == "all" and case.reach == 2 else {}),
     }  # fmt: skip
+
+
+def _form_errors(case: Case, truth: Array) -> dict[str, float]:
+    return {
+        form.name: _rmse(
+            fit_form(form, case.x, case.y, prior=Prior(), ceiling=ceiling_of(case.y)).log_predict(case.new_x)[0] - truth
+        )
+        for form in (M1, M4, BNSL)
+    }
+
+
+def _rmse(gap: Array) -> float:
+    return float(np.sqrt(np.mean(gap**2)))
 
 
 def _shown(table: pd.DataFrame) -> str:
@@ -138,10 +210,17 @@ def _shown(table: pd.DataFrame) -> str:
 
 def _table(found: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     groups = found.groupby(by, sort=False)
-    table = groups[["covered", "interval score", "rmse", "seconds"]].mean()
+    means = [name for name in found.columns if name not in {"group", "family", "sizes", "reach", "width"}]
+    table = groups[means].mean()
     table.insert(1, "median width", groups["width"].median())
     table.insert(0, "curves", groups.size())
-    return table.map(lambda value: f"{value:.3f}" if isinstance(value, float) else value).reset_index()
+    return table.map(_cell).reset_index()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, float):
+        return "-" if np.isnan(value) else f"{value:.3f}"
+    return value
 
 
 if __name__ == "__main__":
