@@ -116,8 +116,11 @@ def dotted(place: Iterable[str | int]) -> str:
     return text
 
 
-def load_document(path: Path, options: Iterable[str] = ()) -> Document:
-    """Read a YAML mapping and apply `--set` options in order."""
+SWEEP_FORM = "a sweep is a mapping that begins with 'study: NAME'; see sweeps/quickstart.yaml"
+
+
+def load_document(path: Path, options: Iterable[str] = (), form: str = SWEEP_FORM) -> Document:
+    """Read a YAML mapping and apply `--set` options in order; `form` says what to write where it is none."""
     try:
         data, lines = read_yaml(_read_text(path))
     except YamlProblem as problem:
@@ -129,7 +132,7 @@ def load_document(path: Path, options: Iterable[str] = ()) -> Document:
         name = dotted(problem.place)
         raise UserError(f"{path}{line}: {name + ': ' if name else ''}{problem}") from problem
     if not isinstance(data, dict):
-        raise UserError(f"{path}: a sweep is a mapping that begins with 'study: NAME'; see sweeps/quickstart.yaml")
+        raise UserError(f"{path}: {form}")
     document = Document(path, data, lines)
     for option in options:
         document.apply_option(option)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from scaling.errors import run_command
 from scaling.launch.backends.slurm.batch import ArrayJob, batch_of
+from scaling.launch.backends.slurm.no_start import no_start, unseen
 from scaling.launch.backends.slurm.requeue import Ending, JobView, queues_again, read_view, refine_cause
 from scaling.launch.backends.slurm.words import note_end
 from scaling.launch.policy import next_step
@@ -159,21 +160,14 @@ def _settle(run_dir: Path, ending: Ending, retries: int, job: str) -> tuple[End,
     if own is not None and own.cause is cause:
         end = own
     elif cause is cause_of_exit(ending.code) and own is None:
-        message = _no_start(run_dir) if cause is Cause.MACHINE_TROUBLE else ""
+        attempt = latest_attempt(run_dir)
+        has_started = attempt is not None and attempt.job == job
+        message = "" if has_started else unseen(run_dir) if cause is Cause.MACHINE_TROUBLE else no_start(ending.code)
         end = settle_end(run_dir, ending.code, job=job, message=message)
     else:
         end = settle_end(run_dir, ending.code, cause=cause, job=job)
     # Nothing is written about a process that was BUSY.
     return end, decide([end], retries) if end.cause is Cause.BUSY else next_step(run_dir, retries)
-
-
-def _no_start(run_dir: Path) -> str:
-    """What to say of a process that met trouble before it could open the run's records."""
-    nodes = os.environ.get("SLURM_JOB_NODELIST", _node())
-    return (
-        f"a process on {nodes} could not start or does not see {run_dir}; put the study on storage that all nodes "
-        "share, and see what it said in the study's jobs/logs"
-    )
 
 
 def _look(job: str) -> JobView:

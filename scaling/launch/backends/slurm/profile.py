@@ -164,7 +164,7 @@ def load_profile(path: Path) -> Profile:
         raise UserError(
             f"launch.slurm.profile: {path} is no file; name one of slurm/profiles, or copy one of them for your cluster"
         )
-    document = load_document(path)
+    document = load_document(path, form="a profile is a mapping such as 'partition: gpu'; see slurm/profiles/h100.yaml")
     data: dict[str, Any] = document.data
     try:
         return Profile.model_validate(data)

@@ -144,7 +144,10 @@ def explain_refusal(text: str, shape: Shape, profile: Profile) -> str:
     words = "; ".join(dict.fromkeys(line for line in errors if not line.startswith("Try ")))
     lowered = words.lower()
     field = next((name for name, signs in _SIGNS.items() if any(sign in lowered for sign in signs)), "")
-    if any(sign in lowered for sign in _QUOTA_SIGNS):
+    option = next((name for name in profile.sbatch if f"--{name.lower()}" in lowered), "")
+    if option:
+        hint = f"sbatch of the profile has {option}: {profile.sbatch[option]!r}; see man sbatch"
+    elif any(sign in lowered for sign in _QUOTA_SIGNS):
         hint = "wait until jobs have ended, or submit fewer runs at a time"
     elif field:
         hint = f"{field} of the profile is {getattr(profile, field)!r}; see what sinfo and sacctmgr offer"

@@ -51,6 +51,14 @@ def test_a_mistake_is_told_with_file_and_line(text: str, line: int, expected: li
         assert part in told
 
 
+@pytest.mark.parametrize("text", ["- partition: gpu\n", "", "gpu\n"])
+def test_a_profile_that_is_no_mapping_is_told_what_one_is(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "nodes.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match="a profile is a mapping such as 'partition: gpu'"):
+        load_profile(path)
+
+
 def test_a_missing_profile_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no file; name one of slurm/profiles"):
         load_profile(tmp_path / "none.yaml")

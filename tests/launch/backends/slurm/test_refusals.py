@@ -51,7 +51,9 @@ def test_what_slurm_refuses_is_told_with_its_field(start_lab: StartLab, make_bac
         ("memory_per_task: 64G\n", ["node configuration is not available", "65536 MiB"]),
         ("reservation: night\n", ["reservation", "'night'"]),
         ("exclude: n9\n", ["node name", "'n9'"]),
-        ("sbatch: {colour: red}\n", ["unrecognized option", "colour"]),
+        ("sbatch: {colour: red}\n", ["unrecognized option", "sbatch of the profile has colour: 'red'"]),
+        ("sbatch: {begin: someday}\n", ["Invalid --begin", "sbatch of the profile has begin: 'someday'"]),
+        ("sbatch: {mail-type: maybe}\n", ["Invalid --mail-type", "mail-type: 'maybe'"]),
     ):
         backend = make_backend(profile)
         told = refusal(lambda: backend.check(Resources()))  # noqa: B023

@@ -70,3 +70,17 @@ def test_a_run_directory_that_a_node_does_not_see_is_named(
     standing = find_standing(runs[0])
     assert standing.status is Status.FAILED
     assert "does not see" in standing.reason and "storage that all nodes share" in standing.reason
+
+
+def test_a_container_that_is_not_there_is_named(
+    start_lab: StartLab, make_backend: Callable[..., SlurmBackend], plan_tiny
+) -> None:
+    [planned] = plan_tiny("protocol.steps=4", name="contained")
+    start_lab("--nodes", "1")
+    backend = make_backend("container: nosuchprogram exec\n")
+    backend.submit([planned.run_dir], None)
+    wait_until(lambda: backend.poll(planned.run_dir.parent)[planned.run_dir].phase == "ended")
+    standing = find_standing(planned.run_dir)
+    assert standing.status is Status.FAILED and len(read_ends(planned.run_dir).all) == 1
+    assert "training did not start" in standing.reason and "nosuchprogram: No such file" in standing.reason
+    assert "container, python, modules and setup of the profile" in standing.reason
