@@ -10,7 +10,14 @@ from scaling.data.format.index import expand_urls, index_shards
 from scaling.launch.study_dir import PlannedRun, find_standings, write_study
 from scaling.plan.planner import Planner
 from scaling.spec.study import load_study
+from tests.support.stray_processes import kill_strays_of
 from tests.support.tiny_study import TINY_SWEEP, write_shards
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """A failed test must not hold cores from those after it."""
+    if report.failed:
+        kill_strays_of(report.nodeid)
 
 
 @pytest.fixture(scope="session")
