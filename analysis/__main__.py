@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.runs.metrics import Metric, declared_metric
+from analysis.runs.metric_options import add_metric_options, metric_of
+from analysis.runs.metrics import Metric
 from scaling.errors import UserError, run_command
 
 if TYPE_CHECKING:
@@ -91,8 +92,7 @@ def _declared(options: argparse.Namespace) -> Metric | None:
         return None
     if options.metric is None:
         raise UserError("--higher-is-better, --lower-is-better and --bounds describe one metric; name it with --metric")
-    bounds = tuple(options.bounds) if options.bounds else None
-    return declared_metric(options.metric, higher_is_better=options.higher_is_better, bounds=bounds)
+    return metric_of(options.metric, options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,14 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", metavar="DIR", type=Path, help="where to write (default: STUDY_DIR/report of the first)"
     )
     parser.add_argument("--metric", metavar="NAME", help="headline metric (default: the first few-shot 5-shot top-1)")
-    way = parser.add_mutually_exclusive_group()
-    way.add_argument(
-        "--higher-is-better", action="store_true", default=None, help="of --metric, where its name does not say"
-    )
-    way.add_argument("--lower-is-better", action="store_false", dest="higher_is_better", help="of --metric, likewise")
-    parser.add_argument(
-        "--bounds", metavar=("LOW", "HIGH"), nargs=2, type=float, help="smallest and largest value of --metric (0 inf)"
-    )
+    add_metric_options(parser, "--metric")
     parser.add_argument("--published", action="store_true", help="also draw the papers' numbers beside the study's")
     parser.add_argument("--overlay", action="store_true", help="draw studies and conditions into one set of figures")
     parser.add_argument(

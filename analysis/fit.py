@@ -26,6 +26,8 @@ from analysis.laws.law import LEVEL, Law, ceiling_of, check_curve, describe, fit
 from analysis.laws.pooling import study_priors
 from analysis.report.tables import plain_text
 from analysis.runs.curves import Curve, read_curves
+from analysis.runs.metric_options import add_metric_options, metric_of
+from analysis.runs.metrics import Metric
 from scaling.errors import UserError, run_command
 
 _DESCRIPTION = (
@@ -51,8 +53,10 @@ def _run(argv: Sequence[str] | None) -> int:
         "--y",
         metavar="COL",
         required=True,
-        help="error or loss, lower is better: up to 1 an error rate, kept in [0, 1]; above, a loss",
+        help="error or loss: up to 1 an error rate, kept in [0, 1]; above, a loss. Of an accuracy, by its name or by "
+        "--higher-is-better, the error is the distance to the best value",
     )
+    add_metric_options(parser, "--y")
     parser.add_argument("--by", metavar="COL", nargs="+", default=[], help="columns that tell curves apart")
     parser.add_argument("--fit-column", metavar="COL", help="1 for rows to fit, 0 for rows to predict and score")
     parser.add_argument("--at", metavar="X", nargs="+", type=float, default=[], help="sizes to predict")
@@ -64,11 +68,15 @@ def _run(argv: Sequence[str] | None) -> int:
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything there")
     options = parser.parse_args(argv)
     by = [name for given in options.by for name in given.split(",")]
-    curves = read_curves(options.table, options.x, options.y, by, options.fit_column)
+    metric = metric_of(options.y, options)
+    may_rise = options.higher_is_better is not None or bool(metric.higher_is_better)
+    curves = read_curves(options.table, options.x, metric, by, options.fit_column)
     usable, refused = [], []
     for curve in curves:
         try:
             check_curve(curve.x, curve.y)
+            if curve.is_rising and not may_rise:
+                raise UserError(_rising(options.x, metric))
             usable.append(curve)
         except UserError as error:
             refused.append(f"{curve.name}: {error}")
@@ -76,6 +84,8 @@ def _run(argv: Sequence[str] | None) -> int:
     fits = [_fit_curve(curve, prior, options.at) for curve, prior in zip(usable, priors, strict=True)]
     if not fits:
         raise UserError(f"{options.table}: {refused[0]}" + _first_left_out(curves))
+    if metric.higher_is_better:
+        print(f"errors are {metric.high:g} - {metric.name}", file=sys.stderr)
     print(plain_text(_screen_table(fits)))
     for line in [*(f"{curve.name}: left out, {line}" for curve in curves for line in curve.left_out), *refused]:
         print(line, file=sys.stderr)
@@ -83,6 +93,16 @@ def _run(argv: Sequence[str] | None) -> int:
         told = {"level": LEVEL, "curves": fits, "refused": refused}
         options.json.write_text(json.dumps(told, indent=1, allow_nan=False) + "\n")
     return 1 if refused else 0
+
+
+def _rising(x: str, metric: Metric) -> str:
+    """What to say of a column of errors that grows with the size."""
+    asked = (
+        "say --higher-is-better --bounds 0 1 if it is an accuracy"
+        if metric.higher_is_better is None
+        else f"if it is an accuracy, name the column so, such as top1 (a column {metric.name!r} is taken for errors)"
+    )
+    return f"{metric.name} rises with {x}, and laws are of errors that fall; {asked}, or --lower-is-better if it is not"
 
 
 def _first_left_out(curves: Sequence[Curve]) -> str:

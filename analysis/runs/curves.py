@@ -12,7 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.runs.metrics import Metric
 from scaling.errors import UserError, did_you_mean
+
+RISING = 0.5
+"""Rank correlation of size and error above which a curve rises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +39,49 @@ class Curve:
     def name(self) -> str:
         return ", ".join(f"{key} {value}" for key, value in self.label.items()) or "table"
 
+    @property
+    def is_rising(self) -> bool:
+        """Whether the errors to fit clearly grow with the size, as no law here does."""
+        if len(np.unique(self.x)) < 3:
+            return False
+        ranks = pd.DataFrame({"x": self.x, "y": self.y}).rank()
+        return bool(ranks["x"].corr(ranks["y"]) > RISING)
 
-def read_curves(path: Path, x: str, y: str, by: Sequence[str] = (), fit_column: str | None = None) -> list[Curve]:
-    """The curves of the table, sorted by label; UserError names the column and line that cannot be used."""
+
+def read_curves(path: Path, x: str, y: Metric, by: Sequence[str] = (), fit_column: str | None = None) -> list[Curve]:
+    """The curves of the table, sorted by label; the error is the distance of column `y` to its best value. UserError
+    names the column and line that cannot be used."""
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as CSV ({error}); give a table with a header line") from error
-    for name in [x, y, *by, *([fit_column] if fit_column else [])]:
+    for name in [x, y.name, *by, *([fit_column] if fit_column else [])]:
         if name not in table:
             raise UserError(f"{path}: no column {name!r}; {did_you_mean(name, table.columns)}")
     if table.empty:
         raise UserError(f"{path}: the table has no rows; give one row per run")
-    for name in (x, y):
+    for name in (x, y.name):
         if pd.to_numeric(table[name], errors="coerce").isna().all():
             raise UserError(f"{path}: column {name!r} holds text or nothing; choose a column of numbers")
+    if y.higher_is_better:
+        table[y.name] = _errors(path, table[y.name], y)
     held = ~_chosen(path, table, fit_column) if fit_column else pd.Series(False, index=table.index)
     groups = table.groupby(list(by), sort=True, dropna=False) if by else [((), table)]
-    return [_curve(dict(zip(by, map(str, label), strict=True)), rows, x, y, held) for label, rows in groups]
+    return [_curve(dict(zip(by, map(str, label), strict=True)), rows, x, y.name, held) for label, rows in groups]
+
+
+def _errors(path: Path, column: pd.Series, metric: Metric) -> pd.Series:
+    """Distances to the best value of a metric whose higher values are better; what is no number stays as it is."""
+    if metric.no_law_because:
+        raise UserError(f"{path}: {metric.no_law_because}")
+    values = pd.to_numeric(column, errors="coerce")
+    outside = column.index[metric.outside(values)]
+    if len(outside):
+        raise UserError(
+            f"{path}:{outside[0] + 2}: {metric.name} is {column[outside[0]]}, outside {metric.low:g} to "
+            f"{metric.high:g}; mend the row, or say --bounds LOW HIGH"
+        )
+    return column.where(values.isna(), metric.high - values)
 
 
 def _curve(label: dict[str, str], rows: pd.DataFrame, x: str, y: str, held: "pd.Series[bool]") -> Curve:

@@ -10,6 +10,7 @@ import pytest
 
 from analysis.fit import main
 from analysis.runs.curves import read_curves
+from analysis.runs.metrics import known_metric
 
 SIZES = 1000.0 * 2.0 ** np.arange(8)
 ERRORS = 0.2 + 0.5 * (SIZES / SIZES[0]) ** -0.5
@@ -60,7 +61,7 @@ def test_a_row_that_has_no_logarithm_is_left_out_and_named(
 )
 def test_predictions_are_finite_falling_and_inside_0_to_1(tmp_path: Path, make: Callable[[], np.ndarray]) -> None:
     path = write(tmp_path, n=np.repeat(SIZES, 2), error=np.repeat(make(), 2))
-    rows = fitted(path, tmp_path, "--at", "1", "3e3", "1e6", "1e9", "1e30")["predictions"]
+    rows = fitted(path, tmp_path, "--lower-is-better", "--at", "1", "3e3", "1e6", "1e9", "1e30")["predictions"]
     values = pd.DataFrame(rows)
     assert np.isfinite(values).all(axis=None)
     assert values["error"].is_monotonic_decreasing
@@ -115,6 +116,39 @@ def test_no_held_out_row_gives_predictions_instead_of_scores(
 
 def test_rows_are_sorted_by_size_and_parted_by_the_fit_column(tmp_path: Path) -> None:
     path = write(tmp_path, n=SIZES[::-1], error=ERRORS[::-1], held=[0, 0, *[1] * 6])
-    (curve,) = read_curves(path, "n", "error", (), "held")
+    (curve,) = read_curves(path, "n", known_metric("error"), (), "held")
     assert curve.x.tolist() == SIZES[:6].tolist()
     assert curve.held_x.tolist() == SIZES[6:].tolist()
+
+
+@pytest.mark.parametrize(
+    ("column", "options", "words"),
+    [
+        ("err", (), "err rises with n, and laws are of errors that fall; if it is an accuracy, name the column so"),
+        ("score", (), "score rises with n, and laws are of errors that fall; say --higher-is-better --bounds 0 1"),
+        ("score", ("--higher-is-better",), "score has no best value to approach; declare --bounds LOW HIGH"),
+        ("err", ("--higher-is-better",), "err is known as a metric whose lower values are better"),
+    ],
+)
+def test_values_that_rise_ask_for_their_direction(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], column: str, options: tuple[str, ...], words: str
+) -> None:
+    path = write(tmp_path, n=SIZES, **{column: 1 - ERRORS})
+    assert main([str(path), "--x", "n", "--y", column, *options]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("column", "options"), [("top1", ()), ("score", ("--higher-is-better", "--bounds", "0", "1"))])
+def test_an_accuracy_gives_the_law_of_its_error(tmp_path: Path, column: str, options: tuple[str, ...]) -> None:
+    wanted = fitted(write(tmp_path, n=SIZES, error=ERRORS), tmp_path)["predictions"]
+    path = write(tmp_path, n=SIZES, **{column: 1 - ERRORS})
+    out = tmp_path / "fits.json"
+    assert main([str(path), "--x", "n", "--y", column, "--json", str(out), *options]) == 0
+    (curve,) = json.loads(out.read_text())["curves"]
+    assert curve["predictions"][0]["error"] == pytest.approx(wanted[0]["error"], rel=1e-6)
+
+
+def test_an_accuracy_outside_its_bounds_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, n=SIZES, top1=100 * (1 - ERRORS))
+    assert main([str(path), "--x", "n", "--y", "top1"]) == 2
+    assert "table.csv:2: top1 is 30.0" in capsys.readouterr().err
