@@ -2,7 +2,8 @@
 
 One line per model through its subset sizes, small to large; under constant steps every size costs the same and the line
 is vertical. FLOPs are counted from the model and compare across devices; device-hours do not, so each device has a
-figure of its own.
+figure of its own. Times of runs that did the same work differ by the machine alone: they are pooled, drawn as a range,
+and models whose ranges touch are not ranked by a front.
 """
 
 import re
@@ -18,6 +19,9 @@ from analysis.runs.load import Records
 from analysis.runs.metrics import Metric
 from scaling.readable import cost_text, count_text, number_text, power_text, spread_text
 
+SAME_WORK = 1.001
+"""Ratio of FLOPs up to which two runs of a model did the same work."""
+
 _COST_TITLES = {"flops": "training compute, FLOPs", "device_hours": "training time, device-hours"}
 
 
@@ -32,7 +36,7 @@ def accuracy_vs_cost(records: Records, metric: str) -> list[Drawing]:
         for (device, precision, num_devices), rows in groups:
             where = f"{device}, {precision}" + (f", {num_devices} devices" if num_devices > 1 else "")
             slug = "" if len(groups) == 1 else "_" + re.sub(r"[^a-z0-9]+", "-", where.lower()).strip("-")
-            cells = cost_cells(records, rows, metric, "device_hours")
+            cells = same_work_pooled(cost_cells(records, rows, metric, "device_hours"), rows)
             drawings.append(_draw(records, cells, metric, "device_hours", f" ({where})", slug))
     return drawings
 
@@ -55,6 +59,27 @@ def cost_cells(records: Records, runs: pd.DataFrame, metric: str, cost: str) -> 
     return table.loc[order].reset_index(drop=True)
 
 
+def same_work_pooled(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """`cost_cells` of times, with one time and range for all sizes of a model whose runs took equal FLOPs."""
+    if not _known(runs, "flops"):
+        return table
+    work = runs.groupby("model")["flops"].agg(["min", "max"])
+    same = work.index[work["max"] <= SAME_WORK * work["min"]]
+    pooled = runs[runs["model"].isin(same)].groupby("model")["device_hours"].agg(["mean", "min", "max"])
+    table = table.copy()
+    for name in ("mean", "min", "max"):
+        table[f"cost_{name}"] = table["model"].map(pooled[name]).fillna(table[f"cost_{name}"])
+    return table
+
+
+def told_apart(front: pd.DataFrame) -> bool:
+    """Whether no two neighbours of a front, of different models, have costs whose ranges over runs touch."""
+    ordered = front.sort_values("cost_mean")
+    later = ordered.shift(-1)
+    touching = (ordered["cost_max"] >= later["cost_min"]) & (ordered["model"] != later["model"])
+    return not bool(touching[later["model"].notna()].any())
+
+
 def cheapest_front(table: pd.DataFrame, measure: Metric) -> pd.DataFrame:
     """Rows that no other row beats or equals on both cost and mean, by rising cost."""
     return front_of(table.assign(merit=measure.direction * table["mean"]), "cost_mean", ascending=True)
@@ -70,21 +95,23 @@ def _draw(records: Records, table: pd.DataFrame, metric: str, cost: str, where: 
     measure = records.metric(metric)
     scale = measure.scale
     front = cheapest_front(table, measure)
+    has_front = len(front) > 1 and told_apart(front)
     drawing = Drawing(
         name=f"accuracy_vs_{cost}{records.suffix}{slug}",
         title="Accuracy and compute" if cost == "flops" else "Accuracy and training time",
         caption=(
             f"{measure.title} against {_COST_TITLES[cost]}{where}, log scale. Markers: mean over the runs of "
             "one model and subset size; a line joins a model's sizes, the larger markers are its largest. Bars: "
-            "smallest to largest run. The dotted staircase is the Pareto front: no point is both cheaper and better."
+            f"smallest to largest run. {_front_text(cost, has_front)}"
         ),
         figure=figure,
         points=table,
     )
     log_axis(ax, [*table["cost_min"], *table["cost_max"]], power_text if cost == "flops" else number_text)
-    ax.step(
-        front["cost_mean"], scale * front["mean"], where="post", color=MUTED, linewidth=1.0, linestyle=":", zorder=1
-    )
+    if has_front:
+        ax.step(
+            front["cost_mean"], scale * front["mean"], where="post", color=MUTED, linewidth=1.0, linestyle=":", zorder=1
+        )
     look_of = looks(records.models.values())
     labels = []
     for model, rows in table.groupby("model", sort=False):
@@ -92,17 +119,34 @@ def _draw(records: Records, table: pd.DataFrame, metric: str, cost: str, where: 
         title = records.models[str(model)].title
         ax.plot(rows["cost_mean"], scale * rows["mean"], color=look.colour, linewidth=0.7 * look.line_width, alpha=0.5)
         ax.vlines(rows["cost_mean"], scale * rows["min"], scale * rows["max"], **look.bar())
+        ax.hlines(scale * rows["mean"], rows["cost_min"], rows["cost_max"], **look.bar() | {"linewidth": 0.7})
         for part, size in ((rows.iloc[:-1], 0.75), (rows.iloc[-1:], 1.25)):
             (dots,) = ax.plot(part["cost_mean"], scale * part["mean"], **look.dots(size))
             drawing.explain(dots, [_tip(title, row, scale, cost) for row in part.itertuples()])
         last = rows.iloc[-1]
-        labels.append(EndLabel(title, float(last["cost_mean"]), scale * float(last["mean"]), look.colour))
+        labels.append(
+            EndLabel(
+                records.models[str(model)].figure_title,
+                float(last["cost_mean"]),
+                scale * float(last["mean"]),
+                look.ink,
+            )
+        )
     ax.set_xlabel(f"{_COST_TITLES[cost]}{where}")
     value_axis(ax, measure.title)
     ax.margins(y=0.13)
-    headline(ax, drawing.title, "means over runs; large marker: largest subset; dotted: Pareto front")
+    facts = "means over runs; large marker: largest subset"
+    headline(ax, drawing.title, facts + ("; dotted: Pareto front" if has_front else ""))
     point_labels(ax, labels)
     return drawing
+
+
+def _front_text(cost: str, has_front: bool) -> str:
+    if has_front:
+        return "The dotted staircase is the Pareto front: no point is both cheaper and better."
+    if cost == "flops":
+        return "One point is the cheapest and the best."
+    return "No front is drawn: one point is the fastest and the best, or the times of models overlap."
 
 
 def _tip(title: str, row: object, scale: float, cost: str) -> str:

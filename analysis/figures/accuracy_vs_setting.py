@@ -65,14 +65,14 @@ def accuracy_vs_setting(records: Records, metric: str) -> Drawing | None:
         places = rows[setting] if is_number else [values.index(value) for value in rows[setting]]
         ax.vlines(places, measure.scale * rows["min"], measure.scale * rows["max"], **look.bar())
         (line,) = ax.plot(places, measure.scale * rows["mean"], **look.line())
-        name = known[str(base)].base_title + (f" [{rest}]" if rest else "")
+        name = (known[str(base)].short or known[str(base)].base_title) + (f" [{rest}]" if rest else "")
         drawing.explain(line, [
             f"{name}\n{title} {_text(row[setting])}\n"
             f"{spread_text(measure.scale * row['mean'], measure.scale * row['sd'], measure.digits)}, "
             f"n = {row['num_runs']}\n{row['run_ids']}"
             for row in rows.to_dict("records")
         ])  # fmt: skip
-        ends.append(EndLabel(name, float(list(places)[-1]), measure.scale * float(rows["mean"].iloc[-1]), look.colour))
+        ends.append(EndLabel(name, float(list(places)[-1]), measure.scale * float(rows["mean"].iloc[-1]), look.ink))
     if is_number:
         if min(values) > 0 and max(values) > _EVEN_RATIO * min(values):
             ax.set_xscale("log")

@@ -60,7 +60,9 @@ def against_size(
         (line,) = ax.plot(images, mean, **look.line())
         model_title = records.models[str(model)].title
         drawing.explain(line, [_tip(model_title, row, records.metric(metric)) for row in rows.itertuples()])
-        ends.append(EndLabel(model_title, float(images.iloc[-1]), float(mean.iloc[-1]), look.colour))
+        ends.append(
+            EndLabel(records.models[str(model)].figure_title, float(images.iloc[-1]), float(mean.iloc[-1]), look.ink)
+        )
     shares = table.groupby("num_images")["fraction"].agg(lambda s: s.iloc[0] if s.nunique() == 1 else None)
     subset_size_axis(ax, shares.to_dict())
     ax.set_xlabel("distinct pre-training images (share of the full set)")

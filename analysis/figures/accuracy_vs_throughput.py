@@ -103,7 +103,7 @@ def _draw(records: Records, rows: pd.DataFrame, metric: str, where: str, suffix:
             f"{title}\n{number_text(x)} images/s (median of {row.throughput_runs} runs)\n"
             f"{spread_text(y, scale * row.sd)}, n = {row.num_runs}\n{row.run_ids}"
         ])  # fmt: skip
-        labels.append(EndLabel(title, x, y, look.colour))
+        labels.append(EndLabel(records.models[str(row.model)].figure_title, x, y, look.ink))
     log_axis(ax, [*rows["throughput_min"], *rows["throughput_max"]])
     ax.set_xlabel(f"{kind} throughput, images/s ({where})")
     value_axis(ax, measure.title)

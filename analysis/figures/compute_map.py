@@ -51,7 +51,7 @@ def compute_map(records: Records, leaders: pd.DataFrame, frontier: pd.DataFrame,
         ax.add_patch(
             Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, color=colour, alpha=1.0 if likely else 0.22, linewidth=0)
         )
-        title, second = records.models[row.ahead].title, records.models[row.second].title
+        title, second = records.models[row.ahead].figure_title, records.models[row.second].figure_title
         lead = f"{measure.scale * abs(row.difference):.{measure.digits}f} over {_short(second)}"
         chance = chance_text(row.p_better)
         star = "\N{BLACK STAR} " if (row.budget, row.num_images) in best else ""

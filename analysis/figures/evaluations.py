@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from analysis.figures.accuracy_vs_size import accuracy_vs_size
 from analysis.figures.canvas.axes import subset_size_axis
 from analysis.figures.canvas.drawing import Drawing
-from analysis.figures.canvas.panels import panel_grid
+from analysis.figures.canvas.panels import legend_above, panel_grid
 from analysis.figures.canvas.style import MUTED, looks
 from analysis.runs.evaluations import chance_level
 from analysis.runs.load import Records
@@ -22,7 +22,7 @@ from scaling.readable import count_text, spread_text
 def evaluation_figure(records: Records, table: pd.DataFrame, metric: str) -> Drawing:
     """One evaluation, drawn like the headline."""
     slug = re.sub(r"[^a-z0-9]+", "-", metric.lower()).strip("-")
-    title = f"{metric.rpartition('/')[0]} and pre-training size"
+    title = f"{records.metric(metric).title.removesuffix(', %')} and pre-training size"
     return accuracy_vs_size(records, table, metric, name=f"evaluation_{slug}", title=title)
 
 
@@ -64,6 +64,6 @@ def evaluation_matrix(records: Records, metrics: list[str]) -> Drawing | None:
         panel.set_title(measure.title, fontsize=8, pad=4)
     sizes = sorted(records.runs["num_images"].unique())
     subset_size_axis(panels[0], dict.fromkeys(sizes), min_gap=0.2)
-    handles = [Line2D([], [], **look_of[model].line(), label=records.models[model].title) for model in shown]
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(handles)), frameon=False, fontsize=8.5)
+    handles = [Line2D([], [], **look_of[model].line(), label=records.models[model].figure_title) for model in shown]
+    legend_above(figure, handles)
     return drawing

@@ -15,14 +15,16 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from analysis.figures.canvas.drawing import Drawing
-from analysis.figures.canvas.panels import panel_grid
+from analysis.figures.canvas.panels import legend_above, panel_grid
 from analysis.figures.canvas.style import MUTED, looks
 from analysis.laws.law import FAR_DOUBLINGS, Law
 from analysis.runs.load import Records
 from scaling.readable import count_text
+
+MIN_TICKS = 3
 
 
 def law_fits(records: Records, laws: Mapping[str, Law], metric: str) -> Drawing:
@@ -40,9 +42,7 @@ def law_fits(records: Records, laws: Mapping[str, Law], metric: str) -> Drawing:
         panel.set_title(records.models[model].panel_title, fontsize=9, pad=4)
     sizes = sorted({float(size) for law in laws.values() for size in law.x})
     _axes(panels[0], sizes)
-    figure.legend(
-        handles=_legend(), loc="outside upper center", ncols=5 if len(panels) > 3 else 3, frameon=False, fontsize=8.5
-    )
+    legend_above(figure, _legend())
     return Drawing(
         name=f"law_fits{records.suffix}",
         title="Fitted laws",
@@ -90,9 +90,18 @@ def _axes(ax: Axes, sizes: list[float]) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: count_text(x)))
     ax.xaxis.set_minor_locator(NullLocator())
     low, high = ax.get_ylim()
-    ax.yaxis.set_major_locator(FixedLocator([tick for tick in _round_values(low, high) if low <= tick <= high]))
+    ax.yaxis.set_major_locator(FixedLocator(_ticks(low, high)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     ax.yaxis.set_minor_locator(NullLocator())
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round values on the axis: those of a log scale, or, where fewer than three are on it, evenly spaced ones."""
+    ticks = [tick for tick in _round_values(low, high) if low <= tick <= high]
+    if len(ticks) < MIN_TICKS:
+        even = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        ticks = [float(tick) for tick in even if low <= tick <= high]
+    return ticks
 
 
 def _round_values(low: float, high: float) -> list[float]:

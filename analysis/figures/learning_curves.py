@@ -8,7 +8,7 @@ import matplotlib as mpl
 import pandas as pd
 
 from analysis.figures.canvas.drawing import Drawing
-from analysis.figures.canvas.panels import panel_grid
+from analysis.figures.canvas.panels import legend_above, panel_grid
 from analysis.runs.load import Records
 from analysis.runs.metrics import UPSTREAM_METRIC
 from scaling.readable import count_text, number_text
@@ -43,9 +43,13 @@ def learning_curves(records: Records, rows: pd.DataFrame, metric: str = UPSTREAM
         panel.set_title(records.models[model].panel_title, fontsize=9, pad=4)
         panel.xaxis.set_major_formatter(lambda value, _: number_text(value) if value > 0 else "0")
         panel.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
-    handles = [mpl.lines.Line2D([], [], color=colour_of[size], linewidth=2) for size in sizes]
-    names = [f"{count_text(size)} images" for size in sizes]
-    figure.legend(handles, names, loc="outside upper center", ncols=len(sizes), frameon=False, fontsize=8.5)
+    legend_above(
+        figure,
+        [
+            mpl.lines.Line2D([], [], color=colour_of[size], linewidth=2, label=f"{count_text(size)} images")
+            for size in sizes
+        ],
+    )
     return Drawing(
         name=f"learning_curves{records.suffix}",
         title="Upstream validation during training",

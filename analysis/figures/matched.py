@@ -38,11 +38,14 @@ def differences_figure(records: Records, table: pd.DataFrame, metric: str, match
             "pairs": last["pairs"],
         }
     )
+    num_pairs = len(rows)
     rows = rows.sort_values(["difference", "better", "worse"]).reset_index(drop=True).head(MAX_PAIRS)
+    closest = f"the {MAX_PAIRS} closest of {num_pairs} pairs, " if num_pairs > MAX_PAIRS else ""
     scale = measure.scale
-    names = records.models | {family: parse_model_name(family, family) for family in records.runs["family"].unique()}
-    look_of = looks(names.values())
-    titles = {name: FAMILY_TITLES.get(name, model.title) for name, model in names.items()}
+    families = set(records.runs["family"]) - records.models.keys()
+    names = records.models | {family: parse_model_name(family, family) for family in sorted(families)}
+    look_of = looks(name for name in names.values() if name.name not in records.models) | looks(records.models.values())
+    titles = {name: FAMILY_TITLES.get(name, model.figure_title) for name, model in names.items()}
     pairs = [f"{titles[row.better]} over {titles[row.worse]}" for row in rows.itertuples()]
     # 0.058 inches are a character of the pairs' names; what they leave is the width of the axes.
     figure = new_figure(max(7.0, 3.6 + 0.058 * max(map(len, pairs))), 1.3 + 0.24 * len(rows))
@@ -54,6 +57,7 @@ def differences_figure(records: Records, table: pd.DataFrame, metric: str, match
             f"Difference in {measure.title} between two models at their largest common value of {matched}, "
             "sorted, with 90 % intervals over paired seeds. On the right: the probability that the first is better. "
             "Pairs whose interval crosses 0 cannot be told apart."
+            + (f" Drawn are {closest.removesuffix(', ')}; the table below has all." if closest else "")
         ),
         figure=figure,
         points=rows,
@@ -80,5 +84,5 @@ def differences_figure(records: Records, table: pd.DataFrame, metric: str, match
     ax.text(1.01, len(rows) - 0.3, "P(better)", transform=ax.get_yaxis_transform(), fontsize=7.5, color=MUTED)
     ends = [cost_text(kind, at) for at in (rows["at"].min(), rows["at"].max())]
     where = ends[0] if ends[0] == ends[1] else f"the largest value that both have, {ends[0]} to {ends[1]}"
-    headline(ax, drawing.title, f"at {where}; bars: 90 % interval over paired seeds")
+    headline(ax, drawing.title, f"{closest}at {where}; bars: 90 % interval over paired seeds")
     return drawing

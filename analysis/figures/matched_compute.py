@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 from analysis.comparison.matched_cost import Curves
 from analysis.figures.canvas.axes import EndLabel, end_labels, headline, log_axis, value_axis
 from analysis.figures.canvas.drawing import Drawing
-from analysis.figures.canvas.panels import panel_grid
+from analysis.figures.canvas.panels import legend_above, panel_grid
 from analysis.figures.canvas.style import MUTED, PAPER, ModelStyle, height_for, looks, new_figure
 from analysis.runs.conditions import budget_names
 from analysis.runs.load import Records
@@ -59,7 +59,7 @@ def matched_compute(
         _draw_seeds(ax, curves, entry, look_of[entry], measure)
         last = [(costs[-1], values[-1]) for costs, values in curves[entry].values()]
         height = measure.scale * sum(value for _, value in last) / len(last)
-        ends.append(EndLabel(titles[entry], float(last[0][0]), float(height), look_of[entry].colour))
+        ends.append(EndLabel(titles[entry], float(last[0][0]), float(height), look_of[entry].ink))
     _draw_pairs(drawing, ax, drawn.assign(kind="interpolated"), titles, look_of, measure)
     ax.set_xlabel("training compute, FLOPs")
     value_axis(ax, measure.title)
@@ -109,7 +109,7 @@ def compute_panels(
         panels[0].xaxis.set_major_locator(FixedLocator(measured))
         panels[0].xaxis.set_major_formatter(FixedFormatter(budget_names(measured)))
     handles = [Line2D([], [], **look_of[entry].line(), label=titles[entry]) for entry in compared]
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(handles)), frameon=False, fontsize=8.5)
+    legend_above(figure, handles)
     return drawing
 
 
@@ -123,9 +123,10 @@ def _closest(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 def _names_and_looks(records: Records, compared: list[str]) -> tuple[dict[str, str], dict[str, ModelStyle]]:
     """Titles and looks of models and of whole families."""
-    names = records.models | {entry: parse_model_name(entry, entry) for entry in compared if entry in FAMILY_TITLES}
-    names |= {entry: parse_model_name(entry, entry) for entry in compared if entry not in names}
-    return {entry: FAMILY_TITLES.get(entry, names[entry].title) for entry in compared}, looks(names.values())
+    families = {entry: parse_model_name(entry, entry) for entry in compared if entry not in records.models}
+    names = records.models | families
+    look_of = looks(families.values()) | looks(records.models.values())
+    return {entry: FAMILY_TITLES.get(entry, names[entry].figure_title) for entry in compared}, look_of
 
 
 def _points(curves: Curves, entry: str) -> list[tuple[float, float]]:

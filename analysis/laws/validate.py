@@ -25,6 +25,7 @@ from analysis.laws.forms import BNSL, M1, M4, Array
 from analysis.laws.law import LEVEL, ceiling_of, fit_law
 from analysis.laws.pooling import prior_from
 from analysis.runs.curves import Curve, read_curves
+from analysis.runs.metrics import known_metric
 from scaling.errors import run_command
 from scaling.tables import plain_table
 
@@ -66,7 +67,7 @@ def _run(argv: Sequence[str] | None) -> int:
     parser.add_argument("--alone", action="store_true", help="no curve informs another")
     parser.add_argument("--forms", action="store_true", help="also M1, M4 and BNSL, on all sizes at twice the data")
     options = parser.parse_args(argv)
-    curves = read_curves(options.table, "Seen Examples", "Loss", ["Task", "Model"], "Training")
+    curves = read_curves(options.table, "Seen Examples", known_metric("Loss"), ["Task", "Model"], "Training")
     public = list(public_cases(curves))
     spreads = spreads_without(public, options.leave_out) if options.leave_out else {}
     rows = []

@@ -28,6 +28,7 @@ from analysis.runs.conditions import in_order
 from analysis.runs.csv_text import save_csv
 from analysis.runs.load import EXCLUDED_COLUMNS, Records
 from analysis.runs.metrics import check_direction, headline_for
+from analysis.runs.naming import with_short_titles
 from analysis.runs.overlay import overlaid, renamed
 from analysis.runs.rows import read_rows, with_known_counts
 from analysis.runs.summary import runs_without, without_impossible
@@ -68,6 +69,7 @@ def make_report(
         records = renamed(records, options.titles)
     if options.overlay:
         records = overlaid(records, options.labels)
+    records = replace(records, models=with_short_titles(records.models))
     metric = headline_for(records.runs, records.eval_order, wanted_metric)
     check_direction(records.metric(metric))
     records, impossible = without_impossible(records, metric)

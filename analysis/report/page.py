@@ -13,11 +13,19 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from analysis.figures.canvas.drawing import Drawing, inline_svg
-from analysis.figures.canvas.style import FAMILY_COLOURS, GRID, INK, MUTED, PAPER
+from analysis.figures.canvas.style import GRID, INK, MUTED, PAPER, shaded_family_colours
 from analysis.report.tables import markdown, plain_markdown
 
+
+def _themed(family: str, shade: float) -> str:
+    """A family's colour, mixed with the theme's paper (above 0) or ink by the share `shade`."""
+    if not shade:
+        return f"var(--{family})"
+    return f"color-mix(in srgb, var(--{'paper' if shade > 0 else 'ink'}) {100 * abs(shade):g}%, var(--{family}))"
+
+
 THEMED = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"} | {
-    colour: f"var(--{family})" for family, colour in FAMILY_COLOURS.items()
+    colour: _themed(family, shade) for colour, (family, shade) in shaded_family_colours().items()
 }
 """Colours of the figures that follow the page's theme: brighter families on dark paper."""
 

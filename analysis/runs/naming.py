@@ -6,12 +6,17 @@ a model; its scale then comes from its parameter count.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 LETTER_SCALES = {"ti": 0, "s": 1, "b": 2, "l": 3, "h": 4, "g": 5}
 MAX_SCALE = 5
 FAMILY_TITLES = {"mixer": "Mixer", "vit": "ViT", "bit": "BiT"}
 
+ROOM = 28
+"""Letters of a title that a figure has room for."""
+
+_WORD_END = re.compile(r"[/:._-]")
 _RESNET = re.compile(r"r(\d+)x(\d+)")
 _PATCH = re.compile(r"/(\d+)")
 _RESNET_STEPS = (20, 80, 400, 1200, 4000)
@@ -31,6 +36,8 @@ class ModelName:
     name: str
     label: str = ""
     """The title of the model that a user prefers."""
+    short: str = field(default="", compare=False)
+    """The base title as figures have room for it, where that is less than all of it (`short_titles`)."""
 
     @property
     def patch(self) -> int | None:
@@ -56,9 +63,52 @@ class ModelName:
         return self.title.partition(" [")[0]
 
     @property
+    def figure_title(self) -> str:
+        """The title as it stands in a figure."""
+        return (self.short or self.base_title) + "".join(self.title.partition(" [")[1:])
+
+    @property
     def panel_title(self) -> str:
-        """The title with what tells a series apart on a line of its own, for narrow panels."""
-        return self.title.replace(" [", "\n[")
+        """The figure's title with what tells a series apart on a line of its own, for narrow panels."""
+        return self.figure_title.replace(" [", "\n[")
+
+
+def with_short_titles(models: Mapping[str, ModelName]) -> dict[str, ModelName]:
+    """The models with titles that fit into figures; tables keep the whole ones."""
+    short = short_titles({model.base_title for model in models.values()})
+    return {name: replace(model, short=short[model.base_title]) for name, model in models.items()}
+
+
+def short_titles(titles: Collection[str]) -> dict[str, str]:
+    """Titles of about `ROOM` letters, all different: of long ones first goes what they share, then the middle."""
+    long = sorted(title for title in titles if len(title) > ROOM)
+    start, end = _shared(long, spared=1), _shared([title[::-1] for title in long], spared=0)
+    for room in range(ROOM, max(map(len, titles), default=0) + 1, 4):
+        told = {title: _shortened(title, start, end, room) if title in long else title for title in titles}
+        if len(set(told.values())) == len(told):
+            return told
+    return {title: title for title in titles}
+
+
+def _shared(titles: Sequence[str], spared: int) -> int:
+    """Letters at the beginning that all of several titles share, in whole words, the last `spared` of them kept."""
+    if len(titles) < 2:
+        return 0
+    words = [found.end() for found in _WORD_END.finditer(titles[0][: _num_equal(titles)])]
+    return words[-1 - spared] if len(words) > spared else 0
+
+
+def _num_equal(titles: Sequence[str]) -> int:
+    """Letters at the beginning in which all agree."""
+    columns = zip(*titles, strict=False)
+    return next((place for place, letters in enumerate(columns) if len(set(letters)) > 1), min(map(len, titles)))
+
+
+def _shortened(title: str, start: int, end: int, room: int) -> str:
+    core = title[start : len(title) - end]
+    if len(core) > room:
+        core = core[: room - room // 2] + "…" + core[-(room // 2) + 1 :]
+    return ("…" if start else "") + core + ("…" if end else "")
 
 
 def parse_model_name(name: str, family: str = "", num_body_params: float | None = None) -> ModelName:

@@ -103,19 +103,28 @@ def end_labels(ax: Axes, labels: Sequence[EndLabel], font_size: float = 8.5) -> 
     ]
     figure.set_layout_engine("constrained", w_pad=0.1)
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    height = ax.get_window_extent().height
     text_height = max((Text.get_window_extent(note).height for note in notes), default=0.0)
+    lacking = _LABEL_GAP * text_height * len(notes) - ax.get_window_extent().height
+    if lacking > 0:
+        figure.set_figheight(figure.get_figheight() + lacking / figure.dpi)
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    gap = _LABEL_GAP * text_height / ax.get_window_extent().height
     wanted = [ax.transAxes.inverted().transform(ax.transData.transform((label.x, label.y)))[1] for label in labels]
-    for note, place in zip(notes, spread_apart(wanted, _LABEL_GAP * text_height / height), strict=True):
+    for note, place in zip(notes, spread_apart(wanted, gap, (0.0, 1.0)), strict=True):
         note.set_position((1.025, place))
 
 
-def spread_apart(wanted: Sequence[float], gap: float) -> list[float]:
-    """The positions nearest to `wanted` (least squares) in the same order and at least `gap` apart.
+def spread_apart(
+    wanted: Sequence[float], gap: float, inside: tuple[float, float] = (-math.inf, math.inf)
+) -> list[float]:
+    """The positions nearest to `wanted` (least squares) in the same order, at least `gap` apart and, as far as there
+    is room, `inside` the ends.
 
     Groups that touch are merged and centred on the mean of what they want (pool adjacent violators).
     """
+    room = gap * (len(wanted) - 1)
+    low, high = inside if inside[1] - inside[0] >= room else (-math.inf, math.inf)
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     groups: list[list[float]] = []
     for position, index in enumerate(order):
@@ -123,7 +132,7 @@ def spread_apart(wanted: Sequence[float], gap: float) -> list[float]:
         while len(groups) > 1 and float(np.mean(groups[-2])) > float(np.mean(groups[-1])):
             tail = groups.pop()
             groups[-1] += tail
-    placed = [float(np.mean(group)) for group in groups for _ in group]
+    placed = [min(max(float(np.mean(group)), low), high - room) for group in groups for _ in group]
     result = [0.0] * len(wanted)
     for position, index in enumerate(order):
         result[index] = placed[position] + position * gap

@@ -22,10 +22,12 @@ Box = tuple[float, float, float, float]
 
 _PLACES = ((1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0))
 """Directions from the point, in order of preference: corners first, which bars and fronts seldom cross."""
-_DISTANCES = (5.0, 8.0, 13.0, 20.0, 28.0)
+_DISTANCES = (5.0, 8.0, 13.0, 20.0, 28.0, 38.0)
 """From the point to the label, in points."""
 _PRICE_OF_DISTANCE = 0.15
 """Area, in text heights per pixel of distance, that a label may cover to stay near its point."""
+_WEIGHT_OF_MARKERS = 4
+"""How much worse it is to cover a marker or another label than a line."""
 _LEADER_FROM = 9.0
 """Labels further away than this, in points, get a thin line to their point."""
 _MARKER_RADIUS = 5.5
@@ -44,7 +46,7 @@ def point_labels(ax: Axes, labels: Sequence[EndLabel], font_size: float = 8.5) -
     pixels = figure.dpi / 72
     centres = [tuple(ax.transData.transform((label.x, label.y))) for label in labels]
     radius = _MARKER_RADIUS * pixels
-    taken = [(x - radius, y - radius, x + radius, y + radius) for x, y in centres]
+    taken = [(x - radius, y - radius, x + radius, y + radius) for x, y in centres] * _WEIGHT_OF_MARKERS
     taken += [box for line in ax.get_lines() for box in _pieces(ax, line, pixels)]
     frame = np.array(ax.get_window_extent().extents)
     for index in sorted(range(len(labels)), key=lambda i: (centres[i][0], centres[i][1])):
@@ -61,7 +63,7 @@ def point_labels(ax: Axes, labels: Sequence[EndLabel], font_size: float = 8.5) -
         near = np.clip(centres[index], box[:2], box[2:]) - centres[index]
         if np.hypot(*near) / pixels > _LEADER_FROM:
             _leader(ax, label, near / pixels)
-        taken.append((box[0] - pixels, box[1] - pixels, box[2] + pixels, box[3] + pixels))
+        taken += [(box[0] - pixels, box[1] - pixels, box[2] + pixels, box[3] + pixels)] * _WEIGHT_OF_MARKERS
 
 
 def _leader(ax: Axes, label: EndLabel, offset: Array) -> None:

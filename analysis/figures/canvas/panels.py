@@ -1,7 +1,9 @@
 """A grid of small panels, one per model, that share their axes."""
 
 import math
+from collections.abc import Sequence
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -9,6 +11,11 @@ from analysis.figures.canvas.style import new_figure
 
 MAX_COLUMNS = 4
 LEGEND_COLUMNS = 4
+
+_LETTER_INCHES = 0.072
+"""Width of a letter of a legend."""
+_HANDLE_INCHES = 0.55
+_ROW_INCHES = 0.19
 
 
 def panel_grid(
@@ -35,3 +42,12 @@ def panel_grid(
     if y_label:
         figure.supylabel(y_label, fontsize=9)
     return figure, panels[:num_panels]
+
+
+def legend_above(figure: Figure, handles: Sequence[Artist]) -> None:
+    """A legend over the panels, in as many columns as fit its width, which makes the figure higher by its rows."""
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    num_columns = max(1, min(len(handles), int(figure.get_figwidth() / (_LETTER_INCHES * longest + _HANDLE_INCHES))))
+    num_rows = -(-len(handles) // num_columns)
+    figure.set_figheight(figure.get_figheight() + _ROW_INCHES * (num_rows - 1))
+    figure.legend(handles=list(handles), loc="outside upper center", ncols=num_columns, frameon=False, fontsize=8.5)

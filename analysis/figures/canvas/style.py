@@ -7,7 +7,7 @@ every figure and every study. Solid lines join measured points; dashes are kept 
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import Any
 
@@ -26,15 +26,19 @@ PAPER = "#ffffff"
 FAMILY_COLOURS = {"mixer": "#d55e00", "vit": "#00508f", "bit": "#009e73"}
 _FURTHER_COLOURS = ("#cc79a7", "#56b4e9", "#e69f00", "#8c6d31", "#7f7f7f")
 
-_SHADES = (0.0, 0.45, -0.45, 0.25, -0.25, 0.65)
-"""How far the series of one model are mixed with paper or ink, in the order of their names."""
+_LIGHTEST, _DARKEST = 0.45, -0.4
+"""How far models that would look alike are mixed with paper or ink at most."""
+SHADE_STEP = 0.05
 
 _PATCH_MARKERS = {32: "o", 16: "^", 14: "D", 8: "v", 4: "s", 2: "P"}
 _NO_PATCH_MARKERS = {"mixer": "o", "vit": "^"}
 """Where a name tells no patch; squares for convolutional networks and other families."""
 _NO_PATCH_MARKER = "s"
 _OTHER_PATCH_MARKER = "h"
-_MARKER_AREA = {"o": 1.0, "^": 1.08, "D": 0.82, "v": 1.08, "s": 0.88, "P": 1.1, "h": 1.05}
+_FURTHER_MARKERS = ("X", "<", "p", ">", "d")
+"""Of families that share a colour with one before."""
+_MARKER_AREA = {"o": 1.0, "^": 1.08, "D": 0.82, "v": 1.08, "s": 0.88, "P": 1.1, "h": 1.05, "X": 1.1,
+                "<": 1.08, ">": 1.08, "p": 1.05, "d": 1.0}  # fmt: skip
 """Side length that makes a marker look as large as a circle."""
 
 
@@ -48,6 +52,8 @@ class ModelStyle:
     """Points."""
     line_width: float
     """Points."""
+    ink: str
+    """Colour of its name: never so light that it cannot be read."""
 
     def dots(self, size: float = 1.0) -> dict[str, Any]:
         """Arguments of `Axes.plot` for markers alone, `size` times as large as usual."""
@@ -73,18 +79,45 @@ class ModelStyle:
 def looks(models: Iterable[ModelName]) -> dict[str, ModelStyle]:
     """The look of each model by name.
 
-    The papers' families have fixed colours; others take the remaining ones in alphabetical order.
+    The papers' families have fixed colours; others take the remaining ones in alphabetical order, and further markers
+    when those are used up. Models that would look alike, of one family and patch, differ in shade, the smaller lighter.
     """
-    named = list(models)
+    named = sorted(models)
     further = sorted({model.family for model in named} - FAMILY_COLOURS.keys())
     colours = FAMILY_COLOURS | dict(zip(further, cycle(_FURTHER_COLOURS), strict=False))
-    series: dict[str, list[str]] = {}
-    for model in sorted(named):
-        base, bracket, _ = model.name.partition(" [")
-        if bracket:
-            series.setdefault(base, []).append(model.name)
-    shade_of = {name: _SHADES[place % len(_SHADES)] for names in series.values() for place, name in enumerate(names)}
-    return {model.name: _look(model, _shaded(colours[model.family], shade_of.get(model.name, 0.0))) for model in named}
+    rounds = {family: place // len(_FURTHER_COLOURS) for place, family in enumerate(further)}
+    plain = {model.name: _look(model, colours[model.family], rounds.get(model.family, 0)) for model in named}
+    alike: dict[tuple[str, str], list[str]] = {}
+    drawn_as_series = {name.partition(" [")[0] for name in plain if " [" in name}
+    for name, look in plain.items():
+        if name not in drawn_as_series:
+            alike.setdefault((look.colour, look.marker), []).append(name)
+    shade_of = dict.fromkeys(drawn_as_series, 0.0) | {
+        name: shade for names in alike.values() for name, shade in zip(names, _shades(len(names)), strict=True)
+    }
+    return {
+        name: replace(
+            look,
+            colour=_shaded(look.colour, shade_of[name]),
+            ink=_shaded(look.colour, min(0.0, shade_of[name])),
+        )
+        for name, look in plain.items()
+    }
+
+
+def _shades(count: int) -> list[float]:
+    """From light to dark; one alone, and the larger of two, keep the colour as it is."""
+    if count < 3:
+        return [_LIGHTEST, 0.0][2 - count :]
+    spread = (_LIGHTEST + (_DARKEST - _LIGHTEST) * place / (count - 1) for place in range(count))
+    return [round(round(shade / SHADE_STEP) * SHADE_STEP, 2) for shade in spread]
+
+
+def shaded_family_colours() -> dict[str, tuple[str, float]]:
+    """Every colour that models of the papers' families may have, with its family and shade."""
+    steps = range(round(_DARKEST / SHADE_STEP), round(_LIGHTEST / SHADE_STEP) + 1)
+    shades = [round(step * SHADE_STEP, 2) for step in steps]
+    return {_shaded(colour, shade): (name, shade) for name, colour in FAMILY_COLOURS.items() for shade in shades}
 
 
 def _shaded(colour: str, shade: float) -> str:
@@ -96,8 +129,10 @@ def _shaded(colour: str, shade: float) -> str:
     return to_hex((red, green, blue))
 
 
-def _look(model: ModelName, colour: str) -> ModelStyle:
-    if model.patch is None:
+def _look(model: ModelName, colour: str, colour_round: int = 0) -> ModelStyle:
+    if colour_round:
+        marker = _FURTHER_MARKERS[(colour_round - 1) % len(_FURTHER_MARKERS)]
+    elif model.patch is None:
         marker = _NO_PATCH_MARKERS.get(model.family, _NO_PATCH_MARKER)
     else:
         marker = _PATCH_MARKERS.get(model.patch, _OTHER_PATCH_MARKER)
@@ -106,6 +141,7 @@ def _look(model: ModelName, colour: str) -> ModelStyle:
         marker=marker,
         marker_size=(4.2 + 0.75 * model.scale) * _MARKER_AREA[marker],
         line_width=0.8 + 0.4 * model.scale,
+        ink=colour,
     )
 
 
