@@ -57,7 +57,7 @@ def differences_figure(records: Records, table: pd.DataFrame, metric: str, match
             f"Difference in {measure.title} between two models at their largest common value of {matched}, "
             "sorted, with 90 % intervals over paired seeds. On the right: the probability that the first is better. "
             "Pairs whose interval crosses 0 cannot be told apart."
-            + (f" Drawn are {closest.removesuffix(', ')}; the table below has all." if closest else "")
+            + (f" Drawn are {closest.removesuffix(', ')}; comparisons.csv has all." if closest else "")
         ),
         figure=figure,
         points=rows,
