@@ -162,7 +162,11 @@ class LaunchSpec(BaseModel):
     time: Seconds | None = Field(
         None, description="Wall time after which a job of a cluster is stopped, saved and queued again, such as 8h."
     )
-    loader_threads: Count = Field(1, description="Threads that decode images for one process.")
+    loader_threads: Count | None = Field(
+        None,
+        description="Threads that decode images for one process; default: the cores of that process but those of its "
+        "arithmetic, at most 16.",
+    )
     retries: Annotated[int, Field(ge=0, le=1000)] = Field(
         2, description="How often a run whose process or node was lost is started again; pre-emption is free."
     )

@@ -36,7 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--threads", type=int, metavar="N", help="CPU threads of this process (default: the library's choice)"
     )
-    parser.add_argument("--loader-threads", type=int, default=1, metavar="N", help="threads that decode (default: 1)")
+    parser.add_argument(
+        "--loader-threads",
+        type=int,
+        metavar="N",
+        help="threads that decode (default: the cores of this process but those of its arithmetic, at most 16)",
+    )
     parser.add_argument("--log", action="store_true", help="write all output to the run's log.txt, not to the terminal")
     args = parser.parse_args(argv)
     execution = Execution(threads=args.threads, loader_threads=args.loader_threads)

@@ -27,6 +27,7 @@ from scaling.evals.runner import open_pixels
 from scaling.records.run_plan import RunPlan
 from scaling.train.checkpoints.checkpoint import CheckpointStore, Progress
 from scaling.train.corruption import CorruptTally
+from scaling.train.processes.decoding import starvation
 from scaling.train.processes.failures import CheckpointError, DivergenceError
 from scaling.train.processes.preemption import PreemptionFlag
 from scaling.train.processes.process_group import Processes
@@ -63,7 +64,8 @@ class Loop:
             self._tally.restore(progress.tally, processes)
         self._corrupt = CorruptTally(plan.engine.max_corrupt, progress.corrupt, processes)
         self._row_train_seconds, self._row_pause_seconds = progress.train_seconds, progress.pause_seconds
-        self._has_warned_of_mfu = False
+        self._has_warned_of_mfu = self._has_warned_of_waiting = False
+        self._first_step = progress.step
         self._row_step = progress.step
         self._data_wait_seconds = 0.0
         self._validation = EvalLoader(
@@ -83,7 +85,9 @@ class Loop:
         self._recorder.event("start", {})
         if self._is_out_of_patience():
             return True
-        logger.info("starting at step %d of %d on %s", first, last, self._processes.device)
+        threads = self._processes.loader_threads
+        decoded = f"decoded by {threads} thread{'' if threads == 1 else 's'}"
+        logger.info("starting at step %d of %d on %s, images %s", first, last, self._processes.device, decoded)
         with closing(self.batches_after(first)) as batches:
             for step in range(first + 1, last + 1):
                 if self.advance(step, batches):
@@ -171,6 +175,7 @@ class Loop:
             "memory_bytes": _peak_memory_bytes(self._processes.device),
         }
         seconds = clock.train_seconds - self._row_train_seconds
+        self._warn_of_waiting(seconds)
         if seconds > 0:
             rate = (step - self._row_step) * self._plan.schedule.batch / seconds
             metrics["images_per_second"] = rate
@@ -185,6 +190,16 @@ class Loop:
         self.progress = replace(self.progress, training=metrics)
         self._recorder.event("step", metrics)
         logger.info("step %d loss %.4f", step, means.loss)
+
+    def _warn_of_waiting(self, step_seconds: float) -> None:
+        """Once, after the first row of the attempt, which waits for the loader to begin."""
+        if self._has_warned_of_waiting or self._row_step == self._first_step:
+            return
+        processes = self._processes
+        told = starvation(self._data_wait_seconds, step_seconds, processes.loader_threads, processes.cores)
+        if told:
+            self._has_warned_of_waiting = True
+            logger.warning("%s", told)
 
     def _utilisation(self, step: int, images_per_second: float) -> dict[str, float]:
         """Model FLOPs utilisation of the steps since the last row, `mfu`, and of all the time since then with waiting,

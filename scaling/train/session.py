@@ -89,7 +89,7 @@ def run_session(
 def _meet(stack: ExitStack, execution: Execution) -> Processes:
     """Join the run's processes; MachineError when they do not find each other or their device is not to be had."""
     try:
-        return stack.enter_context(join_processes(loader_threads=execution.loader_threads))
+        return stack.enter_context(join_processes(execution))
     except (UserError, MemoryError):
         raise
     except Exception as error:

@@ -24,6 +24,8 @@ import torch
 import torch.distributed
 
 from scaling.errors import UserError
+from scaling.records.attempts.execution import AS_IT_COMES, Execution
+from scaling.train.processes.decoding import decoding_threads, own_cores
 from scaling.train.processes.failures import MachineError
 from scaling.train.processes.given_gpus import given_gpus
 from scaling.train.processes.placement import Placement, find_placement
@@ -46,6 +48,8 @@ class Processes:
     """torch.distributed group in which agreements are made; None for the default one."""
     loader_threads: int = 1
     """Threads that read and decode images for each process."""
+    cores: int = 1
+    """CPU cores that this process may count as its own."""
 
     @property
     def is_first(self) -> bool:
@@ -79,7 +83,7 @@ class Processes:
 
 
 @contextmanager
-def join_processes(*, may_use_gpu: bool = True, loader_threads: int = 1) -> Iterator[Processes]:
+def join_processes(execution: Execution = AS_IT_COMES, *, may_use_gpu: bool = True) -> Iterator[Processes]:
     """Meet the run's other processes; on a way out without an exception, leave them in order."""
     placement = find_placement()
     os.environ.update(placement.environment())  # DeepSpeed insists on them, also for a single process.
@@ -105,8 +109,11 @@ def join_processes(*, may_use_gpu: bool = True, loader_threads: int = 1) -> Iter
         host_group = None
         if device.type == "cuda" and world > 1:
             host_group = torch.distributed.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT * AGREEMENT_SHARE)
+        cores = own_cores(execution.threads, placement.local_world)
+        arithmetic = 1 if device.type == "cuda" else torch.get_num_threads()
+        loader_threads = execution.loader_threads or decoding_threads(cores, arithmetic)
         try:
-            yield Processes(rank, world, device, host_group, loader_threads)
+            yield Processes(rank, world, device, host_group, loader_threads, cores)
         except BaseException:
             if world == 1:
                 deepspeed.comm.destroy_process_group()

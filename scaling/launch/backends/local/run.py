@@ -43,7 +43,7 @@ class WarmServer:
 class LocalRun:
     """One attempt at one run: its processes and what they have of the machine."""
 
-    def __init__(self, run_dir: Path, slot: Slot, locks: int, loader_threads: int, server: WarmServer) -> None:
+    def __init__(self, run_dir: Path, slot: Slot, locks: int, loader_threads: int | None, server: WarmServer) -> None:
         """Start it; `locks`, the descriptor that holds the slot's devices, is passed on and closed here."""
         self.run_dir = run_dir
         self.slot = slot

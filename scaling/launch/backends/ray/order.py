@@ -25,7 +25,7 @@ class Order(Frozen):
     """Highest attempt number when it was submitted: what ended before that is not this order's to judge."""
     retries: int
     """How often a lost process or node is made good; pre-emption is free."""
-    loader_threads: int
+    loader_threads: int | None
     shape: Shape
     is_embedded: bool
     """Whether the cluster is the launcher's own, on its machine."""
@@ -50,7 +50,7 @@ class Batch(Frozen):
         nonce: str,
         shape: Shape,
         retries: int,
-        loader_threads: int,
+        loader_threads: int | None,
         is_embedded: bool,
         cap: int | None,
         unix_time: float,

@@ -50,14 +50,15 @@ class Rank:
             probe.bind(("", 0))
             return int(probe.getsockname()[1])
 
-    def start(self, threads: int, loader_threads: int, variables: Mapping[str, str]) -> int:
+    def start(self, threads: int, loader_threads: int | None, variables: Mapping[str, str]) -> int:
         """Start training; its process id. What the machine is (GPUs that Ray chose) comes from this process."""
         environment = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith("RAY_") and name not in FOREIGN_VARIABLES
         }
-        arguments = [self._run_dir, "--log", "--threads", str(threads), "--loader-threads", str(loader_threads)]
+        arguments = [self._run_dir, "--log", "--threads", str(threads)]
+        arguments += ["--loader-threads", str(loader_threads)] if loader_threads else []
         with RunDir(Path(self._run_dir)).log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "scaling.launch.backends.ray.child", str(os.getpid()), *arguments],

@@ -35,8 +35,8 @@ class ArrayJob(BaseModel):
     """Absolute run directories, by the index of their task."""
     retries: int
     """How often a lost process or node is made good for a run; pre-emption and time limits are free."""
-    loader_threads: int = 1
-    """Threads that decode images for one process."""
+    loader_threads: int | None = None
+    """Threads that decode images for one process; None: as many as its cores allow."""
     seconds: float
     """Time limit of one job."""
     save_before: float
