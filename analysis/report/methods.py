@@ -16,6 +16,9 @@ from scaling.readable import count_text, percent_text
 
 _RECIPE = ("optimizer", "learning_rate", "weight_decay", "warmup_steps", "decay", "clip", "loss", "augment")
 
+_MAX_NAMED, _MAX_VALUES = 4, 8
+"""Models named beside a value, and values of a setting."""
+
 
 def methods_text(records: Records, metric: str, laws: Mapping[str, Law], num_excluded: int) -> str:
     """Paragraphs separated by blank lines."""
@@ -53,7 +56,7 @@ def _training(records: Records) -> str:
         parts.append(
             f"Ended before their planned steps, out of patience, and counted with what they really used: {early}."
         )
-    recipe = [f"{name.replace('_', ' ')} {_values(runs[name])}" for name in _RECIPE if name in runs]
+    recipe = [f"{name.replace('_', ' ')} {_values_of_whom(records, name)}" for name in _RECIPE if name in runs]
     if recipe:
         parts.append(f"Recipe: {'; '.join(recipe)}.")
     if "data_digest" in runs:
@@ -107,6 +110,24 @@ def _software(records: Records) -> str:
             made += " with uncommitted changes"
         parts.append(f"{made}, torch {_values(runs['torch'])}.")
     return " ".join(parts)
+
+
+def _values_of_whom(records: Records, name: str) -> str:
+    """The values of a setting, each with the models that have it where there are several."""
+    runs = records.runs
+    values = sorted(runs[name].unique(), key=str)
+    if len(values) == 1:
+        return _values(runs[name])
+    told = []
+    for value in values:
+        rows = runs[runs[name] == value]
+        titles = list(dict.fromkeys(records.models[model].title for model in rows["model"]))
+        named = ", ".join(titles[:_MAX_NAMED]) + (
+            f" and {len(titles) - _MAX_NAMED} more" if titles[_MAX_NAMED:] else ""
+        )
+        told.append(f"{value:g} ({named})" if isinstance(value, float) else f"{value} ({named})")
+    more = f"; {len(told) - _MAX_VALUES} more values, in runs.csv" if told[_MAX_VALUES:] else ""
+    return ", ".join(told[:_MAX_VALUES]) + more
 
 
 def _values(column: pd.Series) -> str:

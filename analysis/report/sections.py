@@ -34,6 +34,9 @@ from analysis.runs.load import Records
 from analysis.runs.subsets import unfair_note
 from analysis.runs.summary import cells, runs_behind, runs_of_cells
 
+_ROUNDING = 1e-9
+"""Of a difference of means, in stored units."""
+
 CELL_TEXT = "mean ± standard deviation over runs (number of runs)"
 _MATCHED_NAMES = {"images": "data", "flops": "compute"}
 _FORMULAE_NOTE = "e: floor, c: exponent, x: distinct images; errors are fractions."
@@ -169,12 +172,25 @@ def _comparison_section(
         printed = comparison_table(records, rows, metric)
         tables.append(
             PageTable(
-                f"{records.metric(metric).title} at matched {name}", printed, _pair_tips(records, rows, printed, metric)
+                f"{records.metric(metric).title} at matched {name}{_unequal_text(rows)}",
+                printed,
+                _pair_tips(records, rows, printed, metric),
             ).shortened("comparisons.csv")
         )
     lacks_compute = "flops" in records.runs and "flops" not in set(matched["matched"])
     text = _NO_MATCHED_COMPUTE if lacks_compute and not has_equal_compute else ""
     return Section("Models compared", text, (*drawings, *compute_drawings), tuple(tables))
+
+
+def _unequal_text(rows: pd.DataFrame) -> str:
+    """Why differences are not those of the means beside them, where that is so."""
+    apart = ((rows["mean_a"] - rows["mean_b"]) - rows["difference"]).abs() > _ROUNDING
+    if not apart.any():
+        return ""
+    return (
+        f". In {int(apart.sum())} of {len(rows)} rows A - B is not the difference of the means: the two models have "
+        "unequal seeds, each mean is over all runs of its model, and A - B is over the paired seeds alone"
+    )
 
 
 def _pair_tips(records: Records, rows: pd.DataFrame, printed: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -6,6 +6,7 @@ Classes without an image have no place on such an axis; the title counts them.
 
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
@@ -20,9 +21,12 @@ PNG_DPI = 150
 
 
 def draw_class_frequencies(counts: NDArray[np.int64], out: Path, *, name: str) -> None:
-    """Write `frequency_figure` as a PNG."""
+    """Write `frequency_figure` as a PNG; nothing of a user's matplotlibrc changes it."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    frequency_figure(counts, name).savefig(out, format="png", dpi=PNG_DPI, metadata={"Software": None})
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams["text.parse_math"] = False  # a $ in a name is a $
+        frequency_figure(counts, name).savefig(out, format="png", dpi=PNG_DPI, metadata={"Software": None})
 
 
 def frequency_figure(counts: NDArray[np.int64], name: str) -> Figure:

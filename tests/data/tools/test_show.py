@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,7 +17,7 @@ from scaling.data.format.index import expand_urls, index_shards
 from scaling.data.format.manifest import Manifest, load_manifest
 from scaling.data.storage.corrupt import CorruptSampleError
 from scaling.data.tools.contact_sheet import CAPTION, COLUMNS, TILE
-from scaling.data.tools.frequency_plot import describe_tail, frequency_figure
+from scaling.data.tools.frequency_plot import describe_tail, draw_class_frequencies, frequency_figure
 from scaling.errors import UserError
 from tests.support.tiny_study import encode
 
@@ -115,3 +116,13 @@ def test_nothing_to_draw_is_an_error(tiny_data: Path, tmp_path: Path) -> None:
         main(["show", str(tiny_data / "train.json")])
     with pytest.raises(UserError, match="--num 0"):
         main(["show", str(tiny_data / "train.json"), "--out", str(tmp_path / "a.png"), "--num", "0"])
+
+
+def test_a_users_matplotlib_settings_change_nothing(tmp_path: Path) -> None:
+    hostile = {"text.usetex": True, "font.size": 30, "axes.facecolor": "black", "savefig.dpi": 10, "axes.grid": True}
+    drawn = []
+    for number, settings in enumerate(({}, hostile)):
+        with mpl.rc_context(settings):
+            draw_class_frequencies(np.array([5, 3, 1]), tmp_path / f"{number}.png", name="cost $5 vs $6")
+        drawn.append((tmp_path / f"{number}.png").read_bytes())
+    assert drawn[0] == drawn[1]
