@@ -42,11 +42,11 @@ def run_dirs(study_dir: Path) -> list[Path]:
     return [run.path for run in StudyDir(study_dir).run_dirs()]
 
 
-def train_plan_here(run_dir: Path, copy: Path) -> Path:
-    """The same plan trained from its start on this machine, without Ray, by one process with one thread."""
+def train_plan_here(run_dir: Path, copy: Path, world: int = 1) -> Path:
+    """The same plan trained from its start on this machine, without Ray, by processes with one thread each."""
     copy.mkdir(parents=True)
     shutil.copy(RunDir(run_dir).plan, RunDir(copy).plan)
-    assert codes(start_run(copy, 1, _one_thread)) == [0], RunDir(copy).log.read_text()
+    assert codes(start_run(copy, world, _one_thread)) == [0] * world, RunDir(copy).log.read_text()
     return copy
 
 
@@ -184,7 +184,7 @@ class Cluster:
         self._nodes.append(name)
 
     def node_of(self, pid: int) -> str:
-        return _variable(pid, NODE)
+        return environment_of(pid, NODE)
 
     def kill(self, name: str) -> None:
         """`kill -9` of everything on a node at once: its raylet, its workers and whatever these started."""
@@ -205,7 +205,8 @@ class Cluster:
         shutil.rmtree(self._temporary, ignore_errors=True)
 
 
-def _variable(pid: int, name: str) -> str:
+def environment_of(pid: int, name: str) -> str:
+    """A variable of a process's environment; empty when it is not set, or the process is gone."""
     try:
         variables = (Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0")
     except OSError:

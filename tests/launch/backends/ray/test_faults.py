@@ -3,17 +3,14 @@ twice, and every number is that of a run without the fault."""
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.ends import read_ends
 from scaling.records.events import read_events
 from scaling.records.run_dir import RunDir
+from tests.launch.backends.ray.conftest import MakeStudy
 from tests.launch.backends.ray.lab import (
-    HEAD,
     Cluster,
     all_held_at,
     assert_same_numbers,
@@ -24,29 +21,10 @@ from tests.launch.backends.ray.lab import (
     wait_for_result,
     wait_until,
 )
-from tests.launch.backends.ray.study import Study
 
 pytestmark = needs_cluster
 
-ON_CLUSTER = (f"launch.ray.address={HEAD}", "launch.ray.num_gpus=0", "launch.ray.poll=1s", "grid.seed=[0, 1]")
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """A head and a second node of one CPU each."""
-    cluster = Cluster(tmp_path)
-    try:
-        cluster.start("head", "127.0.0.1")
-        cluster.start("second", "127.0.0.2")
-        yield cluster
-    finally:
-        cluster.stop()
-
-
-@pytest.fixture
-def study(cluster: Cluster, tiny_data: Path, tmp_path: Path) -> Study:
-    settings = (*ON_CLUSTER, "defaults.checkpoint_every=5")
-    return Study(tmp_path / "study", tiny_data, cluster.mark, settings, cluster.inside)
+SETTINGS = ("launch.ray.num_gpus=0", "grid.seed=[0, 1]", "defaults.checkpoint_every=5")
 
 
 def starts(run_dir: Path) -> list[int]:
@@ -54,7 +32,8 @@ def starts(run_dir: Path) -> list[int]:
     return [event.step for event in read_events(RunDir(run_dir).events).events if event.kind == "start"]
 
 
-def test_a_lost_node_a_lost_process_and_a_killed_launcher(cluster: Cluster, study: Study) -> None:
+def test_a_lost_node_a_lost_process_and_a_killed_launcher(cluster: Cluster, make_study: MakeStudy) -> None:
+    study = make_study(*SETTINGS)
     launcher = study.start()
     first, second = study.planned()
     with all_held_at([first, second], 7) as processes:
@@ -75,8 +54,9 @@ def test_a_lost_node_a_lost_process_and_a_killed_launcher(cluster: Cluster, stud
         assert_same_numbers(train_plan_here(run, study.folder / "reference" / run.name), run)
 
 
-def test_a_lost_head(cluster: Cluster, study: Study) -> None:
+def test_a_lost_head(cluster: Cluster, make_study: MakeStudy) -> None:
     """Its runs end there; those of other nodes save and leave when they have given it up."""
+    study = make_study(*SETTINGS)
     launcher = study.start()
     runs = study.planned()
     with all_held_at(runs, 7) as processes:
