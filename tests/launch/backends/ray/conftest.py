@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launch.backends.ray.lab import HEAD, Cluster
+from tests.launch.backends.ray.lab import HEAD, Cluster, two_nodes
 from tests.launch.backends.ray.study import Study
 
 MakeStudy = Callable[..., Study]
@@ -13,14 +13,8 @@ MakeStudy = Callable[..., Study]
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """A head and a second node of one CPU each; the second has a label, a custom resource, and says it has a GPU."""
-    cluster = Cluster(tmp_path)
-    try:
-        cluster.start("head", "127.0.0.1")
-        cluster.start("second", "127.0.0.2", num_gpus=1, resources='{"fast": 1}', labels="zone=b")
+    with two_nodes(tmp_path) as cluster:
         yield cluster
-    finally:
-        cluster.stop()
 
 
 @pytest.fixture

@@ -205,6 +205,18 @@ class Cluster:
         shutil.rmtree(self._temporary, ignore_errors=True)
 
 
+@contextmanager
+def two_nodes(folder: Path) -> Iterator[Cluster]:
+    """A head and a second node of one CPU each; the second has a label, a custom resource, and says it has a GPU."""
+    cluster = Cluster(folder)
+    try:
+        cluster.start("head", "127.0.0.1")
+        cluster.start("second", "127.0.0.2", num_gpus=1, resources='{"fast": 1}', labels="zone=b")
+        yield cluster
+    finally:
+        cluster.stop()
+
+
 def environment_of(pid: int, name: str) -> str:
     """A variable of a process's environment; empty when it is not set, or the process is gone."""
     try:

@@ -4,7 +4,10 @@ not there; and a cancelled study of which nobody is left."""
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.ends import read_ends
@@ -22,11 +25,19 @@ from tests.launch.backends.ray.lab import (
     needs_cluster,
     train_plan_here,
     training_processes,
+    two_nodes,
     wait_for_result,
     wait_until,
 )
 
 pytestmark = needs_cluster
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One for all tests of this file, since none of them breaks it."""
+    with two_nodes(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
 
 
 def actors(mark: str) -> list[str]:
@@ -88,16 +99,16 @@ def test_four_runs_share_a_gpu_on_the_node_that_was_asked_for(cluster: Cluster, 
 
 
 def test_a_run_that_no_node_can_hold_is_refused_or_waits_for_one(cluster: Cluster, make_study: MakeStudy) -> None:
-    for wish, said in (
+    for wish, wants in (
         ("launch.ray.num_cpus=2", "CPU 2"),
-        ("launch.ray.labels={zone: c}", "zone: c"),
-        ("launch.ray.resources={slow: 1}", "slow 1"),
-        ("launch.nodes=3", "3 nodes (PACK)"),
+        ("launch.ray.labels={zone: c}", "CPU 1, label zone: c"),
+        ("launch.ray.resources={slow: 1}", "CPU 1, slow 1"),
+        ("launch.nodes=4", "4 nodes (PACK) with CPU 1 each"),
     ):
-        study = make_study("launch.ray.num_gpus=0", wish)
+        study = make_study("launch.ray.num_gpus=0", wish, name="refused")
         code, told = study.launch()
         [error] = [line for line in told.splitlines() if line.startswith("error: ")]
-        assert code == 2 and f"a run takes {said}" in error.replace("CPU 1, ", "").replace("CPU 1 each", said), told
+        assert code == 2 and f"a run takes {wants}, but" in error, told
         assert "has 2 nodes: " in error and "fast 1" in error, told
         assert not (study.folder / "runs").exists()
 
