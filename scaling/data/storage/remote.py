@@ -218,6 +218,8 @@ def _bounded(action: Callable[[], Answer]) -> Answer:
 
 
 def _pause_or_give_up(url: str, deed: str, num_failures: int, error: Exception) -> None:
+    if isinstance(error, FileNotFoundError) and isinstance(cause := error.__cause__, Exception) and _is_trouble(cause):
+        error = cause  # fsspec's HTTP calls every file absent whose server gave no answer about it.
     reason = f"{type(error).__name__}: {error}".rstrip(": ")
     if isinstance(error, FileNotFoundError):
         raise RemoteReadError(f"{url}: there is no such object; is the manifest's folder right?") from error
@@ -233,6 +235,13 @@ def _pause_or_give_up(url: str, deed: str, num_failures: int, error: Exception) 
     pause = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (num_failures - 1)) * random.uniform(0.5, 1.0)
     logger.warning("%s: %s failed (%s), try %d in %.1f s", url, deed, reason, num_failures + 1, pause)
     time.sleep(pause)
+
+
+def _is_trouble(error: Exception) -> bool:
+    """Whether an error says that a server could not answer, rather than what its answer was."""
+    if isinstance(getattr(error, "status", None), int):
+        return not _is_final(error)
+    return isinstance(error, OSError) and not isinstance(error, FileNotFoundError | PermissionError)
 
 
 def _is_final(error: Exception) -> bool:

@@ -1,6 +1,7 @@
 """The ways in which training ends early, told apart: what the run itself would meet again, and what a machine did."""
 
 import errno
+from collections.abc import Iterator
 
 from scaling.data.storage.remote import RemoteTroubleError
 from scaling.errors import UserError
@@ -103,8 +104,7 @@ def classify(error: BaseException) -> Cause:
         return Cause.BUSY
     if isinstance(error, UserError):
         # A record or a shard that this machine's storage does not give is no bad input, whoever says so to the user.
-        is_away = isinstance(error, RemoteTroubleError) or _errno(error.__cause__) in _TROUBLE
-        return Cause.MACHINE_TROUBLE if is_away else Cause.BAD_INPUT
+        return Cause.MACHINE_TROUBLE if any(map(_is_away, _chain(error))) else Cause.BAD_INPUT
     if isinstance(error, LostPartnerError):
         return Cause.LOST
     if isinstance(error, DivergenceError):
@@ -128,7 +128,20 @@ def describe(error: BaseException) -> str:
     return f"{told}; {way_out}" if way_out else told
 
 
-def _errno(error: BaseException | None) -> int | None:
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, what it was raised from, and so on."""
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__
+
+
+def _is_away(error: BaseException) -> bool:
+    """Whether storage stayed away."""
+    return isinstance(error, RemoteTroubleError) or _errno(error) in _TROUBLE
+
+
+def _errno(error: BaseException) -> int | None:
     return error.errno if isinstance(error, OSError) else None
 
 
