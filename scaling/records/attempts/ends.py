@@ -131,7 +131,8 @@ def settle_end(
     `code` is the exit code that tells most (None: nobody knows); `cause` is what the backend knows beyond it (a time
     limit, a dead node) and outweighs what the run said. A process that died before it had claimed an attempt is told by
     `begun_after`, which is `attempts.latest_number` from before its start, or by `job`, the scheduler's name for it,
-    which the attempts that it claimed bear. Nothing is written about a process that was BUSY: the run is another's.
+    which the attempts that it claimed bear. Nothing is written about a process that was BUSY, since the run is another's
+    then, or about one that found the run done.
     """
     told = cause or cause_of_exit(code)
     if told is Cause.BUSY:
@@ -139,6 +140,8 @@ def settle_end(
     attempt = latest_attempt(run_dir)
     if attempt is not None and (attempt.attempt <= (begun_after or 0) or not _is_of(job, attempt)):
         attempt = None
+    if attempt is None and told is Cause.DONE:
+        return End(attempt=0, cause=told, code=code, job=job, message=message)
     own = None
     if attempt is not None:
         own = next((end for end in read_ends(run_dir).all if end.attempt == attempt.attempt), None)

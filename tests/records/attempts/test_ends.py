@@ -8,7 +8,7 @@ import pytest
 from scaling.records.attempts.attempt import claim_attempt
 from scaling.records.attempts.causes import Cause, Verdict, decide
 from scaling.records.attempts.ends import End, append_end, forgive, read_ends, settle_end
-from scaling.records.attempts.exit_codes import BAD_INPUT, BUSY, LOST_PARTNER, MACHINE_TROUBLE, PREEMPTED
+from scaling.records.attempts.exit_codes import BAD_INPUT, BUSY, DONE, LOST_PARTNER, MACHINE_TROUBLE, PREEMPTED
 from scaling.records.attempts.rank_failures import RankFailure, report_failure
 from scaling.records.run_dir import RunDir
 from scaling.records.state import RunState, Status
@@ -48,9 +48,12 @@ def test_what_a_scheduler_knows_replaces_what_the_run_said(tmp_path: Path) -> No
     assert end.attempt == 1 and end.message == "said by itself"
 
 
-def test_nothing_is_written_of_a_process_that_found_the_run_held(tmp_path: Path) -> None:
+def test_nothing_is_written_of_a_process_that_found_the_run_held_or_done(tmp_path: Path) -> None:
     assert settle_end(tmp_path, BUSY).cause is Cause.BUSY
     assert read_ends(tmp_path).all == ()
+    own = told(tmp_path, Cause.DONE)
+    assert settle_end(tmp_path, DONE, begun_after=1).cause is Cause.DONE
+    assert read_ends(tmp_path).all == (own,)
 
 
 @pytest.mark.parametrize("known_by", ["begun_after", "job"])
