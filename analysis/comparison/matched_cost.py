@@ -15,10 +15,12 @@ import pandas as pd
 from analysis.comparison.compare import COLUMNS, difference_from, row_of
 from analysis.runs.load import Records
 from analysis.runs.metrics import Metric
+from scaling.errors import UserError
 
 MIN_RANGE = 1.05
 """A common range must span at least this factor; less is measurement noise, not a range."""
 _NUM_TARGETS = 3
+_PLACE = ["device", "precision", "num_devices"]
 
 Curve = tuple[np.ndarray, np.ndarray]
 """Costs, ascending, and the metric at each."""
@@ -36,10 +38,9 @@ def model_curves(records: Records, metric: str, cost: str) -> Curves:
 def family_curves(records: Records, metric: str, cost: str) -> Curves:
     """Families of at least two models, at the largest size that all models have.
 
-    The cost of a model is the median over its runs; devices are never mixed.
+    The cost of a model is the median over its runs.
     """
     runs = _measured(records, metric, cost)
-    runs = runs[runs["device"] == runs["device"].mode().iloc[0]] if len(runs) and cost != "flops" else runs
     shared = set.intersection(*(set(rows["num_images"]) for _, rows in runs.groupby("model"))) if len(runs) else set()
     if not shared:
         return {}
@@ -81,9 +82,17 @@ def value_at(curve: Curve, cost: float) -> float:
 
 
 def _measured(records: Records, metric: str, cost: str) -> pd.DataFrame:
+    """Runs with metric and cost; UserError for a cost that compares on one kind of device only, measured on several."""
     if cost not in records.runs:
         return records.runs.iloc[:0]
-    return records.runs[records.runs[metric].notna() & (records.runs[cost] > 0)]
+    runs = records.runs[records.runs[metric].notna() & (records.runs[cost] > 0)]
+    places = runs.groupby(_PLACE).ngroups if cost != "flops" and len(runs) else 1
+    if places > 1:
+        raise UserError(
+            f"{cost} were measured in {places} ways (device, precision, number of devices) and cannot be matched "
+            "across them; compare runs of one kind of device, or match flops"
+        )
+    return runs
 
 
 def _curves_of(runs: pd.DataFrame, kind: str, metric: str, cost: str) -> dict[str, dict[int, Curve]]:

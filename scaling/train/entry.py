@@ -51,11 +51,16 @@ def train_run(
         rank = placement.rank
         plan = RunPlan.load(folder)
         RunResult.load(folder, plan)
-        if find_standing(folder, plan).is_finished:
+        # Of several processes one alone might see it, and the others wait for it: they meet first (`session`).
+        is_alone = placement.world == 1
+        if is_alone and find_standing(folder, plan).is_finished:
             return DONE
         lease = Lease(folder) if rank == 0 else None
         if lease is not None and not lease.acquire():
             return BUSY
+        if lease is not None and is_alone and find_standing(folder, plan).is_finished:
+            lease.release()  # Its last holder finished it a moment ago.
+            return DONE
     except (UserError, OSError) as error:
         print(f"error: {describe(error)}", file=sys.stderr)
         return CODES[classify(error)]

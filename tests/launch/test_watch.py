@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from scaling.launch.command import _retry
 from scaling.launch.graph import StudyGraph
 from scaling.launch.study_dir import find_standings, write_study
 from scaling.launch.watch import Watch
@@ -96,6 +97,19 @@ def test_runs_that_ended_are_left_alone_until_a_person_asks(tmp_path: Path, plan
     assert told(tmp_path, plans) == ["failed", "done", "cancelled", "done"]
     forgive(tmp_path / plans[0].run_id)
     assert watch(tmp_path, plans[:1], {plans[0].run_id: [DONE]}).started == [plans[0].run_id]
+
+
+def test_a_failed_scoring_is_left_alone_until_it_is_asked_for_again(tmp_path: Path, plans: list[RunPlan]) -> None:
+    """What `--retry-failed` does with a trained run whose evaluation ended with an error."""
+    watch(tmp_path, plans[:1], {plans[0].run_id: [DONE]})
+    scored = [plans[0].model_copy(update={"evals": (EvalPlan(kind="fewshot", name="fewshot"),)})]
+    assert watch(tmp_path, scored, {plans[0].run_id: [FAILED]}).started == [plans[0].run_id]
+    assert told(tmp_path, scored) == ["done, scoring failed"]
+    assert find_standings(tmp_path, scored)[0].standing.reason == "code 1"
+    assert watch(tmp_path, scored, {}).started == []
+    (again,) = (_retry(run) for run in find_standings(tmp_path, scored))
+    assert again.standing.told == "done, to be scored"
+    assert watch(tmp_path, scored, {plans[0].run_id: [FAILED]}).started == [plans[0].run_id]
 
 
 def test_a_run_of_another_process_is_waited_for_and_taken_over_when_that_is_gone(

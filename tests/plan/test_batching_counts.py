@@ -5,6 +5,10 @@ import pytest
 from scaling.errors import UserError
 from scaling.plan import planner
 from scaling.plan.zoo_counts import ModelFacts
+from scaling.records.attempts.exit_codes import BAD_INPUT, DONE
+from scaling.records.events import read_events
+from scaling.records.standing import find_standing
+from tests.support.ranks import codes, start_run
 
 RESNET = ("grid.model=['timm:resnet18']", "defaults.image_size=32", "evals=[]")
 
@@ -53,3 +57,30 @@ def test_draws_are_bound_to_the_division_of_a_batch(option: str, counts: str, pl
 def test_dropout_of_the_models_own_options_counts(plan_tiny) -> None:
     (run,) = plan_tiny("defaults.dropout=0.1")
     assert run.plan.engine.batching_counts == "micro_batch"
+
+
+MIXES = ("grid.model=['timm:resnet18']", "defaults.image_size=32", "evals=[]")
+DRAWS = ("defaults.drop_path=0.5",)
+
+
+@pytest.mark.parametrize("options", [MIXES, DRAWS], ids=["batch normalisation", "stochastic depth"])
+def test_the_identity_parts_what_the_numbers_part(options: tuple[str, ...], plan_tiny) -> None:
+    """The reason for the micro-batch in the identity: trained, the two give other numbers, and each gives its own
+    again."""
+    losses = {}
+    for name, micro_batch in (("whole", 16), ("half", 8), ("again", 8)):
+        settings = (*options, f"defaults.micro_batch={micro_batch}", "protocol.steps=3", "defaults.log_every=1")
+        (run,) = plan_tiny(*settings, name=name)
+        assert codes(start_run(run.run_dir, 1)) == [DONE]
+        rows = read_events(run.run_dir / "events.jsonl").events
+        losses[name] = (run.plan.identity, [row.metrics["loss"] for row in rows if row.kind == "step"])
+    assert losses["half"] == losses["again"]
+    assert losses["whole"][0] != losses["half"][0]
+    assert losses["whole"][1] != pytest.approx(losses["half"][1], rel=1e-3)
+
+
+def test_a_run_bound_to_its_devices_is_refused_on_others(plan_tiny) -> None:
+    (run,) = plan_tiny(*DRAWS, "launch.devices_per_run=2")
+    assert codes(start_run(run.run_dir, 1)) == [BAD_INPUT]
+    reason = find_standing(run.run_dir).reason
+    assert "gives other numbers on 1 processes than on the 2" in reason and "launch.devices_per_run=1" in reason

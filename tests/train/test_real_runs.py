@@ -368,6 +368,9 @@ def test_changed_data_is_refused(backend: LocalBackend, plan_tiny, tmp_path: Pat
 def test_a_new_evaluation_scores_the_kept_weights_without_training(backend: LocalBackend, plan_tiny) -> None:
     (run,) = plan_tiny("protocol.steps=10")
     first = train(backend, run)
+    content = RunDir(run.run_dir).result.read_bytes()
+    seconds = first.train_seconds + first.pause_seconds
+    assert first.device_hours == pytest.approx(seconds / 3600), "without the evaluation that was planned with it"
     first_scores = few_shot(run)
     (again,) = plan_tiny("protocol.steps=10", "evals.0.shots=[1, 2]")
     assert again.standing.told == "done, to be scored"
@@ -376,4 +379,5 @@ def test_a_new_evaluation_scores_the_kept_weights_without_training(backend: Loca
     second_scores = few_shot(again)
     assert second_scores["fewshot/2shot_top1"] == first_scores["fewshot/2shot_top1"]
     assert second_scores["fewshot/1shot_top1"] > 0.25
-    assert second.train_seconds == first.train_seconds
+    assert RunDir(run.run_dir).result.read_bytes() == content, "what training found and cost stays"
+    assert second.device_hours == first.device_hours

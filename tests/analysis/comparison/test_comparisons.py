@@ -10,6 +10,7 @@ from analysis.comparison.crossover import crossovers
 from analysis.comparison.matched_cost import at_matched_cost, family_curves, model_curves
 from analysis.laws.study_laws import study_laws
 from analysis.runs.load import load_records
+from scaling.errors import UserError
 from tests.support.synthetic_study import METRIC, Truth, make_study
 
 
@@ -86,6 +87,19 @@ def test_families_are_compared_between_their_models_only(tmp_path: Path) -> None
     mixer = full["mixer-b/32"] + share * (full["mixer-l/16"] - full["mixer-b/32"])
     assert table["mean_a"].iloc[0] == pytest.approx(mixer)
     assert table["mean_b"].iloc[0] == pytest.approx(full["vit-b/32"])
+
+
+@pytest.mark.parametrize("differing", [{"device": "another"}, {"precision": "bf16"}, {"num_devices": 8}])
+def test_hours_of_different_devices_are_never_matched_and_flops_always(differing: dict, tmp_path: Path) -> None:
+    records = load_records([make_study(tmp_path, models=["mixer-b/32", "mixer-l/16"], seeds=(0, 1))])
+    is_first = records.runs["seed"] == 0
+    for name, value in differing.items():
+        records.runs[name] = records.runs[name].where(is_first, value)
+    for curves in (model_curves, family_curves):
+        with pytest.raises(UserError, match="device_hours were measured in 2 ways"):
+            curves(records, METRIC, "device_hours")
+        found = curves(records, METRIC, "flops")
+        assert all(set(by_seed) == {0, 1} for by_seed in found.values()), "no device is left out in silence"
 
 
 def verdicts(tmp_path: Path, first: Truth, second: Truth, noise: float) -> pd.Series:

@@ -50,6 +50,17 @@ def test_permuted_inputs_are_series_of_their_own(tmp_path: Path) -> None:
     assert set(cells(load_records([study]), METRIC)["model"]) == names
 
 
+def test_how_an_evaluation_cuts_its_forward_passes_is_no_condition(tmp_path: Path) -> None:
+    study = make_study(tmp_path, models=["mixer-b/32"], seeds=(0, 1))
+    for path in sorted(study.glob("*_s1-*/run.json")):
+        plan = RunPlan.load(path.parent)
+        evals = tuple(one.model_copy(update={"settings": {**one.settings, "batch": 8}}) for one in plan.evals)
+        assert [one.digest() for one in evals] == [one.digest() for one in plan.evals]
+        change_run(path.parent, {"evals": evals})
+    runs = load_records([study]).runs
+    assert runs["condition"].nunique() == 1 and runs[METRIC].notna().all()
+
+
 def test_runs_that_ended_early_are_named(tmp_path: Path) -> None:
     study = make_study(tmp_path, models=["mixer-b/32"], seeds=(0,))
     assert "patience" not in methods_text(load_records([study]), METRIC, {}, 0)
