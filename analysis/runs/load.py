@@ -188,6 +188,8 @@ def _standing(record: RunRecord) -> tuple[str, str]:
     standing, state, plan = record.standing, record.state, record.plan
     if not record.in_plan:
         return standing.status, "not in the study's current plan (plan.json)"
+    if plan.serves:
+        return standing.status, f"made for {plan.serves}, and no point of its own"
     if standing.status is Status.DONE:
         return "done", ""
     at = f"at step {state.step} of {plan.schedule.steps}, attempt {state.attempt}"

@@ -141,7 +141,7 @@ def _choose(
     if not names and not planned:
         raise UserError(f"the run has no planned evaluation; add --eval, one of: {', '.join(EVALUATIONS)}")
     chosen = []
-    for name in names or by_name:
+    for name in names or [name for name, plan in by_name.items() if plan.by == "scoring"]:
         plan = by_name.get(name)
         kind = EVALUATIONS.get(plan.kind if plan else name)
         if kind is None:

@@ -35,6 +35,10 @@ class Evaluator(Protocol):
 
 def run_evaluation(model: VisionModel, plan: EvalPlan, where: EvaluationContext) -> dict[str, float]:
     """Metrics of one evaluation, named `<evaluation>/<metric>`."""
+    if plan.by == "runs":
+        raise UserError(
+            f"{plan.name}: {plan.kind} is done by further runs, so write it into evals of the sweep and launch that"
+        )
     module, _, name = EVALUATIONS[plan.kind].function.partition(":")
     evaluate: Evaluator = getattr(importlib.import_module(module), name)
     model.eval()

@@ -1,10 +1,11 @@
 """Which evaluations exist, and the settings of each. No torch here, so that planning can check a sweep."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from scaling.evals.finetune_settings import FineTuneSettings
 from scaling.installed import Extensible
 from scaling.records.run_plan import Frozen
 
@@ -53,7 +54,10 @@ class EvaluationKind(Frozen):
     sources: tuple[str, ...]
     """Roles of the manifests that a sweep must name for it."""
     function: str
-    """`package.module:function`, imported when it is computed; see `scaling.evals.runner.Evaluator`."""
+    """`package.module:function`, imported when it is computed; see `scaling.evals.runner.Evaluator`. Empty where
+    further runs give the numbers."""
+    by: Literal["scoring", "runs"] = "scoring"
+    """Whether a run scores its kept weights itself, or further runs that start from them give the numbers."""
 
 
 _OWN: dict[str, EvaluationKind] = {
@@ -63,6 +67,7 @@ _OWN: dict[str, EvaluationKind] = {
     "fewshot_2021": EvaluationKind(
         settings=FewShot2021Settings, sources=("support", "test"), function="scaling.evals.fewshot:evaluate_2021"
     ),
+    "finetune": EvaluationKind(settings=FineTuneSettings, sources=("train", "test"), function="", by="runs"),
     "throughput": EvaluationKind(settings=ThroughputSettings, sources=(), function="scaling.evals.throughput:evaluate"),
 }
 

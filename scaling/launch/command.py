@@ -13,16 +13,20 @@ from scaling.launch.backends.base import Backend, Resources, check_choice, make_
 from scaling.launch.cancel import cancel_runs
 from scaling.launch.dry_run import describe_plan, plan_as_json
 from scaling.launch.ensure_data import ensure_data
-from scaling.launch.graph import StudyGraph
+from scaling.launch.finetuning import finetuning_follow_up
+from scaling.launch.graph import FollowUp, StudyGraph
 from scaling.launch.measured import measured_rates
 from scaling.launch.options import read_options
 from scaling.launch.study_dir import PlannedRun, find_standings, write_study
 from scaling.launch.watch import Watch
+from scaling.plan.finetune.planner import FineTunePlanner
 from scaling.plan.planner import Planner
+from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.ends import forgive
 from scaling.records.attempts.exit_codes import LEAVE_SIGNALS
 from scaling.records.ownership.stop_request import clear_stop
 from scaling.records.state import Status
+from scaling.spec.finetune_recipe import finetune_recipe_names, finetune_recipe_text
 from scaling.spec.recipe import recipe_names, recipe_text
 from scaling.spec.schema import schema_text
 from scaling.spec.study import Study, load_study
@@ -51,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(schema_text(), end="")
         return 0
     if args.recipes:
-        print("\n\n".join(f"# {name}\n{recipe_text(name).rstrip()}" for name in recipe_names()))
+        _print_recipes()
         return 0
     if args.sweep is None:
         raise UserError("name a sweep file, for example: python -m scaling.launch sweeps/quickstart.yaml")
@@ -63,8 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     ensure_data(study)
     planner = Planner(study, document)
     plans = planner.plan()
+    finetuning = FineTunePlanner(planner, study, document)
+    follow_ups = [finetuning_follow_up(job) for job in finetuning.plan(plans)]
     if args.dry_run:
-        return _show_plan(find_standings(study_dir, plans), args.out, as_json=args.json)
+        return _show_plan(find_standings(study_dir, plans), follow_ups, args.out, as_json=args.json)
 
     planner.refuse_declared_data()
     backend = make_backend(study.launch)
@@ -75,12 +81,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs = [_retry(run) for run in runs]
     for number in LEAVE_SIGNALS:
         signal.signal(number, _interrupt)
-    _announce(study_dir, runs)
-    graph = StudyGraph(study_dir, runs)
+    graph = StudyGraph(
+        study_dir,
+        runs,
+        after_each=lambda plan: [finetuning_follow_up(job) for job in finetuning.plan([plan])],
+        adopt=_retry_failed if args.retry_failed else lambda run: run,
+    )
+    _announce(study_dir, graph.runs(), len(graph.waiting))
     cap = args.max_parallel or _max_parallel(study, study.launch.backend)
     watch = Watch(backend, graph, study_dir, cap=cap, retries=study.launch.retries)
     if args.detach:
-        return _detach(backend, watch, study_dir)
+        return _detach(backend, watch, graph, study_dir)
     if any(run.standing.is_alive or not run.standing.has_ended for run in graph.runs()):
         watch.run()
     for note in graph.notes():
@@ -88,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ended = find_standings(study_dir, [run.plan for run in graph.runs()])
     if args.json:
         _print_lines(plan_as_json(ended, measured_rates(args.out, ended)))
-    return _report(study_dir, ended, quiet=args.json)
+    return _report(study_dir, [run for run in ended if run.plan.run_id not in graph.answered], quiet=args.json)
 
 
 def _max_parallel(study: Study, backend: str) -> int | None:
@@ -103,9 +114,15 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
-def _show_plan(runs: Sequence[PlannedRun], out: Path, *, as_json: bool) -> int:
+def _print_recipes() -> None:
+    texts = [(name, recipe_text(name)) for name in recipe_names()]
+    texts += [(f"{name} (for evals: finetune)", finetune_recipe_text(name)) for name in finetune_recipe_names()]
+    print("\n\n".join(f"# {name}\n{text.rstrip()}" for name, text in texts))
+
+
+def _show_plan(runs: Sequence[PlannedRun], follow_ups: Sequence[FollowUp], out: Path, *, as_json: bool) -> int:
     rates = measured_rates(out, runs)
-    _print_lines(plan_as_json(runs, rates) if as_json else [describe_plan(runs, rates)])
+    _print_lines(plan_as_json(runs, rates, follow_ups) if as_json else [describe_plan(runs, rates, follow_ups)])
     return 0
 
 
@@ -114,16 +131,25 @@ def _print_lines(lines: Iterable[str]) -> None:
         print(line)
 
 
-def _detach(backend: Backend, watch: Watch, study_dir: Path) -> int:
+def _detach(backend: Backend, watch: Watch, graph: StudyGraph, study_dir: Path) -> int:
     """Submit what is to be done and leave."""
     count = watch.submit_all()
     backend.close(detach=True)
+    waiting = ""
+    if graph.waiting:
+        waiting = f"{len(graph.waiting)} follow-ups wait for runs; the same command plans them once these have ended\n"
     print(
-        f"{count} runs submitted; follow them with: python -m scaling.status {study_dir} --watch\n"
+        f"{waiting}{count} runs submitted; follow them with: python -m scaling.status {study_dir} --watch\n"
         "the same command without --detach waits for them and draws the report; with --cancel RUN it stops one",
         file=sys.stderr,
     )
     return 0
+
+
+def _retry_failed(run: PlannedRun) -> PlannedRun:
+    """A run that was planned from what others found, asked for again; one that diverged has given its answer."""
+    last = run.standing.ends.last
+    return run if last is not None and last.cause is Cause.DIVERGED else _retry(run)
 
 
 def _retry(run: PlannedRun) -> PlannedRun:
@@ -136,12 +162,14 @@ def _retry(run: PlannedRun) -> PlannedRun:
     return run.look_again()
 
 
-def _announce(study_dir: Path, runs: Sequence[PlannedRun]) -> None:
+def _announce(study_dir: Path, runs: Sequence[PlannedRun], num_waiting: int) -> None:
     """One line on what is there and what will be done."""
     told = [run.standing.told for run in runs]
     parts = [f"{told.count(words)} {said}" for words, said in SAID_OF.items() if words in told]
     print(f"{study_dir}: {len(runs)} runs: {', '.join(parts)}", file=sys.stderr)
-    if all(run.standing.is_finished for run in runs):
+    if num_waiting:
+        print(f"{num_waiting} follow-ups will be planned from what these runs find", file=sys.stderr)
+    elif all(run.standing.is_finished for run in runs):
         print("nothing to train: every run of this plan has its result", file=sys.stderr)
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 
 from scaling.launch.forecast import RateBook, Work, state_bytes, train_flops
+from scaling.launch.graph import FollowUp
 from scaling.launch.study_dir import PlannedRun
 from scaling.readable import count_text, short_flops, short_time
 from scaling.records.state import Status
@@ -12,13 +13,39 @@ from scaling.tables import plain_table
 HEADERS = ["run", "images", "epochs", "steps", "batch", "train compute", "weights + optimiser", "time left", "state"]
 
 
-def describe_plan(runs: Sequence[PlannedRun], rates: RateBook) -> str:
+def describe_plan(runs: Sequence[PlannedRun], rates: RateBook, follow_ups: Sequence[FollowUp] = ()) -> str:
     """The table of runs and the totals that a person wants before spending."""
-    return "\n\n".join([plain_table(HEADERS, [_row(run, rates) for run in runs]), _scoring(runs), _total(runs, rates)])
+    parts = [plain_table(HEADERS, [_row(run, rates) for run in runs]), _scoring(runs), _total(runs, rates)]
+    return "\n\n".join([*parts, *_following(follow_ups, rates)])
 
 
-def plan_as_json(runs: Sequence[PlannedRun], rates: RateBook) -> Iterator[str]:
-    """Lines of a JSON list with one object per run: the whole plan, where it stands and its forecast."""
+def _following(follow_ups: Sequence[FollowUp], rates: RateBook) -> list[str]:
+    """The price of what will be planned from what these runs find, a line for all follow-ups of one evaluation."""
+    groups: dict[str, list[FollowUp]] = {}
+    for one in follow_ups:
+        groups.setdefault(one.name.partition(" of ")[0], []).append(one)
+    lines = []
+    for name, group in groups.items():
+        plans = [plan for one in group for plan in one.foreseen]
+        times = [rates.seconds(Work(plan)) for plan in plans]
+        known = [s * plan.engine.num_devices for s, plan in zip(times, plans, strict=True) if s is not None]
+        steps = sorted({plan.schedule.steps for plan in plans})
+        time = f", about {short_time(sum(known))} of device time" if len(known) == len(plans) else ""
+        lines.append(
+            f"{name}: {len(plans)} further runs after {len(group)} of these ("
+            f"{' or '.join(f'{count:,}' for count in steps)} steps of batch "
+            f"{' or '.join(str(batch) for batch in sorted({plan.schedule.batch for plan in plans}))} at "
+            f"{' or '.join(str(size) for size in sorted({plan.model.image_size for plan in plans}))} px), "
+            f"{short_flops(sum(map(train_flops, plans)))}{time}"
+        )
+    return ["\n".join(lines)] if lines else []
+
+
+def plan_as_json(runs: Sequence[PlannedRun], rates: RateBook, follow_ups: Sequence[FollowUp] = ()) -> Iterator[str]:
+    """Lines of a JSON list with one object per run: the whole plan, where it stands, its forecast and what follows."""
+    after: dict[str, list[FollowUp]] = {}
+    for one in follow_ups:
+        after.setdefault(one.after[0], []).append(one)
     yield "["
     for number, run in enumerate(runs, start=1):
         facts = {
@@ -28,6 +55,14 @@ def plan_as_json(runs: Sequence[PlannedRun], rates: RateBook) -> Iterator[str]:
             "train_flops": train_flops(run.plan),
             "state_bytes": state_bytes(run.plan),
             "forecast_seconds": rates.seconds(work_left(run)),
+            "follow_ups": [
+                {
+                    "name": one.name,
+                    "runs": len(one.foreseen),
+                    "train_flops": sum(map(train_flops, one.foreseen)),
+                }
+                for one in after.get(run.plan.run_id, ())
+            ],
         }
         separator = "," if number < len(runs) else ""
         yield f'{json.dumps(facts)[:-1]}, "plan": {run.plan.model_dump_json()}}}{separator}'

@@ -77,15 +77,17 @@ class StudyGraph:
         runs: Sequence[PlannedRun],
         follow_ups: Sequence[FollowUp] = (),
         *,
+        after_each: Callable[[RunPlan], Sequence[FollowUp]] = lambda plan: (),
         adopt: Callable[[PlannedRun], PlannedRun] = lambda run: run,
     ) -> None:
-        """`runs` as they stand, their folders written; `adopt` is done to every further run that is found."""
-        self._study_dir, self._adopt = study_dir, adopt
+        """`runs` as they stand, their folders written. `after_each` says what follows a single run, for `runs` and for
+        those that follow; `adopt` is done to every further run that is found."""
+        self._study_dir, self._adopt, self._after_each = study_dir, adopt, after_each
         self._runs = {run.plan.run_id: run for run in runs}
         self.answered: set[str] = set()
         """Ids of failed runs whose failure somebody wanted to know."""
         self._given: set[str] = set()
-        self._waiting = list(follow_ups)
+        self._waiting = [*follow_ups, *(one for run in runs for one in after_each(run.plan))]
         self._notes: list[str] = []
         self._derive()
 
@@ -139,6 +141,7 @@ class StudyGraph:
             write_run(self._study_dir, plan)
         for run in find_standings(self._study_dir, new):
             self._runs[run.plan.run_id] = self._adopt(run)
+            self._waiting += self._after_each(run.plan)
         self._waiting += derived.follow_ups
         self._notes += derived.notes
         self.answered |= set(derived.answered)

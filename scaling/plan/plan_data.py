@@ -15,10 +15,13 @@ from scaling.data.format.manifest import Manifest, find_manifest, load_manifest
 from scaling.data.select.exclusion import NO_EXCLUSION, Exclusion
 from scaling.data.select.subset import select_subset
 from scaling.errors import UserError, did_you_mean
+from scaling.evals.finetune_settings import FineTuneSettings
 from scaling.evals.settings import EVALUATIONS, EvaluationKind
 from scaling.plan.check_data import class_problem, probe_problem, subset_problem, unfair_spread
+from scaling.plan.finetune.check import transfer_problem
 from scaling.records.run_plan import AccessPlan, EvalPlan, SourcePlan, SubsetPlan
 from scaling.spec.document import Document, KeyPath
+from scaling.spec.finetune_recipe import recipes_digest
 from scaling.spec.study import EvalSpec, Study, explain, refuse_switches
 
 
@@ -43,7 +46,7 @@ class StudyData:
         """The held-out split; UserError when its classes are not those of the training data."""
         train, name = self.train, self._study.data.val
         val = self._source(("data", "val"), name)
-        if problem := class_problem(self._manifest_of(train), self._manifest_of(val), self._study.data.train, name):
+        if problem := class_problem(self.manifest_of(train), self.manifest_of(val), self._study.data.train, name):
             raise self._document.error(("data", "val"), problem)
         if val.num_classes != train.num_classes or val.label_type != train.label_type:
             raise self._document.error(
@@ -70,7 +73,7 @@ class StudyData:
         """The training images of a run."""
         if (fraction, seed) not in self._subsets:
             place, exclusion = self._exclusion
-            data, manifest = self._study.data, self._manifest_of(self.train)
+            data, manifest = self._study.data, self.manifest_of(self.train)
             if problem := subset_problem(manifest, data.train, fraction, data.allow_unfair_subsets):
                 raise self._document.error(("data", "train"), problem)
             subset = select_subset(manifest, fraction, seed, exclusion)
@@ -103,12 +106,16 @@ class StudyData:
             return "", NO_EXCLUSION
         place = str(find_manifest(data.root, data.exclude))
         try:
-            return place, load_exclusion(place, self._manifest_of(self.train))
+            return place, load_exclusion(place, self.manifest_of(self.train))
         except UserError as error:
             raise self._document.error(("data", "exclude"), str(error)) from error
 
-    def _manifest_of(self, source: SourcePlan) -> Manifest:
-        return next(manifest for path, manifest in self._manifests.items() if str(path) == source.manifest)
+    def manifest_of(self, source: SourcePlan) -> Manifest:
+        """The manifest of a source that the study names."""
+        path = find_manifest("", source.manifest)
+        if path not in self._manifests:
+            self._manifests[path] = load_manifest(path, source.access)
+        return self._manifests[path]
 
     def _source(self, place: KeyPath, name: str) -> SourcePlan:
         path = find_manifest(self._study.data.root, name)
@@ -141,15 +148,25 @@ class StudyData:
             settings = kind.settings.model_validate(given)
         except ValidationError as error:
             raise explain(error, self._document, kind.settings, place, ("kind", "name", *kind.sources)) from error
-        manifests = {role: (names[role], self._manifest_of(source)) for role, source in sources.items()}
+        manifests = {role: (names[role], self.manifest_of(source)) for role, source in sources.items()}
         if problem := probe_problem(spec.name or spec.kind, manifests, settings.model_dump()):
             raise self._document.error(place, problem)
-        return EvalPlan(
-            kind=spec.kind,
-            name=spec.name or spec.kind,
-            sources=sources,
-            settings=settings.model_dump(mode="json"),
-        )
+        values = settings.model_dump(mode="json")
+        if isinstance(settings, FineTuneSettings):
+            values |= self._checked_finetuning(place, settings, manifests)
+        return EvalPlan(kind=spec.kind, name=spec.name or spec.kind, sources=sources, settings=values, by=kind.by)
+
+    def _checked_finetuning(
+        self, place: KeyPath, settings: FineTuneSettings, manifests: dict[str, tuple[str, Manifest]]
+    ) -> dict[str, Any]:
+        """What is to be kept of the recipe beside its name; UserError when recipe or data cannot be used."""
+        try:
+            digest = recipes_digest(settings.recipe)
+        except UserError as error:
+            raise self._document.error((*place, "recipe"), str(error)) from error
+        if problem := transfer_problem(manifests["train"], manifests["test"]):
+            raise self._document.error(place, problem)
+        return {"recipes": digest}
 
     def _eval_source(self, place: KeyPath, kind: EvaluationKind, role: str, given: dict[str, Any]) -> SourcePlan:
         if role not in given:

@@ -14,8 +14,10 @@ from scaling.spec.document import Document
 from scaling.spec.settings import RunSettings
 
 
-def plan_recipe(settings: RunSettings, label_type: Literal["single", "multi"], document: Document) -> RecipePlan:
-    """The recipe on data of this label type; softmax on several labels an image is refused."""
+def plan_recipe(
+    settings: RunSettings, label_type: Literal["single", "multi"], image_size: int, document: Document
+) -> RecipePlan:
+    """The recipe on data of this label type and images of this size; softmax on several labels an image is refused."""
     loss = settings.loss
     if loss == "auto":
         loss = "sigmoid" if label_type == "multi" else "softmax"
@@ -26,6 +28,14 @@ def plan_recipe(settings: RunSettings, label_type: Literal["single", "multi"], d
             ("defaults", "end_learning_rate"),
             f"{settings.end_learning_rate:g} is above the peak, learning_rate = {settings.learning_rate:g}; a decay "
             "ends lower, for example at 0",
+        )
+    crops = settings.augment in ("crop", "crop_flip")
+    if crops != (settings.crop_from is not None) or (settings.crop_from or image_size) < image_size:
+        raise document.error(
+            ("defaults", "crop_from"),
+            f"{settings.crop_from} with augment: {settings.augment} at {image_size} px; a crop is cut from a square at "
+            "least as large as the model's images, and no other augmentation takes one: write for example "
+            f"augment: crop_flip with crop_from: {round(image_size * 8 / 7)}",
         )
     return RecipePlan(
         optimizer=settings.optimizer,
@@ -41,6 +51,7 @@ def plan_recipe(settings: RunSettings, label_type: Literal["single", "multi"], d
         loss=loss,
         label_smoothing=settings.label_smoothing,
         augment=settings.augment,
+        crop_from=settings.crop_from or 0,
         randaugment_layers=settings.randaugment_layers,
         randaugment_magnitude=settings.randaugment_magnitude if settings.randaugment_layers else 0.0,
         mixup=settings.mixup,

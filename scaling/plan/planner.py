@@ -6,8 +6,8 @@ file is written and no model is built in this process.
 
 import functools
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from scaling.data.select.order import ORDER_VERSION
@@ -20,7 +20,17 @@ from scaling.plan.plan_schedule import plan_schedule
 from scaling.plan.zoo_counts import ModelFacts, ModelQuery
 from scaling.records.attempts.provenance import describe_harness_source
 from scaling.records.identity import identity_of, run_name
-from scaling.records.run_plan import EnginePlan, HarnessPlan, IntervalPlan, ModelPlan, RunPlan, canonical_json
+from scaling.records.run_plan import (
+    EnginePlan,
+    EvalPlan,
+    HarnessPlan,
+    IntervalPlan,
+    ModelPlan,
+    RunPlan,
+    SourcePlan,
+    SubsetPlan,
+    canonical_json,
+)
 from scaling.spec.document import Document, KeyPath
 from scaling.spec.duration import Duration
 from scaling.spec.settings import RunSettings
@@ -29,6 +39,16 @@ from scaling.spec.sweep import RunSpec, expand
 
 READABLE_AXES = ("model", "fraction", "seed")
 """Axes that a run's name shows in a form of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """What one run is trained, validated and scored on."""
+
+    train: SourcePlan
+    val: SourcePlan
+    subset: SubsetPlan
+    evals: tuple[EvalPlan, ...] = ()
 
 
 class Planner:
@@ -55,6 +75,15 @@ class Planner:
         query = self._query(spec, self._data.train.num_classes)
         return self._plan_run(spec, count_models([query])[query])
 
+    def count(self, queries: Iterable[ModelQuery]) -> dict[ModelQuery, ModelFacts]:
+        """Parameters and FLOPs; UserError for a model that cannot be built."""
+        return count_models(queries)
+
+    @property
+    def data(self) -> StudyData:
+        """The data sets that the study names."""
+        return self._data
+
     def refuse_declared_data(self) -> None:
         """UserError when something to be trained or scored on is known by count only; call after planning."""
         self._data.refuse_declared()
@@ -65,11 +94,22 @@ class Planner:
 
     def _plan_run(self, spec: RunSpec, facts: ModelFacts) -> RunPlan:
         settings = spec.settings
-        data, train, val = self._data, self._data.train, self._data.val
         seed = settings.seed if settings.subset_seed is None else settings.subset_seed
-        subset = data.subset(settings.fraction, seed)
+        data = self._data
+        plan = self.assemble(
+            spec, facts, RunData(data.train, data.val, data.subset(settings.fraction, seed), data.evals)
+        )
+        other_axes = {name: value for name, value in spec.axes.items() if name not in READABLE_AXES}
+        identity = identity_of(plan)
+        run_id = run_name(settings.model, settings.fraction, settings.seed, other_axes, identity)
+        return plan.model_copy(update={"run_id": run_id, "identity": identity})
+
+    def assemble(self, spec: RunSpec, facts: ModelFacts, data: RunData) -> RunPlan:
+        """The plan of a run on `data`, without its name and identity."""
+        settings = spec.settings
+        train, subset = data.train, data.subset
         schedule = plan_schedule(spec, subset.num_samples, facts.flops_train_per_image, self._document)
-        recipe = plan_recipe(settings, train.label_type, self._document)
+        recipe = plan_recipe(settings, train.label_type, self._image_size(spec), self._document)
         model = ModelPlan(
             name=settings.model,
             family=family_of(settings.model),
@@ -95,15 +135,14 @@ class Planner:
         )
         input_plan = plan_input(settings, model.image_size, self._document)
         engine = self._engine(spec, schedule.batch, facts)
-        other_axes = {name: value for name, value in spec.axes.items() if name not in READABLE_AXES}
-        plan = RunPlan(
+        return RunPlan(
             study=self._study.study,
             run_id="",
             identity="",
             seed=settings.seed,
             model=model,
             train=train,
-            val=val,
+            val=data.val,
             input=input_plan,
             subset=subset,
             order_version=ORDER_VERSION,
@@ -114,9 +153,6 @@ class Planner:
             evals=data.evals,
             harness=self._harness,
         )
-        identity = identity_of(plan)
-        run_id = run_name(settings.model, settings.fraction, settings.seed, other_axes, identity)
-        return plan.model_copy(update={"run_id": run_id, "identity": identity})
 
     def _engine(self, spec: RunSpec, batch: int, facts: ModelFacts) -> EnginePlan:
         launch = self._study.launch

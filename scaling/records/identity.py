@@ -37,7 +37,7 @@ def identity_of(plan: "RunPlan") -> str:
         "input": plan.input.model_dump(),
         "subset": plan.subset.model_dump(exclude={"fraction", "exclude", "label_spread"}),
         "schedule": plan.schedule.model_dump(exclude={"protocol", "epochs"}),
-        "recipe": plan.recipe.model_dump(),
+        "recipe": plan.recipe.model_dump(exclude=set() if plan.recipe.crop_from else {"crop_from"}),
         "validate_steps": plan.intervals.validate_steps,
         "order_version": plan.order_version,
         "seed": plan.seed,
@@ -62,6 +62,9 @@ def contradiction(plan: "RunPlan") -> str:
     if identity != plan.identity:
         return f"identity is {plan.identity[:8]}, and by its content it is {identity[:8]}"
     beginning = run_name(plan.model.name, plan.subset.fraction, plan.seed, {}, "").removesuffix("-")
+    if plan.start is not None:
+        # Named after the run that it goes on from.
+        beginning = plan.start.run_id.rpartition("-")[0]
     if not plan.run_id.startswith(beginning) or not plan.run_id.endswith(f"-{identity[:8]}"):
         return f"run_id is {plan.run_id}, and by its content it is {beginning}…-{identity[:8]}"
     epochs = plan.schedule.steps * plan.schedule.batch / plan.subset.num_samples

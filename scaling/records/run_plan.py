@@ -170,7 +170,9 @@ class RecipePlan(Frozen):
     """Global gradient norm above which gradients are scaled down; 0 for no clipping."""
     loss: Literal["sigmoid", "softmax"]
     label_smoothing: float
-    augment: Literal["none", "flip", "inception"]
+    augment: Literal["none", "flip", "inception", "crop", "crop_flip"]
+    crop_from: int = 0
+    """Pixels a side that images are resized to before a random crop; 0 where none is made so."""
     randaugment_layers: int = 0
     """Operations of RandAugment; 0 for none."""
     randaugment_magnitude: float = 0.0

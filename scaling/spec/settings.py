@@ -76,9 +76,12 @@ class RunSettings(Frozen):
     )
     decay_at: tuple[Duration, ...] = Field((), description="Where a staircase steps down, for example [30%, 60%, 90%].")
     decay_factor: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="What a staircase multiplies by.")
-    augment: Literal["none", "flip", "inception"] = Field(
-        "inception", description="inception: crop of 5-100 % area and random flip (Mixer, Section 3)."
+    augment: Literal["none", "flip", "inception", "crop", "crop_flip"] = Field(
+        "inception",
+        description="inception: crop of 5-100 % area and random flip (Mixer, Section 3); crop and crop_flip: a crop of "
+        "the model's size from a square of crop_from pixels (BiT).",
     )
+    crop_from: Count | None = Field(None, description="Pixels a side that augment: crop or crop_flip crops from.")
     randaugment_layers: Annotated[int, Field(ge=0, le=16)] = Field(
         0, description="Operations of RandAugment after crop and flip (the papers: 2); 0 for none."
     )

@@ -15,18 +15,11 @@ from dataclasses import replace
 
 import torch
 
-from scaling.data.format.exclusion_list import load_exclusion
-from scaling.data.read.loader import Batch, EvalLoader, TrainLoader
-from scaling.data.read.transforms import Augmentation
-from scaling.data.select.exclusion import NO_EXCLUSION
-from scaling.data.select.order import ORDER_VERSION
-from scaling.data.select.permute import planned_permutation
-from scaling.data.select.subset import select_subset
-from scaling.errors import UserError
-from scaling.evals.runner import open_pixels
+from scaling.data.read.loader import Batch
 from scaling.records.run_plan import RunPlan
 from scaling.train.checkpoints.checkpoint import CheckpointStore, Progress
 from scaling.train.corruption import CorruptTally
+from scaling.train.loaders import train_loader, validation_loader
 from scaling.train.processes.decoding import starvation
 from scaling.train.processes.failures import CheckpointError, DivergenceError
 from scaling.train.processes.preemption import PreemptionFlag
@@ -39,8 +32,6 @@ from scaling.train.tally import Means, Tally
 from scaling.train.validation import validate
 
 logger = logging.getLogger(__name__)
-
-VALIDATION_BATCH = 256
 
 
 class Loop:
@@ -68,16 +59,7 @@ class Loop:
         self._first_step = progress.step
         self._row_step = progress.step
         self._data_wait_seconds = 0.0
-        self._validation = EvalLoader(
-            open_pixels(plan.val),
-            batch=VALIDATION_BATCH,
-            image_size=plan.model.image_size,
-            transform="upstream",
-            rank=processes.rank,
-            world=processes.world,
-            threads=processes.loader_threads,
-            permutation=planned_permutation(plan.input, plan.model.image_size),
-        )
+        self._validation = validation_loader(plan, processes)
 
     def run(self) -> bool:
         """Steps to the end, or until patience is out; False when asked to leave on the way, with a checkpoint saved."""
@@ -99,35 +81,7 @@ class Loop:
 
     def batches_after(self, step: int) -> Generator[Batch, None, None]:
         """This process's share of the batches that follow `step`, for ever. Closing it ends the loader's threads."""
-        plan = self._plan
-        if plan.order_version != ORDER_VERSION:
-            raise UserError(
-                f"the run was planned with version {plan.order_version} of the order of its data, and this code draws "
-                f"version {ORDER_VERSION}; plan the study again, or train the run with the code that planned it"
-            )
-        source = open_pixels(plan.train)
-        exclusion = load_exclusion(plan.subset.exclude, source.manifest) if plan.subset.exclude else NO_EXCLUSION
-        if exclusion.digest != plan.subset.exclusion_digest:
-            raise UserError(f"{plan.subset.exclude} has changed since the run was planned; plan the study again")
-        subset = select_subset(source.manifest, plan.subset.fraction, plan.subset.seed, exclusion)
-        assert subset.digest == plan.subset.digest, "the subset rule changed without a new order version"
-        loader = TrainLoader(
-            source,
-            subset,
-            seed=plan.seed,
-            batch=plan.schedule.batch,
-            image_size=plan.model.image_size,
-            augment=Augmentation(
-                plan.recipe.augment, plan.recipe.randaugment_layers, plan.recipe.randaugment_magnitude
-            ),
-            rank=self._processes.rank,
-            world=self._processes.world,
-            threads=self._processes.loader_threads,
-            start_position=step * plan.schedule.batch,
-            max_corrupt=plan.engine.max_corrupt,
-            known_corrupt=self._corrupt.places,
-            permutation=planned_permutation(plan.input, plan.model.image_size),
-        )
+        loader = train_loader(self._plan, self._processes, step=step, known_corrupt=self._corrupt.places)
         return iter(loader)
 
     def advance(self, step: int, batches: Iterator[Batch]) -> bool:

@@ -33,6 +33,7 @@ from scaling.train.processes.process_group import Processes, is_lost_partner, jo
 from scaling.train.reporting.clock import Clock
 from scaling.train.reporting.recorder import Recorder
 from scaling.train.scoring import Scoring, build_planned
+from scaling.train.start import start_from
 from scaling.train.step.batching import Batching, plan_batching
 from scaling.train.step.engine import build_engine
 from scaling.train.step.execution import settle_arithmetic
@@ -113,6 +114,8 @@ def _train_and_score(
     # Every process draws the same initial weights.
     torch.manual_seed(plan.seed)
     model = build_planned(plan.model)
+    if plan.start is not None:
+        start_from(model, plan.start, run_dir.parent)
     if plan.engine.batching_counts != "no" and processes.world != plan.engine.num_devices:
         raise UserError(
             f"{plan.model.name} gives other numbers on {processes.world} processes than on the "

@@ -28,6 +28,9 @@ evals:
   - {{kind: throughput}}
 """
 
+FINETUNE = "  - {kind: finetune, train: train.json, test: val.json}\n"
+"""Written only where it is changed: it looks at the images of both sets."""
+
 STEPS = "{kind: constant_steps, steps: 30, batch: 16}"
 EPOCHS = "{kind: constant_epochs, epochs: 2, batch: 16}"
 FLOPS = "{kind: matched_compute, train_flops: 1.0e+9, batch: 16}"
@@ -90,8 +93,8 @@ def all_fields() -> Iterator[tuple[str, str]]:
     yield from ((STEPS, f"overrides.0.{part}.seed") for part in ("match", "set"))
     yield from ((STEPS, f"{axis}.{name}") for axis in ("grid", "zip") for name in ("seed", "learning_rate", "warmup"))
     yield from ((STEPS, f"grid.{name}.0") for name in ("seed", "model", "fraction"))
-    yield from ((STEPS, f"evals.{position}.{name}") for position in (0, 1) for name in EvalSpec.model_fields)
-    for position, kind in enumerate(("fewshot", "throughput")):
+    yield from ((STEPS, f"evals.{position}.{name}") for position in (0, 1, 2) for name in EvalSpec.model_fields)
+    for position, kind in enumerate(("fewshot", "throughput", "finetune")):
         names = [*EVALUATIONS[kind].settings.model_fields, *EVALUATIONS[kind].sources]
         yield from ((STEPS, f"evals.{position}.{name}") for name in names)
     for protocol, model in ((STEPS, ConstantSteps), (EPOCHS, ConstantEpochs), (FLOPS, MatchedCompute)):
@@ -121,7 +124,8 @@ def test_a_wrong_value_is_one_sentence(
     protocol: str, path: str, tiny_data: Path, tmp_path: Path, dry_run: DryRun
 ) -> None:
     sweep = tmp_path / "sweep.yaml"
-    sweep.write_text(SWEEP.format(root=json.dumps(str(tiny_data)), protocol=protocol))
+    text = SWEEP.format(root=json.dumps(str(tiny_data)), protocol=protocol)
+    sweep.write_text(text + FINETUNE if path.startswith("evals.2") else text)
     assert dry_run(sweep) == (0, "")
     for value in (*NO_NUMBER, *OTHERS):
         code, told = dry_run(sweep, f"{path}={value}")

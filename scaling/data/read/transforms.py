@@ -7,9 +7,12 @@ position, so neither workers nor batches nor a restart can change what an image 
                 Section 3, "Pre-training"; ranges from big_vision's `inception_crop`)
     flip        random flip only; the image is resized to the input size
     none        resized to the input size
+    crop        resized to a larger square, aspect ratio not kept, then a random crop of the input size (BiT-HyperRule)
+    crop_flip   the same with a random flip
                 (each may be followed by RandAugment)
     upstream    short side to 8/7 of the input size, centre crop (256 -> 224 in the papers)
     fewshot     both sides to 8/7 of the input size, aspect ratio not kept, centre crop (big_vision's few-shot)
+    whole       both sides to the input size, nothing cut off (BiT-HyperRule)
 """
 
 import math
@@ -25,8 +28,8 @@ from scaling.data.read.decode import Pixels
 from scaling.data.read.randaugment import WORDS_PER_LAYER, randaugment
 from scaling.data.select.random_streams import RandomStream
 
-AUGMENTATIONS = ("none", "flip", "inception")
-EVAL_TRANSFORMS = ("upstream", "fewshot")
+AUGMENTATIONS = ("none", "flip", "inception", "crop", "crop_flip")
+EVAL_TRANSFORMS = ("upstream", "fewshot", "whole")
 
 AREA_RANGE = (0.05, 1.0)
 MAX_RESIZED_PIXELS = 2**24
@@ -50,6 +53,8 @@ class Augmentation:
     randaugment_layers: int = 0
     """Operations of RandAugment; 0 for none."""
     randaugment_magnitude: float = 0.0
+    crop_from: int = 0
+    """Pixels a side of the square that `crop` and `crop_flip` crop from; 0 for the others."""
 
     def draw(self, seed: int, first_position: int, count: int) -> NDArray[np.float64]:
         """The random numbers, one row each, of `count` consecutive positions."""
@@ -61,7 +66,7 @@ class Augmentation:
 
     def view(self, image: Pixels, uniform: Sequence[float], size: int) -> torch.Tensor:
         """The view of an image that a training step sees, uint8 (3, size, size); a row of `draw` decides."""
-        view = training_view(image, uniform[:WORDS], self.kind, size)
+        view = training_view(image, uniform[:WORDS], self.kind, size, self.crop_from)
         return randaugment(view, uniform[WORDS:], self.randaugment_magnitude) if self.randaugment_layers else view
 
 
@@ -92,8 +97,14 @@ def inception_box(uniform: Sequence[float], height: int, width: int) -> tuple[in
     return top, left, crop_height, crop_width
 
 
-def training_view(image: Pixels, uniform: Sequence[float], kind: str, size: int) -> torch.Tensor:
+def training_view(image: Pixels, uniform: Sequence[float], kind: str, size: int, crop_from: int = 0) -> torch.Tensor:
     """The crop, resized and maybe flipped, uint8 (3, size, size); `uniform` (WORDS,) decides."""
+    if kind in ("crop", "crop_flip"):
+        assert crop_from >= size, (crop_from, size)
+        square = resize(image, crop_from, crop_from)
+        top, left = (int(uniform[2 * ATTEMPTS + axis] * (crop_from - size + 1)) for axis in (0, 1))
+        view = square[:, top : top + size, left : left + size]
+        return view.flip(-1) if kind == "crop_flip" and uniform[2 * ATTEMPTS + 2] < 0.5 else view
     if kind == "inception":
         top, left, height, width = inception_box(uniform, *image.shape[:2])
         image = image[top : top + height, left : left + width]
@@ -103,6 +114,8 @@ def training_view(image: Pixels, uniform: Sequence[float], kind: str, size: int)
 
 def evaluate_view(image: Pixels, kind: str, size: int) -> torch.Tensor:
     """The view of an image that an evaluation sees, uint8 (3, size, size)."""
+    if kind == "whole":
+        return resize(image, size, size)
     target = round(size * 8 / 7)
     height, width = image.shape[:2]
     if kind == "fewshot":

@@ -25,6 +25,8 @@ class RandomStream(IntEnum):
     """Dropout and stochastic depth."""
     RANDAUGMENT = 6
     MIXUP = 7
+    HELD_OUT = 8
+    """Which training samples a choice is made on."""
 
 
 def generator(*key: int) -> np.random.Generator:

@@ -17,8 +17,8 @@ from scaling.errors import UserError
 from scaling.models.build import build_model
 from scaling.models.networks.mixer_conv import to_conv, to_linear
 from scaling.models.networks.vision_model import VisionModel
-from scaling.models.options import MixerConvOptions
 from scaling.models.registry import find_model
+from scaling.models.resolution import options_at, options_for_transfer
 from scaling.models.shapes import check_patch_grid
 
 State = dict[str, torch.Tensor]
@@ -29,9 +29,7 @@ def replace_head(model: VisionModel, num_classes: int) -> VisionModel:
 
     The new model shares no memory with `model` and sits on its device.
     """
-    options = dict(model.arguments.options)
-    if model.family == "vit":
-        options["pre_logits"] = "none"
+    options = options_for_transfer(model.arguments.name, model.arguments.options)
     state = {name: value for name, value in model.state_dict().items() if name.startswith("body.")}
     return _rebuild(model, state, num_classes=num_classes, head_bias=0.0, options=options)
 
@@ -60,29 +58,14 @@ def change_resolution(model: VisionModel, image_size: int) -> VisionModel:
 def _change_mixer(model: VisionModel, state: State, image_size: int) -> VisionModel:
     """S' = K^2 S and D_S' = K^2 D_S, with K = new side / old side."""
     arguments = model.arguments
-    family, spec = find_model(arguments.name)
-    factor, remainder = divmod(image_size, arguments.image_size)
-    if remainder or factor < 1:
-        raise UserError(
-            f"image_size = {image_size} for model {arguments.name!r}: Mixer changes resolution only by a whole "
-            f"factor; take a multiple of {arguments.image_size}"
-        )
-    if arguments.options.get("token_concat", 1) != 1:
-        raise UserError(
-            f"option token_concat = {arguments.options['token_concat']} of model {arguments.name!r}: the paper gives "
-            "no change of resolution for concatenated channels; train at the resolution wanted"
-        )
-    side = arguments.image_size // spec.shape.patch_size
+    options = options_at(arguments.name, arguments.options, arguments.image_size, image_size)
+    factor = image_size // arguments.image_size
+    side = arguments.image_size // find_model(arguments.name)[1].shape.patch_size
     if model.family == "mixer-conv":
         new_state = to_conv(mixer_state_at(to_linear(state), side, factor), factor * side)
     else:
         new_state = mixer_state_at(state, side, factor)
-    options = family.options.read(arguments.name, arguments.options)
-    assert isinstance(options, MixerConvOptions)
-    token_mlp_dim = factor**2 * (options.token_mlp_dim or spec.shape.token_mlp_dim)
-    return _rebuild(
-        model, new_state, image_size=image_size, options={**arguments.options, "token_mlp_dim": token_mlp_dim}
-    )
+    return _rebuild(model, new_state, image_size=image_size, options=options)
 
 
 def mixer_state_at(state: Mapping[str, torch.Tensor], side: int, factor: int) -> State:

@@ -175,6 +175,34 @@ def test_views_without_crop(kind: str) -> None:
     assert flipped == 0 if kind == "none" else 16 < flipped < 48
 
 
+def test_the_whole_view_is_a_plain_resize() -> None:
+    image = photo(90, 60)
+    resized = np.asarray(Image.fromarray(image).resize((56, 56), Image.Resampling.BILINEAR))
+    assert worst_difference(evaluate_view(image, "whole", 56), resized) <= 1
+
+
+@pytest.mark.parametrize("kind", ["crop", "crop_flip"])
+def test_crops_from_a_resized_square_start_anywhere_equally_often(kind: str) -> None:
+    """HyperRule's: 16 of 20 pixels, so five starts along each side; flipped half the time where asked for."""
+    image = photo(50, 70)
+    square = np.asarray(Image.fromarray(image).resize((20, 20), Image.Resampling.BILINEAR)).astype(int)
+    windows = {
+        (top, left, flipped): square[top : top + 16, left : left + 16][:, :: -1 if flipped else 1]
+        for top in range(5)
+        for left in range(5)
+        for flipped in (False, True)
+    }
+    counts = dict.fromkeys(windows, 0)
+    for draws in draw_uniform(0, 0, 2_000).tolist():
+        view = training_view(image, draws, kind, 16, 20).permute(1, 2, 0).numpy().astype(int)
+        (found,) = [place for place, window in windows.items() if np.abs(view - window).max() <= 1]
+        counts[found] += 1
+    seen = [count for (_, _, flipped), count in counts.items() if kind == "crop_flip" or not flipped]
+    assert sum(seen) == 2_000
+    mean = 2_000 / len(seen)
+    assert max(abs(count - mean) for count in seen) < 5 * mean**0.5
+
+
 def test_resized_pixels_stay_channels_last() -> None:
     """Otherwise storing a view into its batch costs as much as resizing it."""
     assert resize(photo(50, 70), 32, 32).stride() == (1, 3 * 32, 3)

@@ -1,0 +1,136 @@
+"""Fine-tuning that cannot be done is refused at planning, in one sentence with its place and a way out."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from scaling.data.format.index import expand_urls, index_shards
+from scaling.data.format.manifest import declare_manifest
+from tests.support.planning import DryRun, make_dry_run
+from tests.support.tiny_study import write_shards
+
+SWEEP = """\
+study: fine
+data: {{root: {root}, train: train.json, val: val.json}}
+protocol: {{kind: constant_steps, steps: 30, batch: 16}}
+grid: {{model: [mixer-laptop-32px], fraction: [0.5], seed: [0]}}
+evals:
+  - {{kind: finetune, name: colours, train: train.json, test: val.json}}
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny data set and others that cannot be used with it."""
+    folder = tmp_path_factory.mktemp("data")
+    shutil.copytree(tiny_data, folder, dirs_exist_ok=True)
+    # The first shard of the training set among others; and its images in shards of their own.
+    (folder / "shared").mkdir()
+    shutil.copy(folder / "train" / "shard-000.tar", folder / "shared" / "a.tar")
+    shutil.copy(folder / "val" / "shard-000.tar", folder / "shared" / "b.tar")
+    write_shards(folder / "copies", 1, 0, samples=10)
+    for name in ("shared", "copies"):
+        index_shards(expand_urls([str(folder / name)]), folder / f"{name}.json", name=name)
+    names = ["red", "green", "blue", "yellow"]
+    for name, classes in (("named", names), ("reordered", names[::-1]), ("five", [*names, "none"])):
+        split = "train" if name == "named" else "val"
+        index_shards(expand_urls([str(folder / split)]), folder / f"{name}.json", name=name, classes=classes)
+    index_shards(expand_urls([str(folder / "val")]), folder / "multi.json", name="multi", label_type="multi")
+    body = json.loads((folder / "train.json").read_text())
+    body["class_counts"][2] = 0
+    (folder / "without.json").write_text(json.dumps(body))
+    declare_manifest("declared", "single", 4, 1000, folder).save(folder / "declared.json")
+    return folder
+
+
+@pytest.fixture
+def dry_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> DryRun:
+    return make_dry_run(monkeypatch, capsys, tmp_path / "runs")
+
+
+@pytest.fixture
+def sweep(data: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "fine.yaml"
+    path.write_text(SWEEP.format(root=json.dumps(str(data))))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["resolution=48"], ["image_size = 48", "'mixer-laptop-32px'", "take a multiple of 32"]),
+        (["resolution=16"], ["whole factor", "take a multiple of 32"]),
+        (["train=multi.json"], ["multi.json is multi-label", "one class per image"]),
+        (["test=multi.json"], ["multi.json is multi-label"]),
+        (["test=train.json"], ["train.json is the data set train.json itself", "scaling.data dedup"]),
+        (["test=shared.json"], ["shared.json shares 1 of its 2 shards with train.json"]),
+        (["test=copies.json"], ["10 of the 10 images of copies.json are in train.json too", "same key"]),
+        (["train=named.json", "test=reordered.json"], ["same names in another order"]),
+        (["train=named.json", "test=five.json"], ["has 4 classes and five.json has 5"]),
+        (["train=without.json"], ["1 of 4 classes of val.json, such as '2', have no image in without.json"]),
+        (["dev_share=0"], ["dev_share = 0", "is no image", "dev_share: 0.1"]),
+        (["dev_share=0.002"], ["dev_share = 0.002 of the 200 images", "is no image"]),
+        (["dev_share=0.999"], ["is all images"]),
+        (["dev_share=1"], ["less than 1"]),
+        (["recipe=vit-finetun"], ["evals[0].recipe", "did you mean 'vit-finetune'"]),
+        (["recipe=mixer-jft"], ["'mixer-jft' is no recipe of fine-tuning", "did you mean"]),
+        (["seeds=[1, 1]"], ["stands there twice"]),
+        (["seeds=[]"], ["seeds"]),
+        (["learning_rates=[0.1, 0]"], ["greater than 0"]),
+        (["learning_rates=[.nan]"], ["finite"]),
+        (["learning_rates=[]"], ["learning_rates"]),
+        (["crop=center"], ["'short_side', 'square' or 'whole'"]),
+        (["warmup_steps=500"], ["longer than its warm-up"]),
+        (["resolutoin=64"], ["unknown key", "did you mean 'resolution'"]),
+        (["test=null"], ["evals[0].test"]),
+        (["recipe=bit-hyperrule", "train=declared.json"], ["declared by count only", "write image_area"]),
+    ],
+    ids=lambda value: " ".join(value) if len(value) < 3 else "",
+)
+def test_refusals(dry_run: DryRun, sweep: Path, options: list[str], expected: list[str]) -> None:
+    code, told = dry_run(sweep, *(f"evals.0.{option}" for option in options))
+    assert code == 2, told
+    (line,) = [line for line in told.splitlines() if "cannot be compared" not in line]
+    assert line.startswith("error: ") and ("evals[0]" in line or "--set" in line), line
+    for part in expected:
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            ["launch.devices_per_run=3", "protocol.batch=24", "evals.0.batch=64"],
+            ["batch = 64", "3 devices", "batch: 66"],
+        ),
+        (["defaults.permute=global", "evals.0.resolution=64"], ["permuted pixels at 32 px", "resolution: 32"]),
+        (["grid.model=[vit-laptop-32px]", "evals.0.resolution=60"], ["multiple of its patch size 8"]),
+        (
+            ["defaults.model_options={token_concat: 2}", "evals.0.resolution=64"],
+            ["token_concat = 2", "train at the resolution wanted"],
+        ),
+        (["evals.0.name=upstream"], ["is taken"]),
+        (["defaults.recipe=vit-finetune"], ["is no recipe"]),
+    ],
+    ids=lambda value: value[0],
+)
+def test_refusals_that_lie_in_two_places(dry_run: DryRun, sweep: Path, options: list[str], expected: list[str]) -> None:
+    code, told = dry_run(sweep, *options)
+    assert code == 2, told
+    line = told.splitlines()[-1]
+    for part in expected:
+        assert part in line
+
+
+def test_equal_keys_of_other_images_are_no_overlap(dry_run: DryRun, sweep: Path) -> None:
+    """The tiny training and validation sets count their samples alike."""
+    assert dry_run(sweep)[0] == 0
+
+
+def test_a_declared_data_set_is_planned(dry_run: DryRun, sweep: Path) -> None:
+    assert dry_run(sweep, "evals.0.train=declared.json")[0] == 0
+    assert (
+        dry_run(sweep, "evals.0.train=declared.json", "evals.0.recipe=bit-hyperrule", "evals.0.image_area=1024")[0] == 0
+    )
