@@ -36,6 +36,7 @@ from scaling.records.files import TEMPORARY, sync_folder
 from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import RunPlan
 from scaling.train.checkpoints import portable_state
+from scaling.train.checkpoints.weights_file import save_weights
 from scaling.train.processes.agreement import send, tell
 from scaling.train.processes.failures import CheckpointError
 from scaling.train.processes.process_group import Processes
@@ -151,7 +152,7 @@ class CheckpointStore:
         try:
             self.best_path.parent.mkdir(parents=True, exist_ok=True)
             described = {name: plan.model_dump_json() for name, plan in plans.items()}
-            save_file(weights, temporary, metadata={"step": str(step), "identity": self._identity, **described})
+            save_weights(weights, temporary, {"step": str(step), "identity": self._identity, **described})
             _sync(temporary)
             self._recorder.guard()
             temporary.replace(self.best_path)
