@@ -75,9 +75,17 @@ def test_nothing_but_tables_is_wider_than_a_phone(page: Path) -> None:
     seen.wide = [...document.querySelectorAll("body *")]
       .filter(box => box.id !== "tip" && !box.closest(".scroll, svg") && box.getBoundingClientRect().right > 390.5)
       .map(box => box.outerHTML.slice(0, 80));
+    const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom - 0.5 && b.top < a.bottom - 0.5;
+    seen.covered = [...document.querySelectorAll("figure")].filter(figure =>
+      meet(figure.querySelector(".zoom").getBoundingClientRect(), figure.querySelector("svg").getBoundingClientRect())
+    ).length;
+    seen.captions = [...document.querySelectorAll(".scroll caption, .scroll .caption, .caption")]
+      .filter(box => box.closest(".scroll") || box.scrollWidth > box.clientWidth).length;
+    seen.tables = document.querySelectorAll("table").length;
     """
     seen, _ = observe(page, script, "--window-size=1000,800")
     assert seen["wide"] == []
+    assert seen["covered"] == seen["captions"] == 0 and seen["tables"] > 3
 
 
 def test_columns_sort_by_amount_and_back(tmp_path: Path) -> None:
