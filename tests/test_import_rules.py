@@ -56,7 +56,7 @@ HEAVY = {"torch", "torchvision", "timm", "deepspeed", "ray"}
 MAY_BE_HEAVY = {"scaling.data.read", "scaling.models", "scaling.evals", "scaling.train", "scaling.bench"}
 
 LIGHT_PARTS = [
-    *("scaling.models.registry", "scaling.evals.settings", "scaling.train.entry"),
+    *("scaling.models.registry", "scaling.models.cpu_arithmetic", "scaling.evals.settings", "scaling.train.entry"),
     *("scaling.__main__", "analysis.__main__", "analysis.fit", "analysis.power", "analysis.weights"),
 ]
 """Modules of heavy rooms that planning loads, and commands."""

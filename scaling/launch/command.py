@@ -15,10 +15,12 @@ from scaling.launch.dry_run import describe_plan, plan_as_json
 from scaling.launch.ensure_data import ensure_data
 from scaling.launch.finetuning import finetuning_follow_up
 from scaling.launch.graph import FollowUp, StudyGraph
+from scaling.launch.machine_warning import is_slow_here
 from scaling.launch.measured import measured_rates
 from scaling.launch.options import read_options
 from scaling.launch.study_dir import PlannedRun, find_standings, write_study
 from scaling.launch.watch import Watch
+from scaling.models.cpu_arithmetic import SLOW_BF16
 from scaling.plan.finetune.planner import FineTunePlanner
 from scaling.plan.planner import Planner
 from scaling.records.attempts.causes import Cause
@@ -69,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     plans = planner.plan()
     finetuning = FineTunePlanner(planner, study, document)
     follow_ups = [finetuning_follow_up(job) for job in finetuning.plan(plans)]
+    if is_slow_here(study.launch, plans):
+        print(f"warning: {SLOW_BF16}", file=sys.stderr)
     if args.dry_run:
         return _show_plan(find_standings(study_dir, plans), follow_ups, args.out, as_json=args.json)
 

@@ -235,7 +235,14 @@ class Planner:
         return (*spec.place, "model") if spec.place != ("grid",) else ("defaults", "model")
 
     def _image_size(self, spec: RunSpec) -> int:
-        return spec.settings.image_size or default_image_size(spec.settings.model)
+        model, given = spec.settings.model, spec.settings.image_size
+        if given is None and is_timm_name(model):
+            raise self._document.error(
+                self._place_of_model(spec),
+                f"{model} needs defaults.image_size, as only timm knows its size; write defaults: {{image_size: 224}}, "
+                "or --set defaults.image_size=224",
+            )
+        return given or default_image_size(model)
 
     def _query(self, spec: RunSpec, num_classes: int) -> ModelQuery:
         settings = spec.settings

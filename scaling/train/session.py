@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from scaling.errors import UserError
+from scaling.models.cpu_arithmetic import SLOW_BF16, bf16_is_slow
 from scaling.records.attempts.attempt import Attempt
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.execution import Execution
@@ -79,6 +80,8 @@ def run_session(
                 is_first=processes.is_first,
             )
             stack.callback(recorder.close)
+            if processes.device.type == "cpu" and plan.recipe.precision == "bf16" and bf16_is_slow():
+                logger.warning("%s", SLOW_BF16)
             try:
                 return _train_and_score(run_dir, plan, flag, processes, recorder)
             except Exception as error:

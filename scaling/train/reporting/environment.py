@@ -2,10 +2,11 @@
 
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from scaling.models.cpu_arithmetic import cpu_flags
 
 
 def describe_hardware() -> dict[str, Any]:
@@ -21,7 +22,5 @@ def describe_hardware() -> dict[str, Any]:
         properties = torch.cuda.get_device_properties(torch.cuda.current_device())
         facts |= {"gpu": properties.name, "gpu_memory_bytes": properties.total_memory, "cuda": torch.version.cuda}
     else:
-        capability = Path("/proc/cpuinfo")
-        flags = capability.read_text() if capability.exists() else ""
-        facts["cpu_has_avx512_bf16"] = "avx512_bf16" in flags
+        facts["cpu_has_avx512_bf16"] = "avx512_bf16" in cpu_flags()
     return facts
