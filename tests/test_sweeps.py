@@ -41,7 +41,8 @@ def test_shipped_sweeps_plan(path: Path, tmp_path: Path) -> None:
     ships_its_data = (ROOT / study.data.root / study.data.train).exists()
     study, document = load_study(path, [f"data.root={ROOT / study.data.root if ships_its_data else tmp_path}"])
     plans = Planner(study, document).plan()
-    assert len(plans) == len({plan.run_id for plan in plans}) >= 8
+    # A study that searches plans its trials elsewhere.
+    assert len(plans) == len({plan.run_id for plan in plans}) >= (3 if study.tune else 8)
     assert all(plan.schedule.steps > 0 and plan.subset.num_samples > 0 for plan in plans)
 
 

@@ -21,6 +21,7 @@ from analysis.report.compute_section import compute_part
 from analysis.report.methods import methods_text
 from analysis.report.options import ReportOptions
 from analysis.report.page import PageTable, Section, write_page
+from analysis.report.search_section import search_sections
 from analysis.report.sections import CELL_TEXT, condition_part
 from analysis.report.tables import latex, plain_text
 from analysis.runs.changes import changed_runs
@@ -108,6 +109,7 @@ def make_report(
             sections.append(Section("Published: cost and throughput", _PUBLISHED_TEXT, tuple(published_figure_3())))
         added = installed_figures(records, rows, metric)
         sections += [Section("Further figures", drawings=tuple(added))] if added else []
+        sections += search_sections(records.searches)
         sections += _closing_sections(records, metric, excluded, laws, lost_rows)
         drawings = [drawing for section in sections for drawing in section.drawings]
         for number, drawing in enumerate(drawings, 1):
@@ -116,6 +118,7 @@ def make_report(
                 drawing.hide_titles()
             files += drawing.save(out)
         files += _save_tables(records, excluded, arrow_rows, out)
+        files += [save_csv(records.searches, out / "trials.csv")] if len(records.searches) else []
         title = " + ".join(sorted(records.runs["study"].unique()))
         files += write_page(title, " ".join([*records.questions, _counts(records, excluded)]), sections, out)
     return Report(files, "\n".join([*words, *_closing_words(excluded, files)]))

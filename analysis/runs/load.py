@@ -1,8 +1,8 @@
 """Run directories to tables: one row per finished run, and one row per run that is left out, with the reason.
 
-Nothing disappears: a run folder is either in `runs` or in `excluded`. The tables do not depend on the order of the
-folders on disk or on the command line. One set of results counts once, even if two studies hold it. Runs whose
-settings differ where they must not are not averaged: see `analysis.runs.conditions`.
+Nothing disappears: a run folder is either in `runs` or in `excluded`, or, as a trial of a search, in `searches`. The
+tables do not depend on the order of the folders on disk or on the command line. One set of results counts once, even if
+two studies hold it. Runs whose settings differ where they must not are not averaged: see `analysis.runs.conditions`.
 """
 
 import math
@@ -16,6 +16,7 @@ import yaml
 from analysis.runs.conditions import name_series
 from analysis.runs.metrics import THROUGHPUT_METRIC, Metric, known_metric
 from analysis.runs.naming import ModelName, parse_model_name
+from analysis.runs.searches import search_table
 from scaling.errors import UserError
 from scaling.records.attempts.changes import changes_between, used_by
 from scaling.records.files import canonical_json
@@ -65,6 +66,8 @@ class Records:
     """Added to file names when the records of several conditions are drawn apart."""
     questions: tuple[str, ...] = ()
     """What the studies want to know, as their sweeps say."""
+    searches: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """A row per trial of a search for hyper-parameters; see `analysis.runs.searches`."""
     declared: dict[str, Metric] = field(default_factory=dict)
     """Metrics that the user described, by name; the names of others say what they are."""
 
@@ -89,7 +92,7 @@ def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> 
     user says about one metric."""
     studies = [read_study(folder) for folder in dict.fromkeys(study_dirs)]
     records = sorted(
-        (record for study in studies for record in study.runs),
+        (record for study in studies for record in study.runs if record.plan.trial is None),
         key=lambda record: (record.plan.study, record.plan.run_id, str(record.run_dir)),
     )
     rows: list[dict[str, object]] = []
@@ -121,6 +124,7 @@ def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> 
     if not rows:
         counts = pd.Series([entry[5] for entry in excluded]).value_counts()
         standing = ", ".join(f"{number} {status}" for status, number in counts.items())
+        standing = standing or "trials of a search alone"
         raise UserError(
             f"{', '.join(map(str, study_dirs))}: no run is finished ({standing}); "
             "run python -m scaling.launch again, or look with python -m scaling.status"
@@ -135,7 +139,10 @@ def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> 
     table = pd.DataFrame(excluded, columns=EXCLUDED_COLUMNS)
     known = {declared.name: declared} if declared else {}
     found = assemble(pd.DataFrame(rows), table, models, plans, run_dirs, declared=known)
-    return replace(found, questions=tuple(filter(None, map(_question, sorted(dict.fromkeys(study_dirs))))))
+    searches = search_table(studies)
+    return replace(
+        found, searches=searches, questions=tuple(filter(None, map(_question, sorted(dict.fromkeys(study_dirs)))))
+    )
 
 
 def _refuse_two_counts(plans: Sequence[RunPlan]) -> None:

@@ -1,8 +1,8 @@
-"""What a metric is: which way is better, its bounds and how it is printed. The one place that knows.
+"""A metric as the analysis prints it: which way is better, its bounds, title and decimals.
 
-A name settles it for what this project measures and for the usual names of classification and detection; anything
-else is declared (`--higher-is-better`, `--lower-is-better`, `--bounds`) or refused. Nothing is guessed: a law
-fitted to an accuracy as if it were an error is a wrong number that looks right.
+What a name tells is known by `scaling.records.metrics`; anything else is declared (`--higher-is-better`,
+`--lower-is-better`, `--bounds`) or refused. Nothing is guessed: a law fitted to an accuracy as if it were an error is
+a wrong number that looks right.
 """
 
 import math
@@ -15,21 +15,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scaling.errors import UserError, did_you_mean
+from scaling.records.metrics import known_facts
 
 FEWSHOT_SUFFIX = "/5shot_top1"
 UPSTREAM_METRIC = "upstream/precision_at_1"
 THROUGHPUT_METRIC = "throughput/images_per_second"
 
 Array = NDArray[np.float64]
-
-_SHARES = re.compile(
-    r"top_?\d+$|accuracy$|(?:^|_)(?:acc|precision|recall|f1|f1_score|m?iou|m?ap|auc|auroc|avg5|real|vtab)(?:_at_\d+)?$"
-)
-"""Shares of right answers: higher is better, from 0 to 1, printed in percent."""
-_SPEEDS = re.compile(r"(?:^|_)(?:images|examples|samples)_per_second$")
-_LOSSES = re.compile(r"loss$|error$|(?:^|_)(?:err|nll|perplexity|ppl|mse|rmse|mae)$")
-"""Losses and errors: lower is better, 0 at best."""
-_GAPS = re.compile(r"(?:^|_)loss_gap$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +98,8 @@ class Metric:
 
 def known_metric(name: str) -> Metric:
     """What the name alone tells."""
-    leaf = re.sub(r"[^a-z0-9]+", "_", name.rsplit("/", 1)[-1].lower())
-    if _SHARES.search(leaf):
-        return Metric(name, True, 0.0, 1.0, is_percent=True)
-    if _GAPS.search(leaf):
-        return Metric(name, False)
-    if _LOSSES.search(leaf):
-        return Metric(name, False, 0.0)
-    if _SPEEDS.search(leaf):
-        return Metric(name, True, 0.0)
-    return Metric(name)
+    facts = known_facts(name)
+    return Metric(name, facts.higher_is_better, facts.low, facts.high, facts.is_percent)
 
 
 def declared_metric(

@@ -10,6 +10,7 @@ from types import FrameType
 
 from scaling.errors import UserError
 from scaling.launch.backends.base import Backend, Resources, check_choice, make_backend
+from scaling.launch.beginning import Beginning
 from scaling.launch.cancel import cancel_runs
 from scaling.launch.dry_run import describe_plan, plan_as_json
 from scaling.launch.ensure_data import ensure_data
@@ -27,6 +28,7 @@ from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.ends import forgive
 from scaling.records.attempts.exit_codes import LEAVE_SIGNALS
 from scaling.records.ownership.stop_request import clear_stop
+from scaling.records.run_plan import RunPlan
 from scaling.records.state import Status
 from scaling.spec.finetune_recipe import finetune_recipe_names, finetune_recipe_text
 from scaling.spec.recipe import recipe_names, recipe_text
@@ -68,30 +70,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_choice(study.launch)
     ensure_data(study)
     planner = Planner(study, document)
-    plans = planner.plan()
+    beginning = Beginning.of(study, document, planner)
     finetuning = FineTunePlanner(planner, study, document)
-    follow_ups = [finetuning_follow_up(job) for job in finetuning.plan(plans)]
-    if is_slow_here(study.launch, plans):
+
+    def after_all(plans: Sequence[RunPlan]) -> list[FollowUp]:
+        return [finetuning_follow_up(job) for job in finetuning.plan(plan for plan in plans if plan.trial is None)]
+
+    foreseen = beginning.foresee(study_dir)
+    follow_ups = after_all([run.plan for run in foreseen])
+    if is_slow_here(study.launch, [run.plan for run in foreseen]):
         print(f"warning: {SLOW_BF16}", file=sys.stderr)
     if args.dry_run:
-        return _show_plan(find_standings(study_dir, plans), follow_ups, args.out, as_json=args.json)
+        return _show_plan(foreseen, follow_ups, args.out, as_json=args.json)
 
     planner.refuse_declared_data()
     backend = make_backend(study.launch)
     backend.check(Resources.of(study.launch))
-    write_study(study_dir, document, plans)
-    runs = find_standings(study_dir, plans)
+    write_study(study_dir, document, beginning.runs)
     if args.retry_failed:
-        runs = [_retry(run) for run in runs]
+        for run in beginning.foresee(study_dir):
+            _retry(run)
     for number in LEAVE_SIGNALS:
         signal.signal(number, _interrupt)
     graph = StudyGraph(
         study_dir,
-        runs,
-        after_each=lambda plan: [finetuning_follow_up(job) for job in finetuning.plan([plan])],
+        find_standings(study_dir, beginning.runs),
+        beginning.follow_ups,
+        after_each=lambda plan: after_all([plan]),
         adopt=_retry_failed if args.retry_failed else lambda run: run,
     )
-    _announce(study_dir, graph.runs(), len(graph.waiting))
+    _announce(study_dir, beginning.foresee(study_dir), len(graph.waiting))
     cap = args.max_parallel or _max_parallel(study, study.launch.backend)
     watch = Watch(backend, graph, study_dir, cap=cap, retries=study.launch.retries)
     if args.detach:
@@ -103,7 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     ended = find_standings(study_dir, [run.plan for run in graph.runs()])
     if args.json:
         _print_lines(plan_as_json(ended, measured_rates(args.out, ended)))
-    return _report(study_dir, [run for run in ended if run.plan.run_id not in graph.answered], quiet=args.json)
+    is_answered = beginning.search is None or beginning.search.is_answered([run.plan for run in ended])
+    told = [run for run in ended if run.plan.run_id not in graph.answered]
+    return max(_report(study_dir, told, quiet=args.json), 0 if is_answered else 1)
 
 
 def _max_parallel(study: Study, backend: str) -> int | None:
@@ -139,12 +149,13 @@ def _detach(backend: Backend, watch: Watch, graph: StudyGraph, study_dir: Path) 
     """Submit what is to be done and leave."""
     count = watch.submit_all()
     backend.close(detach=True)
-    waiting = ""
+    then = "waits for them and draws the report"
     if graph.waiting:
-        waiting = f"{len(graph.waiting)} follow-ups wait for runs; the same command plans them once these have ended\n"
+        names = ", ".join(one.name for one in graph.waiting[:3]) + (", …" if len(graph.waiting) > 3 else "")
+        then = f"waits for them, starts what follows ({names}) and draws the report"
     print(
-        f"{waiting}{count} runs submitted; follow them with: python -m scaling.status {study_dir} --watch\n"
-        "the same command without --detach waits for them and draws the report; with --cancel RUN it stops one",
+        f"{count} runs submitted; follow them with: python -m scaling.status {study_dir} --watch\n"
+        f"the same command without --detach {then}; with --cancel RUN it stops one",
         file=sys.stderr,
     )
     return 0
@@ -170,7 +181,9 @@ def _announce(study_dir: Path, runs: Sequence[PlannedRun], num_waiting: int) -> 
     """One line on what is there and what will be done."""
     told = [run.standing.told for run in runs]
     parts = [f"{told.count(words)} {said}" for words, said in SAID_OF.items() if words in told]
-    print(f"{study_dir}: {len(runs)} runs: {', '.join(parts)}", file=sys.stderr)
+    num_trials = sum(run.plan.trial is not None for run in runs)
+    searched = f" ({num_trials} of them trials of its search)" if num_trials else ""
+    print(f"{study_dir}: {len(runs)} runs{searched}: {', '.join(parts)}", file=sys.stderr)
     if num_waiting:
         print(f"{num_waiting} follow-ups will be planned from what these runs find", file=sys.stderr)
     elif all(run.standing.is_finished for run in runs):
@@ -185,7 +198,7 @@ def _report(study_dir: Path, runs: Sequence[PlannedRun], *, quiet: bool) -> int:
         said = "failed" if has_failed else f"not finished, {run.standing.told}"
         reason = f": {run.standing.reason}" if run.standing.reason else ""
         print(f"{said}: {run.plan.run_id}{reason}  (log: {run.run_dir / 'log.txt'})", file=sys.stderr)
-    if any(run.standing.is_finished for run in runs):
+    if any(run.standing.is_finished and run.plan.trial is None for run in runs):
         sys.stdout.flush()
         target = subprocess.DEVNULL if quiet else None
         analysis = subprocess.run([sys.executable, "-m", "analysis", str(study_dir)], stdout=target, check=False)

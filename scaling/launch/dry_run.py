@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from scaling.launch.forecast import RateBook, Work, state_bytes, train_flops
 from scaling.launch.graph import FollowUp
 from scaling.launch.study_dir import PlannedRun
+from scaling.plan.searches import UNCHOSEN
 from scaling.readable import count_text, short_flops, short_time
 from scaling.records.state import Status
 from scaling.tables import plain_table
@@ -15,8 +16,20 @@ HEADERS = ["run", "images", "epochs", "steps", "batch", "train compute", "weight
 
 def describe_plan(runs: Sequence[PlannedRun], rates: RateBook, follow_ups: Sequence[FollowUp] = ()) -> str:
     """The table of runs and the totals that a person wants before spending."""
-    parts = [plain_table(HEADERS, [_row(run, rates) for run in runs]), _scoring(runs), _total(runs, rates)]
+    parts = [plain_table(HEADERS, [_row(run, rates) for run in runs]), _scoring(runs)]
+    trials, finals = split_trials(runs)
+    if trials:
+        parts += [f"trials of the search: {_total(trials, rates)}"]
+        parts += [f"final runs: {_total(finals, rates)}{_unchosen(finals)}"] if finals else []
+        parts += [f"together: {_total(runs, rates)}"]
+    else:
+        parts += [_total(runs, rates)]
     return "\n\n".join([*parts, *_following(follow_ups, rates)])
+
+
+def split_trials(runs: Sequence[PlannedRun]) -> tuple[list[PlannedRun], list[PlannedRun]]:
+    """The trials of a search, and the other runs."""
+    return [run for run in runs if run.plan.trial is not None], [run for run in runs if run.plan.trial is None]
 
 
 def _following(follow_ups: Sequence[FollowUp], rates: RateBook) -> list[str]:
@@ -63,6 +76,7 @@ def plan_as_json(runs: Sequence[PlannedRun], rates: RateBook, follow_ups: Sequen
                 }
                 for one in after.get(run.plan.run_id, ())
             ],
+            "is_chosen": not run.plan.run_id.endswith(UNCHOSEN),
         }
         separator = "," if number < len(runs) else ""
         yield f'{json.dumps(facts)[:-1]}, "plan": {run.plan.model_dump_json()}}}{separator}'
@@ -88,8 +102,14 @@ def _row(run: PlannedRun, rates: RateBook) -> list[str]:
         short_flops(train_flops(plan)),
         f"{state_bytes(plan) / 2**30:.3g} GiB",
         "-" if run.standing.is_finished else "?" if seconds is None else f"~{short_time(seconds)}",
-        run.standing.told,
+        "to be chosen" if plan.run_id.endswith(UNCHOSEN) else run.standing.told,
     ]
+
+
+def _unchosen(runs: Sequence[PlannedRun]) -> str:
+    """That some values are still to be found."""
+    waiting = sum(run.plan.run_id.endswith(UNCHOSEN) for run in runs)
+    return f"; {waiting} of them wait for the search, and cost at most this" if waiting else ""
 
 
 def _scoring(runs: Sequence[PlannedRun]) -> str:

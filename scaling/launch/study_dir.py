@@ -2,7 +2,8 @@
 
 Planning again never destroys: a finished run keeps its records, and a run that left the plan keeps its folder.
 What a re-plan may change in an existing run is only what its identity does not cover (paths, devices,
-intervals, evaluations); of a run that is trained, only the list of evaluations and what is counted of its model.
+intervals, evaluations); of a run that is trained, only the list of evaluations, what is counted of its model, and the
+search that it is said to follow from.
 """
 
 from collections.abc import Sequence
@@ -92,6 +93,7 @@ def _refreshed(run_dir: Path, plan: RunPlan) -> RunPlan | None:
     except RecordError:
         return plan
     if standing.status is Status.DONE:
-        # What it was trained by stays. Counts of FLOPs and parameters say nothing of that, and may be corrected.
-        plan = old.model_copy(update={"evals": plan.evals, "model": plan.model})
+        # What it was trained by stays. Counts of FLOPs and parameters say nothing of that, and may be corrected; which
+        # search its values come from may have changed, and they have not.
+        plan = old.model_copy(update={"evals": plan.evals, "model": plan.model, "choice": plan.choice})
     return plan if plan != old else None

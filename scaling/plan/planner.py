@@ -61,19 +61,26 @@ class Planner:
     def plan(self) -> list[RunPlan]:
         """All runs in the study's order."""
         specs = expand(self._study, self._document)
+        plans = self.plan_specs(specs)
+        self._refuse_duplicates(specs, plans)
+        return plans
+
+    def plan_specs(self, specs: Sequence[RunSpec]) -> list[RunPlan]:
+        """These runs, also ones that the study does not list: what follows from other runs is planned by this."""
         for spec in specs:
             self._check_model(spec)
         num_classes = self._data.train.num_classes
         facts = count_models(self._query(spec, num_classes) for spec in specs)
-        plans = [self._plan_run(spec, facts[self._query(spec, num_classes)]) for spec in specs]
-        self._refuse_duplicates(specs, plans)
-        return plans
+        return [self._plan_run(spec, facts[self._query(spec, num_classes)]) for spec in specs]
 
     def plan_one(self, spec: RunSpec) -> RunPlan:
-        """One run, also one that the study does not list: what follows from other runs is planned by this."""
-        self._check_model(spec)
-        query = self._query(spec, self._data.train.num_classes)
-        return self._plan_run(spec, count_models([query])[query])
+        """One run, as `plan_specs` plans several."""
+        return self.plan_specs([spec])[0]
+
+    @property
+    def evals(self) -> tuple[EvalPlan, ...]:
+        """What every run of the study is scored by."""
+        return self._data.evals
 
     def count(self, queries: Iterable[ModelQuery]) -> dict[ModelQuery, ModelFacts]:
         """Parameters and FLOPs; UserError for a model that cannot be built."""

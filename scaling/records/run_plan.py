@@ -9,22 +9,18 @@ and how the run happens to be executed.
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from scaling.errors import UserError
 from scaling.records.files import canonical_json as canonical_json
 from scaling.records.files import content_digest as content_digest
+from scaling.records.frozen import Frozen as Frozen
 from scaling.records.identity import contradiction
 from scaling.records.reading import RecordError, read_record, write_record
 from scaling.records.run_dir import RunDir
+from scaling.records.search_plan import ChoicePlan, TrialPlan
 
 RUN_SCHEMA = 2
-
-
-class Frozen(BaseModel):
-    """Immutable, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 class ModelPlan(Frozen):
@@ -35,7 +31,7 @@ class ModelPlan(Frozen):
     image_size: int
     """Side of the square input, pixels."""
     num_classes: int
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field({})
     head_bias: float
     """Initial value of the classifier's bias."""
     drop_path: float
@@ -74,7 +70,7 @@ class DevPlan(Frozen):
 class AccessPlan(Frozen):
     """How remote data is reached and kept; no part of what the data is."""
 
-    storage: dict[str, dict[str, Any]] = {}
+    storage: dict[str, dict[str, Any]] = Field({})
     """Options of fsspec's file systems by protocol, `{"s3": {"endpoint_url": …}}`; written down in plain text, so
     credentials belong in the environment or in the library's own files."""
     cache: str = ""
@@ -233,8 +229,8 @@ class EvalPlan(Frozen):
     """Registered name of the evaluator: `fewshot`, `throughput`."""
     name: str
     """Prefix of its metrics, unique in the study."""
-    sources: dict[str, SourcePlan] = {}
-    settings: dict[str, Any] = {}
+    sources: dict[str, SourcePlan] = Field({})
+    settings: dict[str, Any] = Field({})
     by: Literal["scoring", "runs"] = "scoring"
     """Whether the run itself scores its kept weights, or further runs that start from them give the numbers."""
 
@@ -283,6 +279,11 @@ class RunPlan(Frozen):
     """What validation sees of an image; the names are those of `scaling.data.read.transforms`."""
     serves: str = ""
     """What the run is made for, when it is no point of the study's figures: `flowers of mixer-b32_…`."""
+    trial: TrialPlan | None = None
+    """The place of this run in a search for hyper-parameters; None for a run of its own."""
+    choice: ChoicePlan | None = None
+    """The search that found the run's hyper-parameters; None where nothing was searched. Neither is in the identity:
+    the values themselves are."""
 
     def train_flops(self, examples: int) -> float:
         """Training FLOPs, forward and backward, of so many examples, by the count of the model that is known now."""

@@ -43,6 +43,17 @@ def sweep_schema() -> dict[str, Any]:
         properties[name] = body | {"description": properties[name]["description"]}
     properties["include"]["items"] = one
     schema["$defs"]["OverrideSpec"]["properties"]["set"] = one
+    tune = schema["$defs"]["TuneSpec"]["properties"]
+    searched = {"$ref": "#/$defs/Searched"}
+    tune["set"] = one | {"description": tune["set"]["description"]}
+    tune["space"] = {
+        "type": "object",
+        "properties": {
+            name: searched | {"description": field.get("description", "")} for name, field in settings.items()
+        },
+        "additionalProperties": False,
+        "description": tune["space"]["description"],
+    }
     schema["title"] = "A sweep of scaling-study"
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

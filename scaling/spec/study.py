@@ -19,6 +19,7 @@ from scaling.spec.document import Document, KeyPath, load_document
 from scaling.spec.duration import Duration
 from scaling.spec.launch_spec import LaunchSpec, check_sections
 from scaling.spec.settings import RunSettings
+from scaling.spec.tune import TuneSpec
 
 MAX_BATCH = 10_000_000
 
@@ -132,6 +133,7 @@ class Study(Frozen):
     exclude: list[dict[str, Any]] = Field([], description="Combinations to leave out.")
     overrides: list[OverrideSpec] = Field([], description="Exceptions, applied in the order written.")
     evals: list[EvalSpec] = Field([], description="What every finished run is scored by.")
+    tune: TuneSpec | None = Field(None, description="Hyper-parameters to search for each cell before the runs.")
     launch: LaunchSpec = LaunchSpec()
 
 
@@ -266,7 +268,8 @@ def _owners(model: type[BaseModel], data: Any, location: KeyPath) -> Iterator[tu
     """Every key of a location with the model that it is a field of, known or not, as far as models govern it."""
     current: Any = model
     for part in location:
-        if isinstance(part, str):
+        is_named = get_origin(current) is dict
+        if isinstance(part, str) and not is_named:
             if not hasattr(current, "model_fields"):
                 return
             yield current, part
@@ -274,7 +277,9 @@ def _owners(model: type[BaseModel], data: Any, location: KeyPath) -> Iterator[tu
                 return
         holds = (isinstance(data, Mapping) and part in data) or (isinstance(data, list) and isinstance(part, int))
         data = data[part] if holds else None
-        if isinstance(part, str):
+        if is_named:
+            current = _model_of(get_args(current)[1], data)
+        elif isinstance(part, str):
             current = _model_of(current.model_fields[part].annotation, data)
 
 

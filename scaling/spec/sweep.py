@@ -15,7 +15,7 @@ run may vary too.
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -71,6 +71,22 @@ def expand(study: Study, document: Document) -> list[RunSpec]:
         for i, rule in enumerate(study.overrides)
     ]
     return [_resolve(study, document, defaults, overrides, point, place) for point, place in points]
+
+
+def with_values(spec: RunSpec, study: Study, document: Document, values: Mapping[str, Any], place: KeyPath) -> RunSpec:
+    """The run with further settings and `protocol.` fields laid over all that the study says of it; `values` as a sweep
+    writes them, `place` where they stand. UserError for a value that its setting cannot take."""
+    parsed = {name: _check(study, document, (*place, name), name, value) for name, value in values.items()}
+    settings = {name: value for name, value in parsed.items() if not name.startswith("protocol.")}
+    fields = {name.removeprefix("protocol."): value for name, value in parsed.items() if name not in settings}
+    protocol = _PROTOCOL.validate_python(spec.protocol.model_dump() | fields) if fields else spec.protocol
+    return replace(spec, settings=spec.settings.model_copy(update=settings), protocol=protocol)
+
+
+def value_of(spec: RunSpec, name: str) -> Any:
+    """What a run has for a setting or a `protocol.` field, as plain JSON."""
+    owner = spec.protocol if name.startswith("protocol.") else spec.settings
+    return owner.model_dump(mode="json")[name.removeprefix("protocol.")]
 
 
 def _check_size(study: Study, document: Document) -> None:

@@ -81,6 +81,10 @@ def describe(record: RunRecord, word: SchedulerWord | None = None) -> dict[str, 
     return {
         "run_id": record.plan.run_id,
         "in_plan": record.in_plan,
+        "trial": record.plan.trial.model_dump(include={"cell", "number", "round", "values"})
+        if record.plan.trial
+        else None,
+        "chosen": record.plan.choice.values if record.plan.choice else None,
         "status": waits.status if waits else standing.told,
         "attempt": state.attempt,
         "step": state.step,
@@ -127,7 +131,9 @@ def _table(rows: Sequence[dict[str, Any]], word: SchedulerWord | None) -> str:
     counts = Counter(row["status"] for row in rows)
     summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     headers = ["run", "status", "step", "attempt", "upstream", "loss", "left", "where / error"]
-    text = f"{plain_table(headers, cells)}\n\n{len(rows)} runs: {summary}"
+    num_trials = sum(row["trial"] is not None for row in rows)
+    searched = f" ({num_trials} of them trials of a search)" if num_trials else ""
+    text = f"{plain_table(headers, cells)}\n\n{len(rows)} runs{searched}: {summary}"
     if word is not None and word.silent_since is not None:
         silent = short_time(max(0.0, time.time() - word.silent_since))
         text += f"\n{word.scheduler} was asked in vain, first {silent} ago: {word.silence}"

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from scaling.records.identity import identity_of
 from scaling.records.reading import RecordError
 from scaling.records.run_plan import DevPlan, EvalPlan, RunPlan, SourcePlan, StartPlan
+from scaling.records.search_plan import ChoicePlan, TrialPlan
 from tests.support.run_plans import run_plan
 
 ROUNDINGS = "changes numbers by roundings only, as devices do (tests/train/step/test_execution.py, test_two_processes)"
@@ -53,6 +54,8 @@ EXCEPTIONS = {
     "harness": "the code that planned; what trained is recorded by each attempt",
     "start": "its digest is in: test_the_weights_to_start_from_are_in_by_their_digest",
     "serves": "a name for people",
+    "trial": "what a run is compared with afterwards; its values are in",
+    "choice": "where the run's values come from; the values are in",
 }
 
 
@@ -111,6 +114,8 @@ def test_what_is_excepted_does_not(path: str) -> None:
     source = SourcePlan(manifest="m", digest="d", label_type="multi", num_classes=3, num_samples=4)
     others = {
         "evals": (EvalPlan(kind="fewshot", name="fewshot", sources={"support": source}),),
+        "trial": TrialPlan(cell={}, number=0, values={}, space={}, search="grid", metric="loss"),
+        "choice": ChoicePlan(cell={}, metric="loss", number=0, values={}, at_edge={}, trials=()),
         "harness": run_plan().harness.model_copy(update={"version": "9"}),
     }
     plan = run_plan()

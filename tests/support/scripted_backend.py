@@ -1,7 +1,7 @@
 """A back end that plays a list of exit codes per run, with the real policy and real records around it."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from scaling.launch.backends.base import Handle, Look, Resources
@@ -46,14 +46,26 @@ def result_of(plan: RunPlan, accuracy: float = 0.5) -> RunResult:
 
 
 class ScriptedBackend:
-    """Two runs at a time; each poll ends what runs with the next code of its script."""
+    """Two runs at a time; each poll ends what runs with the next code of its script.
+
+    Runs that the script does not name end with `default`, or, without one, are a KeyError. `result` makes the result of
+    one that is done.
+    """
 
     settings = None
     scheduler = ""
     poll_seconds = 0.0
     room = 2
 
-    def __init__(self, script: Mapping[str, Sequence[int]], retries: int) -> None:
+    def __init__(
+        self,
+        script: Mapping[str, Sequence[int]],
+        retries: int,
+        *,
+        default: int | None = None,
+        result: Callable[[RunPlan], RunResult] = result_of,
+    ) -> None:
+        self._default, self._result = default, result
         self._script = {name: deque(codes) for name, codes in script.items()}
         self._retries = retries
         self._queue: list[Path] = []
@@ -78,7 +90,8 @@ class ScriptedBackend:
 
     def poll(self, study_dir: Path) -> dict[Path, Look]:
         for run_dir in self._running:
-            self._end(run_dir, self._script[run_dir.name].popleft())
+            known = self._default is None or run_dir.name in self._script
+            self._end(run_dir, self._script[run_dir.name].popleft() if known else self._default or DONE)
         self._running = []
         while self._queue and len(self._running) < self.room:
             self._running.append(self._queue.pop(0))
@@ -98,7 +111,7 @@ class ScriptedBackend:
         """As training and the local back end leave a run."""
         attempt, cause = claim_attempt(run_dir), cause_of_exit(code)
         if code == DONE:
-            result_of(RunPlan.load(run_dir)).save(run_dir)
+            self._result(RunPlan.load(run_dir)).save(run_dir)
         append_end(run_dir, End(attempt=attempt.attempt, cause=cause, code=code, message=f"code {code}"))
         RunState(attempt=attempt.attempt).save(run_dir)
         if next_step(run_dir, self._retries).verdict in AGAIN:

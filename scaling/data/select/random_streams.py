@@ -27,6 +27,8 @@ class RandomStream(IntEnum):
     MIXUP = 7
     HELD_OUT = 8
     """Which training samples a choice is made on."""
+    SEARCH = 9
+    """Trials of a search for hyper-parameters."""
 
 
 def generator(*key: int) -> np.random.Generator:

@@ -1,0 +1,120 @@
+"""The section `tune` of a sweep: hyper-parameters that are searched for each cell of a study before its runs.
+
+`per` names the settings whose values make a cell (`[model, fraction]`: one search for each model at each size). The
+trials of a cell are runs of its own: they differ from its final runs in the searched settings, in their seeds, which
+are held apart, and in what `set` says. Planning draws the values; the launcher chooses when the trials have ended.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from scaling.records.metrics import known_facts
+from scaling.records.run_plan import Frozen
+from scaling.spec.settings import Seed
+
+RANGES = ("log_uniform", "uniform", "integer")
+"""Kinds of a searched range, each with its two ends."""
+
+MAX_TRIALS = 10_000
+
+Scalar = Annotated[float, Field(strict=True, ge=-1e30, le=1e30)]
+Whole = Annotated[int, Field(strict=True, ge=-(10**15), le=10**15)]
+
+
+class Searched(Frozen):
+    """What one setting is searched in: exactly one of the four kinds."""
+
+    log_uniform: tuple[Scalar, Scalar] | None = Field(
+        None, description="[LOW, HIGH], both above 0; drawn evenly by order of magnitude."
+    )
+    uniform: tuple[Scalar, Scalar] | None = Field(None, description="[LOW, HIGH], drawn evenly.")
+    integer: tuple[Whole, Whole] | None = Field(None, description="[LOW, HIGH] of whole numbers, both ends included.")
+    choice: list[Any] | None = Field(None, description="List of values.")
+    points: Annotated[int, Field(ge=2, le=1000)] | None = Field(
+        None, description="Values that a grid search takes of a range, evenly spaced, both ends included."
+    )
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> Self:
+        given = [name for name in (*RANGES, "choice") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "give one of log_uniform, uniform, integer and choice, for example {log_uniform: [1.0e-4, 1.0e-2]}"
+            )
+        if self.choice is not None:
+            if not self.choice:
+                raise ValueError("choice: the list is empty; give at least one value")
+            if self.points is not None:
+                raise ValueError("points: a choice lists its values itself; leave points out")
+            return self
+        low, high = self.ends
+        if not low < high:
+            raise ValueError(f"{given[0]}: the first end must be below the second; write [LOW, HIGH]")
+        if self.log_uniform is not None and low <= 0:
+            raise ValueError("log_uniform: both ends must be above 0; take uniform for a range that holds 0")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """`log_uniform`, `uniform`, `integer` or `choice`."""
+        return next(name for name in (*RANGES, "choice") if getattr(self, name) is not None)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Of a range."""
+        low, high = getattr(self, self.kind)
+        return low, high
+
+
+def _direction_is_known(value: Any) -> Any:
+    if isinstance(value, str) and known_facts(value).higher_is_better is None:
+        raise ValueError("its name does not say whether higher or lower is better; take for example upstream/loss")
+    return value
+
+
+class TuneSpec(Frozen):
+    """The search for the hyper-parameters of a study's runs."""
+
+    per: list[str] = Field(
+        ["model"], description="Settings whose values make a cell with a search of its own, for example [model]."
+    )
+    space: dict[str, Searched] = Field(
+        description="Settings to search, each with {log_uniform: [LOW, HIGH]}, uniform, integer or {choice: […]}."
+    )
+    num_trials: Annotated[int, Field(gt=0, le=MAX_TRIALS)] | None = Field(
+        None, description="Trials of each cell; a grid search counts its own."
+    )
+    search: Literal["random", "grid"] = Field("random", description="How values are picked: random or grid.")
+    scheduler: Literal["none"] = Field("none", description="What stops trials early: none.")
+    metric: Annotated[str, BeforeValidator(_direction_is_known), Field(max_length=200)] = Field(
+        "upstream/loss", description="What the trials are compared by; its name says which way is better."
+    )
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=100)] = Field(
+        [1000], description="Seeds of every trial, of none of the final runs; a trial's score is the mean over them."
+    )
+    seed: Seed = Field(0, description="Seed of the draws of the search itself.")
+    set: dict[str, Any] = Field(
+        {}, description="Further settings of trials alone, for example {fraction: 0.3, protocol.steps: 200}."
+    )
+    extend: Annotated[int, Field(ge=0, le=20)] = Field(
+        0, description="How often a search goes on beyond an edge of its space at which its best trial lies."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if not self.space:
+            raise ValueError("space is empty; name a setting, for example learning_rate: {log_uniform: [1e-4, 1e-2]}")
+        if self.search == "random" and self.num_trials is None:
+            raise ValueError("num_trials is missing; a random search needs it, for example num_trials: 16")
+        if self.search == "grid":
+            if self.num_trials is not None:
+                raise ValueError("num_trials: a grid search counts its own values; leave it out")
+            for name, searched in self.space.items():
+                if searched.choice is None and searched.points is None:
+                    raise ValueError(
+                        f"space.{name}: a grid search needs values; add points: 5, or write choice: […] instead"
+                    )
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: one stands there twice; write each once")
+        return self

@@ -1,0 +1,279 @@
+"""A study with a search, launched: trials first, then the runs they chose, whatever breaks on the way.
+
+The scripted back end ends runs at once; one real search is killed in its middle and compared with an unbroken one.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scaling.launch.beginning import Beginning
+from scaling.launch.command import main
+from scaling.launch.graph import StudyGraph
+from scaling.launch.study_dir import find_standings, write_study
+from scaling.launch.watch import Watch
+from scaling.plan.planner import Planner
+from scaling.plan.searches import UNCHOSEN
+from scaling.records.attempts.exit_codes import DONE, FAILED
+from scaling.records.result import RunResult
+from scaling.records.run_plan import RunPlan
+from scaling.records.study import RunRecord, read_study
+from scaling.spec.study import load_study
+from tests.support.scripted_backend import ScriptedBackend, result_of
+from tests.support.tiny_study import TINY_SWEEP
+
+TUNE = """\
+tune:
+  space: {learning_rate: {log_uniform: [1.0e-4, 1.0e-2]}}
+  num_trials: 4
+  metric: upstream/precision_at_1
+"""
+
+
+def result(plan: RunPlan) -> RunResult:
+    """Best at a learning rate of 1e-3, worse with every factor from it."""
+    rate = plan.recipe.learning_rate
+    return result_of(plan, min(rate, 1e-3) / max(rate, 1e-3))
+
+
+class Lab:
+    """Launches a study on the scripted back end."""
+
+    def __init__(self, sweep: Path, study_dir: Path) -> None:
+        self.sweep, self.study_dir = sweep, study_dir
+        self.started: list[str] = []
+        self.notes: list[str] = []
+
+    def begin(self, *options: str) -> Beginning:
+        study, document = load_study(self.sweep, ["evals=[]", *options])  # The scripted back end scores nothing.
+        beginning = Beginning.of(study, document, Planner(study, document))
+        write_study(self.study_dir, document, beginning.runs)
+        return beginning
+
+    def launch(self, *options: str, codes: dict[str, int] | None = None, default: int | None = DONE) -> None:
+        beginning = self.begin(*options)
+        graph = Telling(self.study_dir, find_standings(self.study_dir, beginning.runs), beginning.follow_ups)
+        graph.kept = self.notes = []
+        script = {run_id: [code] for run_id, code in (codes or {}).items()}
+        backend = ScriptedBackend(script, retries=0, default=default, result=result)
+        watch = Watch(backend, graph, self.study_dir, cap=None, retries=0)
+        try:
+            watch.run()
+        finally:
+            self.started = backend.started
+
+    def trials(self, *options: str) -> list[RunPlan]:
+        return list(self.begin(*options).runs)
+
+    def records(self) -> dict[str, RunRecord]:
+        return {record.plan.run_id: record for record in read_study(self.study_dir).runs if record.in_plan}
+
+    def finals(self) -> list[RunPlan]:
+        return [record.plan for record in self.records().values() if record.plan.trial is None]
+
+
+class Telling(StudyGraph):
+    """A graph whose notes are kept."""
+
+    kept: list[str]
+
+    def notes(self) -> list[str]:
+        told = super().notes()
+        self.kept += told
+        return told
+
+
+@pytest.fixture
+def sweep(tiny_data: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY_SWEEP.format(root=json.dumps(str(tiny_data))) + TUNE)
+    return path
+
+
+@pytest.fixture
+def lab(sweep: Path, tmp_path: Path) -> Lab:
+    return Lab(sweep, tmp_path / "study")
+
+
+def scores(record: RunRecord) -> dict[str, float]:
+    """What was measured of the weights, not of the machine."""
+    return {name: value for name, value in record.metrics.items() if "/" in name}
+
+
+def rates(plans: list[RunPlan]) -> list[float]:
+    return [plan.recipe.learning_rate for plan in plans]
+
+
+def best_rate(plans: list[RunPlan]) -> float:
+    return max(rates(plans), key=lambda rate: min(rate, 1e-3) / max(rate, 1e-3))
+
+
+def test_final_runs_have_the_best_values_and_the_trials_that_led_to_them(lab: Lab) -> None:
+    lab.launch("grid.seed=[0, 1]")
+    trials = lab.trials("grid.seed=[0, 1]")
+    lab.launch("grid.seed=[0, 1]")
+    assert lab.started == []
+    finals = lab.finals()
+    assert rates(finals) == [best_rate(trials)] * 2 and [plan.seed for plan in finals] == [0, 1]
+    for plan in finals:
+        assert plan.choice is not None and plan.choice.values == {"learning_rate": best_rate(trials)}
+        assert [trial.run_ids for trial in plan.choice.trials] == [(trial.run_id,) for trial in trials]
+        scores = [trial.score for trial in plan.choice.trials]
+        assert plan.choice.number == scores.index(max(score for score in scores if score is not None))
+    assert {trial.seed for trial in trials} == {1000}
+
+
+def test_every_cell_has_a_search_of_its_own(lab: Lab) -> None:
+    options = ("grid.fraction=[0.5, 1.0]", "tune.per=[model, fraction]")
+    lab.launch(*options)
+    trials = lab.trials(*options)
+    halves = [trial for trial in trials if trial.subset.fraction == 0.5]
+    wholes = [trial for trial in trials if trial.subset.fraction == 1.0]
+    assert len(halves) == len(wholes) == 4 and rates(halves) != rates(wholes)
+    lab.launch(*options)
+    chosen = {plan.subset.fraction: plan.recipe.learning_rate for plan in lab.finals()}
+    assert chosen == {0.5: best_rate(halves), 1.0: best_rate(wholes)}
+
+
+@pytest.mark.parametrize("num_ended", [0, 1, 3, 4])
+def test_a_launcher_that_is_gone_in_the_middle_changes_nothing(lab: Lab, num_ended: int) -> None:
+    trials = lab.trials()
+    with pytest.raises(KeyError):  # The script names no further run: the launcher is gone.
+        lab.launch(codes={trial.run_id: DONE for trial in trials[:num_ended]}, default=None)
+    assert lab.trials() == trials
+    lab.launch()
+    finals = lab.finals()
+    assert rates(finals) == [best_rate(trials)]
+    # What was given an end is not trained again.
+    again = [name for name in lab.started if name in {trial.run_id for trial in trials[:num_ended]}]
+    assert again == []
+    assert finals[0].choice is not None and len(finals[0].choice.trials) == 4
+
+
+def test_the_best_trial_that_fails_is_not_chosen_and_told(lab: Lab) -> None:
+    trials = lab.trials()
+    best = next(trial for trial in trials if trial.recipe.learning_rate == best_rate(trials))
+    lab.launch(codes={best.run_id: FAILED})
+    rest = [trial for trial in trials if trial is not best]
+    lab.launch()
+    (final,) = lab.finals()
+    assert final.recipe.learning_rate == best_rate(rest)
+    assert any("1 without a score: failed: code 1" in note for note in lab.notes)
+    assert final.choice is not None
+    assert [trial.score is None for trial in final.choice.trials] == [trial is best for trial in trials]
+
+
+def test_nothing_is_chosen_where_all_trials_fail(lab: Lab) -> None:
+    lab.launch(codes={trial.run_id: FAILED for trial in lab.trials()})
+    assert lab.finals() == []
+    (note,) = lab.notes
+    assert note == (
+        "model mixer-laptop-32px: none of 4 trials has a score, so its 1 final runs are not planned (failed: code 1)"
+    )
+
+
+def test_a_search_goes_on_beyond_an_edge_as_often_as_it_is_told(lab: Lab) -> None:
+    space = "tune.space.learning_rate={choice: [1.0e-5, 1.0e-4]}"
+    options = (space, "tune.search=grid", "tune.num_trials=null")
+    lab.launch(*options)
+    assert rates(lab.finals()) == [1e-4]
+    assert any("no trial went above learning_rate 0.0001" in note for note in lab.notes)
+    lab.launch(*options, "tune.extend=1")
+    assert len(lab.started) == 2 and rates(lab.finals()) == [1e-3], "one further trial, and the run it leads to"
+    lab.launch(*options, "tune.extend=5")
+    assert len(lab.started) == 1, "the trial at 1e-2 is worse, so the best lies inside and the search ends"
+    (final,) = lab.finals()
+    assert final.recipe.learning_rate == 1e-3 and final.choice is not None
+    assert final.choice.at_edge == {}
+    assert [trial.values["learning_rate"] for trial in final.choice.trials] == [1e-5, 1e-4, 1e-3, 1e-2]
+    lab.launch(*options, "tune.extend=5")
+    assert lab.started == []
+
+
+def test_a_random_search_goes_on_with_half_as_many_trials_beyond_its_best(lab: Lab) -> None:
+    options = ("tune.space.learning_rate={log_uniform: [1.0e-5, 2.0e-4]}",)
+    lab.launch(*options)
+    best = rates(lab.finals())[0]
+    lab.launch(*options, "tune.extend=1")
+    lab.launch(*options, "tune.extend=1")
+    found = [record.plan for record in lab.records().values()]
+    further = [plan for plan in found if plan.trial is not None and plan.trial.round == 1]
+    assert len(further) == 2 and all(best <= rate <= 2e-4 * 20**0.5 for rate in rates(further))
+    assert rates(lab.finals()) == [best_rate(found)]
+
+
+def test_a_value_that_a_setting_cannot_take_ends_the_search_there(lab: Lab) -> None:
+    options = ("tune.space={mixup: {choice: [0.0, 0.1]}}", "tune.search=grid", "tune.num_trials=null")
+    lab.launch(*options, "tune.extend=3")
+    (final,) = lab.finals()  # All trials are alike, so the first is the best, at 0, and nothing lies below.
+    assert final.choice is not None and final.choice.at_edge == {"mixup": "low"}
+    assert any("the search cannot go beyond it" in note and "tune.space.mixup: -0.1" in note for note in lab.notes)
+
+
+def test_seeds_of_a_trial_are_averaged(lab: Lab) -> None:
+    options = ("tune.seeds=[7, 8]",)
+    lab.launch(*options)
+    trials = lab.trials(*options)
+    assert [trial.seed for trial in trials] == [7, 8] * 4
+    lab.launch(*options)
+    (final,) = lab.finals()
+    assert final.choice is not None and [len(trial.run_ids) for trial in final.choice.trials] == [2] * 4
+
+
+def test_the_price_is_told_before_and_where_it_stands_after(
+    lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = ["--out", str(lab.study_dir.parent / "runs"), "--dry-run", "--set", "grid.seed=[0, 1]"]
+    lab.study_dir = lab.study_dir.parent / "runs" / "tiny"
+    assert main([str(lab.sweep), *out, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert not lab.study_dir.exists()
+    trials = [row for row in rows if row["plan"]["trial"]]
+    finals = [row for row in rows if not row["plan"]["trial"]]
+    assert (len(trials), len(finals)) == (4, 2) and not any(row["is_chosen"] for row in finals)
+    assert main([str(lab.sweep), *out]) == 0
+    told = capsys.readouterr().out
+    for heading, part in (("trials of the search", trials), ("final runs", finals), ("together", rows)):
+        total = sum(row["train_flops"] for row in part)
+        line = next(line for line in told.splitlines() if line.startswith(heading))
+        assert line.startswith(f"{heading}: {len(part)} runs, ") and f"{total / 1e9:.3g} GFLOP" in line
+    assert told.count(UNCHOSEN) == 2 and told.count("to be chosen") == 2
+    lab.study_dir.parent.mkdir(exist_ok=True)
+    lab.launch("grid.seed=[0, 1]")
+    assert main([str(lab.sweep), *out, "--json"]) == 0
+    after = json.loads(capsys.readouterr().out)
+    assert [row["plan"]["run_id"] for row in after] == list(lab.records())
+    assert all(row["is_chosen"] for row in after)
+
+
+def test_a_real_search_killed_in_its_middle_chooses_as_an_unbroken_one(sweep: Path, tmp_path: Path) -> None:
+    """`kill -9` of the launcher while trials train, and the same command again."""
+    command = [sys.executable, "-m", "scaling.launch", str(sweep), "--set", "tune.metric=upstream/loss"]
+    whole = subprocess.run([*command, "--out", str(tmp_path / "whole")], capture_output=True, text=True, check=False)
+    assert whole.returncode == 0, whole.stderr
+    broken = tmp_path / "broken" / "tiny"
+    nowhere = subprocess.DEVNULL
+    process = subprocess.Popen([*command, "--out", str(broken.parent)], stdout=nowhere, stderr=nowhere)
+    deadline = time.monotonic() + 300
+    while len(list(broken.glob("*/result.json"))) < 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = {path.parent.name: path.read_bytes() for path in broken.glob("*/result.json")}
+    assert 0 < len(done) < 5, "killed while some of the four trials had yet to end"
+    again = subprocess.run([*command, "--out", str(broken.parent)], capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    for name, content in done.items():
+        assert (broken / name / "result.json").read_bytes() == content, "a finished trial is kept"
+    kept, expected = (read_study(folder).runs for folder in (broken, tmp_path / "whole" / "tiny"))
+    assert [run.plan.run_id for run in kept] == [run.plan.run_id for run in expected]
+    for run, other in zip(kept, expected, strict=True):
+        assert run.plan.choice == other.plan.choice
+        assert scores(run) == scores(other) and len(scores(run)) >= 2
+    assert sum(run.plan.choice is not None for run in kept) == 1
