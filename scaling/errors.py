@@ -31,6 +31,8 @@ def shown(value: object, limit: int = 80) -> str:
 def did_you_mean(name: str, known: Iterable[str], limit: int = 12) -> str:
     """A hint for an unknown `name`: the nearest known one, or the list when it is short enough to read."""
     names = list(known)
+    if not names:
+        return "none is known"
     close = difflib.get_close_matches(name[:200], names, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"

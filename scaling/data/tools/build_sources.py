@@ -28,7 +28,7 @@ from scaling.data.format.shard import IMAGE_EXTENSIONS, UNREAD_IMAGE_EXTENSIONS
 from scaling.data.select.subset import Subset, select_subset
 from scaling.data.storage.corrupt import CorruptSampleError
 from scaling.data.tools.label_table import LabelTable
-from scaling.data.tools.tables import ReadRows, read_csv_rows, read_parquet_rows
+from scaling.data.tools.tables import ReadRows, RepeatedRows, read_csv_rows, read_parquet_rows
 from scaling.errors import UserError, did_you_mean
 
 HUGGING_FACE, TORCHVISION = "hf:", "torchvision:"
@@ -90,6 +90,8 @@ class Source(Protocol):
     class_counts: NDArray[np.int64] | None
     """Samples of each class; None when they are counted only while packing."""
     num_unlabelled: int
+    num_repeated: int
+    """Rows that name the image of an earlier one."""
     left_out: dict[str, LeftOut]
     """What is not packed, by the reason."""
 
@@ -144,6 +146,7 @@ class FolderSource:
             raise UserError(f"--label-type {options.label_type}: a folder of class folders holds no vectors")
         self.left_out: dict[str, LeftOut] = {}
         self.num_unlabelled = 0
+        self.num_repeated = 0
         folders = self._class_folders()
         counts = {name: sum(1 for _ in self._images(name, self.left_out)) for name in folders}
         self._refuse_unread()
@@ -272,11 +275,14 @@ class TableSource:
         self._path, self._read_rows, self._ignore = path, read_rows, options.ignore
         self.left_out: dict[str, LeftOut] = {}
         table = LabelTable(options.label_type, options.classes, lambda row: f"{path}, row {row}")
+        repeated = RepeatedRows(path)
         for row in read_rows(path):
             if is_ignored(row.path, self._ignore):
                 self.left_out.setdefault("rows ignored as told", LeftOut()).add(row.path)
-            else:
-                table.add(row.number, row.labels)
+                continue
+            table.add(row.number, row.labels)
+            repeated.add(row)
+        self.num_repeated = repeated.count
         self._labels = table.resolve()
         self.classes: Sequence[str] = self._labels.classes
         self.label_type: LabelType = self._labels.label_type
@@ -334,6 +340,7 @@ class ShardSource:
         self.label_type: LabelType = "multi" if options.label_type == "multi" else manifest.label_type
         self.left_out: dict[str, LeftOut] = {}
         self.num_unlabelled = 0
+        self.num_repeated = 0
         self.class_counts: NDArray[np.int64] | None = None
         if self._renumbering.numbers is None and subset.num_samples == manifest.num_samples:
             self.class_counts = manifest.class_counts

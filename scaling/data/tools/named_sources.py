@@ -61,6 +61,7 @@ class HuggingFaceSource:
         self.label_type: LabelType = resolved.label_type
         self.left_out: dict[str, LeftOut] = {}
         self.num_unlabelled = resolved.num_unlabelled
+        self.num_repeated = 0
         self.classes: Sequence[str] = resolved.classes
         self.class_counts: NDArray[np.int64] | None = resolved.class_counts
         self._fingerprint = str(self._rows._fingerprint)
@@ -124,6 +125,7 @@ class TorchvisionSource:
         self._names: list[str] | None = [str(name) for name in names] if names else None
         self.left_out: dict[str, LeftOut] = {}
         self.num_unlabelled = 0
+        self.num_repeated = 0
         if self._names:
             self._renumbering = renumber(self._names, options.classes)
             self.classes: Sequence[str] = self._renumbering.classes

@@ -1,6 +1,7 @@
 """Rows of paths and labels, from CSV and Parquet files as people and programs write them."""
 
 import csv
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -16,6 +17,9 @@ LABEL_SEPARATOR = "|"
 SEPARATORS = (",", ";", "\t")
 """Between the columns of a CSV, the one under which the header has both columns."""
 
+MAX_COMPARED_ROWS = 20_000_000
+"""Images of a table that are remembered to find those that it names again."""
+
 ROWS_AT_ONCE = 65_536
 
 
@@ -25,6 +29,33 @@ class Row(NamedTuple):
     path: str
     labels: list[str] | None
     """None for a blank cell."""
+
+
+class RepeatedRows:
+    """Rows that name the image of an earlier row: counted, and refused where the two disagree about its labels."""
+
+    def __init__(self, path: Path) -> None:
+        """Of the table `path`."""
+        self._path, self._first, self.count = path, dict[str, Row](), 0
+
+    def add(self, row: Row) -> None:
+        """UserError when an earlier row gives the image other labels; rows after MAX_COMPARED_ROWS are not kept."""
+        name = os.path.normpath(row.path)
+        earlier = self._first.get(name)
+        if earlier is None:
+            if len(self._first) < MAX_COMPARED_ROWS:
+                self._first[name] = row
+            return
+        self.count += 1
+        if sorted(earlier.labels or []) != sorted(row.labels or []):
+            raise UserError(
+                f"{self._path}, rows {earlier.number} and {row.number} give {row.path} the labels "
+                f"{_told(earlier)} and {_told(row)}; take one out, or write all labels of an image into one row"
+            )
+
+
+def _told(row: Row) -> str:
+    return LABEL_SEPARATOR.join(row.labels or []) or "(none)"
 
 
 class ReadRows(Protocol):
@@ -116,6 +147,10 @@ def _checked_path(path: Path, number: int, name: str) -> str:
 
 def check_columns(path: Path, columns: Sequence[str]) -> None:
     """UserError when a column is missing."""
+    if not columns:
+        raise UserError(
+            f"{path} has no header line with the columns {PATH_COLUMN!r} and {LABELS_COLUMN!r}; is it empty?"
+        )
     missing = [name for name in (PATH_COLUMN, LABELS_COLUMN) if name not in columns]
     if missing:
         raise UserError(

@@ -10,6 +10,7 @@ import pytest
 from scaling.data.command import main
 from scaling.data.format.class_names import ClassNames
 from scaling.data.tools.build_sources import SourceOptions, find_source
+from scaling.data.tools.commands.build import describe_build_source
 from scaling.errors import UserError
 
 
@@ -157,7 +158,7 @@ def test_decimal_commas_are_numbers_where_columns_are_separated_by_semicolons(tm
         (b"path,labels\n0.jpg\n", "line 2 has not as many cells"),
         (b"path,labels\n,cat\n", "names no file"),
         (b"path,labels\n0.jpg,cat||dog\n", "a blank between two"),
-        (b"", "column 'path' is missing"),
+        (b"", "no header line"),
         (b"path,label\n0.jpg,cat\n", "'labels' is missing.*did you mean 'label'"),
         (b"path,labels\n", "lists no images"),
     ],
@@ -179,3 +180,33 @@ def test_rows_are_left_out_by_pattern_and_said(tmp_path: Path, capsys) -> None:
     with pytest.raises(UserError, match=r"cannot be packed: .*0\.jpg cannot be read"):
         main(["build", str(path), str(tmp_path / "out"), "--ignore", "1.jpg"])
     assert "left out: 1 rows ignored as told ('1.jpg')" in capsys.readouterr().out
+
+
+@KINDS
+def test_rows_that_name_one_image_are_counted_or_refused(tmp_path: Path, kind: str) -> None:
+    path = table(tmp_path, ["cat", "dog", "cat"], kind)
+    frame = pd.read_csv(path) if kind == "csv" else pd.read_parquet(path)
+    write = frame.to_csv if kind == "csv" else frame.to_parquet
+    frame["path"] = ["0.jpg", "1.jpg", "./0.jpg"]
+    write(path, index=False)
+    source = find_source(path, SourceOptions())
+    assert source.num_repeated == 1
+    assert "1 rows name the image of an earlier row" in "\n".join(describe_build_source(source))
+    frame["path"] = ["0.jpg", "./0.jpg", "2.jpg"]
+    write(path, index=False)
+    rows = (2, 3) if kind == "csv" else (1, 2)
+    with pytest.raises(UserError, match=rf"rows {rows[0]} and {rows[1]} give ./0.jpg the labels cat and dog"):
+        find_source(path, SourceOptions())
+
+
+def test_names_that_a_person_would_take_for_one_are_told(tmp_path: Path) -> None:
+    told = describe_build_source(find_source(table(tmp_path, ["Cat", "cat", "ice cream", "Icecream", "dog"], "csv")))
+    assert "'Cat' and 'cat' differ in case or spaces alone: are they one class?" in told
+    assert "'Icecream' and 'ice cream' differ in case or spaces alone: are they one class?" in told
+    assert len([line for line in told if "one class?" in line]) == 2
+
+
+def test_an_empty_table_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(UserError, match="has no header line with the columns 'path' and 'labels'; is it empty"):
+        find_source(tmp_path / "empty.csv", SourceOptions())

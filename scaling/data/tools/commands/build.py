@@ -92,6 +92,11 @@ def describe_build_source(source: Source) -> list[str]:
         lines.insert(0, f"{int(source.class_counts.sum()):,} samples")
     if source.num_unlabelled:
         lines.append(f"without a label: {source.num_unlabelled:,} samples")
+    if source.num_repeated:
+        lines.append(
+            f"{source.num_repeated:,} rows name the image of an earlier row; a study of distinct images counts them "
+            "twice"
+        )
     for reason, files in source.left_out.items():
         examples = ", ".join(map(repr, files.examples)) + (", …" if files.count > len(files.examples) else "")
         lines.append(f"left out: {files.count:,} {reason} ({examples})")

@@ -113,10 +113,20 @@ def describe_classes(
     lines.append(f"most frequent: {told(ranked[:max_shown])}")
     if len(classes) > max_shown:
         lines.append(f"rarest: {told(ranked[::-1][:max_shown])}")
+    for alike in _alike(classes):
+        lines.append(f"{' and '.join(map(repr, alike))} differ in case or spaces alone: are they one class?")
     num_empty = int(np.count_nonzero(counts == 0))
     if num_empty:
         lines.append(f"{num_empty:,} of the classes have no sample")
     return lines
+
+
+def _alike(classes: Sequence[str], max_shown: int = 3) -> list[list[str]]:
+    """The first groups of names that a person would take for one."""
+    groups: dict[str, list[str]] = {}
+    for name in classes:
+        groups.setdefault("".join(name.split()).casefold(), []).append(name)
+    return [names for names in groups.values() if len(names) > 1][:max_shown]
 
 
 def describe_fairness(homogeneity: Homogeneity) -> str:
