@@ -23,7 +23,7 @@ from scaling.train.loaders import train_loader, validation_loader
 from scaling.train.processes.decoding import starvation
 from scaling.train.processes.failures import CheckpointError, DivergenceError
 from scaling.train.processes.preemption import PreemptionFlag
-from scaling.train.processes.process_group import Processes
+from scaling.train.processes.process_group import NO_VOTE, Processes
 from scaling.train.reporting.device_peaks import LEAST_LIKELY_MFU, peak_flops_per_second
 from scaling.train.reporting.recorder import Recorder
 from scaling.train.step.engine import Engine
@@ -57,6 +57,7 @@ class Loop:
         self._row_train_seconds, self._row_pause_seconds = progress.train_seconds, progress.pause_seconds
         self._has_warned_of_mfu = self._has_warned_of_waiting = False
         self._first_step = progress.step
+        self._vote = NO_VOTE
         self._row_step = progress.step
         self._data_wait_seconds = 0.0
         self._validation = validation_loader(plan, processes)
@@ -86,6 +87,7 @@ class Loop:
 
     def advance(self, step: int, batches: Iterator[Batch]) -> bool:
         """Step number `step` on the next of `batches`, and what is due after it; True when the run leaves here."""
+        vote = self._processes.begin_any(self._flag.is_up)
         waiting = time.perf_counter()
         batch = next(batches)
         self._data_wait_seconds += time.perf_counter() - waiting
@@ -94,6 +96,7 @@ class Loop:
             loss, norm = self._engine.train_step(step, batch.images, batch.labels)
             self._tally.add(step, loss, norm)
         self._recorder.step = step
+        self._vote = vote
         return self._edge(step)
 
     def _edge(self, step: int) -> bool:
@@ -103,7 +106,8 @@ class Loop:
             self._log(step)
         if self._is_due(step, intervals.validate_steps):
             self._validate(step)
-        is_leaving = self._processes.any(self._flag.is_up)
+        # All processes leave at the same edge; of several, at the one after the step in which one was asked.
+        is_leaving = self._vote.is_up(self._flag.is_up)
         is_last = step == self._plan.schedule.steps or self._is_out_of_patience()
         if is_leaving or is_last or self._is_due(step, intervals.checkpoint_steps):
             self._save(step, must=is_leaving)

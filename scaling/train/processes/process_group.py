@@ -63,6 +63,16 @@ class Processes:
         torch.distributed.all_reduce(value, op=torch.distributed.ReduceOp.MAX, group=self.host_group)
         return bool(value.item())
 
+    def begin_any(self, flag: bool) -> "Vote":
+        """Ask as `any` does without waiting: the answer travels while this process computes."""
+        if self.world == 1:
+            return NO_VOTE
+        value = torch.tensor([float(flag)])
+        work = torch.distributed.all_reduce(
+            value, op=torch.distributed.ReduceOp.MAX, group=self.host_group, async_op=True
+        )
+        return Vote(value, work)
+
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Element-wise sum over the processes, in place; on the processes' device."""
         if self.world > 1:
@@ -80,6 +90,25 @@ class Processes:
     def barrier(self) -> None:
         """Wait for all processes."""
         self.any(False)
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """A question that was put to all processes."""
+
+    value: torch.Tensor | None
+    work: Any
+
+    def is_up(self, own: bool) -> bool:
+        """Whether the flag was up on any process when it was asked; of a single process, whether `own` is up now."""
+        if self.value is None:
+            return own
+        self.work.wait()
+        return bool(self.value.item())
+
+
+NO_VOTE = Vote(None, None)
+"""Of a single process, which need not ask."""
 
 
 @contextmanager

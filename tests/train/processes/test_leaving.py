@@ -1,8 +1,9 @@
-"""A failing process leaves at once, also where parting in order would wait for ever."""
+"""A failing process leaves at once, also where parting in order would wait for ever; who is asked takes all along."""
 
 import time
 
-from scaling.records.attempts.exit_codes import FAILED, LOST_PARTNER
+from scaling.records.attempts.ends import read_ends
+from scaling.records.attempts.exit_codes import FAILED, LOST_PARTNER, PREEMPTED
 from scaling.records.standing import find_standing
 from tests.support.ranks import codes, start_run
 
@@ -64,3 +65,39 @@ def test_agreements_give_up_long_before_nccl_kills() -> None:
     from scaling.train.processes.process_group import AGREEMENT_SHARE, COLLECTIVE_TIMEOUT
 
     assert COLLECTIVE_TIMEOUT * AGREEMENT_SHARE <= COLLECTIVE_TIMEOUT / 2
+
+
+def ask_the_second_and_refuse_to_wait(rank: int) -> None:
+    """Only the second process is asked, at the edge of step 7; nothing may wait for an answer between two edges."""
+    from scaling.train.loop import Loop
+    from scaling.train.processes.process_group import Processes
+
+    edge, save, ask = Loop._edge, Loop._save, Processes.any
+    saving = []
+
+    def asks(self: Loop, step: int) -> bool:
+        if rank == 1 and step == 7:
+            self._flag.reason = "asked by the test"
+        return edge(self, step)
+
+    def saves(self: Loop, step: int, *, must: bool) -> None:
+        saving.append(step)
+        save(self, step, must=must)
+
+    def waits(self: Processes, flag: bool) -> bool:
+        assert saving, "a step waited for the other processes' answer"
+        return ask(self, flag)
+
+    def advance(self: Loop, *words: object) -> bool:
+        Processes.any = waits  # type: ignore[method-assign]
+        return step(self, *words)  # type: ignore[arg-type]
+
+    step = Loop.advance
+    Loop._edge, Loop._save, Loop.advance = asks, saves, advance  # type: ignore[method-assign]
+
+
+def test_one_process_that_is_asked_takes_all_along_after_the_next_step(plan_tiny) -> None:
+    (run,) = plan_tiny("protocol.steps=400", "defaults.checkpoint_every=100%", "defaults.validate_every=100%")
+    assert codes(start_run(run.run_dir, 2, ask_the_second_and_refuse_to_wait)) == [PREEMPTED] * 2
+    [end] = read_ends(run.run_dir).all
+    assert end.step == 8
