@@ -114,7 +114,7 @@ def test_a_checkpoint_that_does_not_fit_costs_a_warning_and_not_the_run(plan_tin
     assert codes(start_run(free.run_dir, 1)) == [DONE]
     assert codes(start_run(full.run_dir, 1, refuse_large_files)) == [DONE]
     log = (full.run_dir / "log.txt").read_text()
-    assert "could not be written" in log and "training goes on" in log
+    assert "could not be written" in log and "training continues" in log
     assert list((full.run_dir / "checkpoints").iterdir()) == [full.run_dir / "checkpoints" / "best"]
     results = [RunResult.load(run.run_dir) for run in (free, full)]
     assert results[0] is not None and results[1] is not None
