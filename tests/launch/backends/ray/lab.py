@@ -68,6 +68,22 @@ def marked_processes(mark: str) -> list[int]:
     return sorted(found)
 
 
+def wait_until_gone(mark: str, seconds: float = 120) -> None:
+    """Until no process with this mark is left; those that are, are named."""
+    deadline = time.monotonic() + seconds
+    while left := marked_processes(mark):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not gone within {seconds:g} s: {[_command(pid) for pid in left]}")
+        time.sleep(0.1)
+
+
+def _command(pid: int) -> str:
+    try:
+        return (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:200]
+    except OSError:
+        return f"{pid}, gone meanwhile"
+
+
 def listening_addresses(mark: str) -> set[str]:
     """`ADDRESS:PORT` of every TCP socket on which a process with this mark takes connections."""
     found = set()

@@ -18,9 +18,9 @@ from tests.launch.backends.ray.lab import (
     held_at,
     is_pending,
     listening_addresses,
-    marked_processes,
     train_plan_here,
     wait_until,
+    wait_until_gone,
 )
 from tests.launch.backends.ray.study import Study
 
@@ -40,14 +40,14 @@ def test_numbers_are_those_of_the_local_back_end_and_nothing_is_left(study: Stud
     assert launcher.returncode == 130 and "stopping (SIGTERM)" in told, told
     [end] = read_ends(first).all
     assert end.cause is Cause.PREEMPTED and end.step >= 3
-    wait_until(lambda: not marked_processes(study.mark), 30, "end of all processes")
+    wait_until_gone(study.mark)
 
     code, told = study.launch()
     assert code == 0, told
     assert "Traceback" not in told and "ray" not in told.lower().replace("--backend ray", ""), told
     for run in (first, second):
         assert_same_numbers(train_plan_here(run, study.folder / "local" / run.name), run)
-    wait_until(lambda: not marked_processes(study.mark), 30, "end of all processes")
+    wait_until_gone(study.mark)
     assert not list((study.folder / "runs" / "tiny" / "jobs").glob("*.json"))
 
 
@@ -58,7 +58,7 @@ def test_a_killed_launcher_takes_its_ray_along_and_a_detached_one_leaves_a_keepe
         launcher.kill()
         launcher.communicate()
         wait_until(lambda: is_pending(process, signal.SIGTERM), 60, "request to save")
-    wait_until(lambda: not marked_processes(study.mark), 60, "end of all processes")
+    wait_until_gone(study.mark)
     [end] = read_ends(first).all
     assert end.cause is Cause.PREEMPTED, end
     assert latest_number(second) == 0
@@ -69,7 +69,7 @@ def test_a_killed_launcher_takes_its_ray_along_and_a_detached_one_leaves_a_keepe
         code, told = study.launch("--cancel", first.name)
         assert code == 0, told
         time.sleep(1)
-    wait_until(lambda: not marked_processes(study.mark), 120, "end of the keeper")
+    wait_until_gone(study.mark)
     assert find_standing(first).status is Status.CANCELLED
     assert find_standing(second).status is Status.DONE
     assert latest_number(second) == 1
