@@ -15,7 +15,7 @@ COMMANDS = {
     "launch": ("scaling.launch", "scaling.launch.command:main", "plan a study, train what is missing, draw the report"),
     "status": ("scaling.status", "scaling.status.command:main", "where a study stands, from its folder"),
     "train": ("scaling.train", "scaling.train.__main__:main", "train one run from its run.json"),
-    "evaluate": ("scaling.evaluate", "scaling.evals.command:main", "score trained weights after the fact"),
+    "evaluate": ("scaling.evaluate", "scaling.evaluate.command:main", "score trained weights after the fact"),
     "data": ("scaling.data", "scaling.data.command:main", "make, build, index, check, select and look at shards"),
     "models": ("scaling.models", "scaling.models.__main__:main", "parameters, FLOPs and shapes of the model families"),
     "bench": ("scaling.bench", "scaling.bench.command:main", "measure input, training and inference on this machine"),

@@ -33,6 +33,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "scaling.plan": PLANS,
     "scaling.train": ("scaling.records", "scaling.models", "scaling.evals", *READS),
     "scaling.launch": (*PLANS, "scaling.plan", "scaling.train"),
+    "scaling.evaluate": (*PLANS, "scaling.plan", "scaling.data", "scaling.launch", "scaling.train"),
     "scaling.status": ("scaling.records",),
     "scaling.bench": (*PLANS, "scaling.plan", "scaling.data.read", "scaling.train", "scaling.launch"),
     "analysis.first_layer_maps": ("scaling.records",),
@@ -53,10 +54,13 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 
 HEAVY = {"torch", "torchvision", "timm", "deepspeed", "ray"}
 
-MAY_BE_HEAVY = {"scaling.data.read", "scaling.models", "scaling.evals", "scaling.train", "scaling.bench"}
+MAY_BE_HEAVY = {
+    *("scaling.data.read", "scaling.models", "scaling.evals", "scaling.train", "scaling.evaluate", "scaling.bench"),
+}
 
 LIGHT_PARTS = [
     *("scaling.models.registry", "scaling.models.cpu_arithmetic", "scaling.evals.settings", "scaling.train.entry"),
+    "scaling.evaluate.command",
     *("scaling.__main__", "analysis.__main__", "analysis.fit", "analysis.power", "analysis.weights"),
 ]
 """Modules of heavy rooms that planning loads, and commands."""

@@ -23,27 +23,32 @@ def extract_features(
     samples: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Pre-logits (N, D) and the first label of each sample (N,), in canonical order; of `samples` alone, increasing
-    canonical positions, where given. UserError where a feature is not finite."""
+    canonical positions, where given. The processes of `where` share the images, and each gets all rows. UserError
+    where a feature is not finite."""
     loader = EvalLoader(
         source,
         batch=batch,
         image_size=where.image_size,
         transform=transform,
+        rank=where.processes.rank,
+        world=where.processes.world,
         threads=where.loader_threads,
         permutation=planned_permutation(where.input, where.image_size),
         samples=samples,
     )
-    features, labels = [], []
+    features = [torch.empty(0, model.num_features)]
+    labels = [torch.empty(0, dtype=torch.int64)]
     for part in loader:
         with autocast(where.device, where.precision):
             output = model.features(normalise(part.images.to(where.device, non_blocking=True)))
         features.append(output.float().cpu())
         labels.append(part.labels[:, 0])
-    stacked = torch.cat(features)
+    total = source.manifest.num_samples if samples is None else len(samples)
+    stacked = where.gather_rows(torch.cat(features), total)
     if not torch.isfinite(stacked).all():
         num_bad = int((~torch.isfinite(stacked).all(dim=1)).sum())
         raise UserError(
             f"{num_bad} of {len(stacked)} images have features that are not finite: the weights diverged; train "
             "again with a smaller learning_rate or clip, or in precision: fp32"
         )
-    return stacked.numpy(), torch.cat(labels).numpy()
+    return stacked.numpy(), where.gather_rows(torch.cat(labels), total).numpy()

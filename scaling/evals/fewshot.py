@@ -38,6 +38,8 @@ def evaluate(model: VisionModel, plan: EvalPlan, where: EvaluationContext) -> di
     }
     support = _embed_chosen(model, source, list(draws.values()), settings.batch, where)
     test = _embed_test(model, plan, settings.batch, where)
+    if not where.is_first:
+        return {}
     metrics: dict[str, float] = {}
     for shots in settings.shots:
         scores = {}
@@ -59,6 +61,8 @@ def evaluate_2021(model: VisionModel, plan: EvalPlan, where: EvaluationContext) 
     draws = {shots: first_images(labels, shots=shots, num_classes=num_classes) for shots in settings.shots}
     support = _embed_chosen(model, source, list(draws.values()), settings.batch, where)
     test = _embed_test(model, plan, settings.batch, where)
+    if not where.is_first:
+        return {}
     metrics: dict[str, float] = {}
     for shots, chosen in draws.items():
         l2 = choose_penalty(support(chosen), labels[chosen], num_classes)

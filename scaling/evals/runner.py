@@ -18,18 +18,63 @@ from scaling.models.networks.vision_model import VisionModel
 from scaling.records.run_plan import UNPERMUTED, EvalPlan, InputPlan, SourcePlan
 
 
+class Processes(Protocol):
+    """Those that compute one evaluation together."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def world(self) -> int: ...
+
+    def gather(self, values: torch.Tensor) -> list[torch.Tensor]:
+        """Tensors of one shape, on the processes' device, from all of them in the order of their ranks."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A process without partners."""
+
+    rank: int = 0
+    world: int = 1
+
+    def gather(self, values: torch.Tensor) -> list[torch.Tensor]:
+        return [values]
+
+
 @dataclass(frozen=True, slots=True)
 class EvaluationContext:
-    """Where an evaluation runs, and on what kind of input."""
+    """Where an evaluation runs, with whom, and on what kind of input."""
 
     device: torch.device
     precision: str
     image_size: int
     loader_threads: int
     input: InputPlan = UNPERMUTED
+    processes: Processes = Alone()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process's metrics are the ones that count."""
+        return self.processes.rank == 0
+
+    def gather_rows(self, rows: torch.Tensor, total: int) -> torch.Tensor:
+        """All `total` rows in their order, of which process r of R brings every R-th; on the CPU."""
+        world = self.processes.world
+        if world == 1:
+            return rows.cpu()
+        padded = rows.new_zeros((-(-total // world), *rows.shape[1:]), device=self.device)
+        padded[: len(rows)] = rows.to(self.device)
+        whole = torch.empty((total, *rows.shape[1:]), dtype=rows.dtype)
+        for rank, part in enumerate(self.processes.gather(padded)):
+            whole[rank::world] = part[: len(range(rank, total, world))].cpu()
+        return whole
 
 
 class Evaluator(Protocol):
+    """A shared one is called by all processes of `where`, and only the first one's metrics count."""
+
     def __call__(self, model: VisionModel, plan: EvalPlan, where: EvaluationContext) -> dict[str, float]: ...
 
 

@@ -47,6 +47,27 @@ class ThroughputSettings(Frozen):
     seconds: Annotated[float, Field(gt=0, le=3600)] = Field(0.5, description="Least length of one timing.")
 
 
+class UpstreamSettings(Frozen):
+    """The classifier of pre-training on held-out images of its classes: accuracy, loss and calibration."""
+
+    loss: Literal["softmax", "sigmoid"] | None = Field(
+        None, description="What the model was trained by; default: softmax for single-label data, sigmoid for multi."
+    )
+    batch: Positive = Field(256, description="Images per forward pass.")
+
+
+class LabelSetSettings(Frozen):
+    """Accuracy against sets of right labels, such as ImageNet-ReaL; images without a right label are skipped."""
+
+    labels: str = Field("imagenet-real", description="JSON file of label sets, or imagenet-real, which timm ships.")
+    labels_path: str = ""
+    """Of the file; filled in by planning, like the next two."""
+    labels_sha256: str = ""
+    labels_by: Literal["", "position", "key", "validation_number"] = ""
+    """How a set is found for an image."""
+    batch: Positive = Field(256, description="Images per forward pass.")
+
+
 class EvaluationKind(Frozen):
     """One evaluator: its settings, the data it needs, and the function that computes it."""
 
@@ -58,17 +79,64 @@ class EvaluationKind(Frozen):
     further runs give the numbers."""
     by: Literal["scoring", "runs"] = "scoring"
     """Whether a run scores its kept weights itself, or further runs that start from them give the numbers."""
+    protocol: str = ""
+    """What is followed, in words; stands in every record."""
+    version: Annotated[int, Field(ge=1)] = 1
+    """To be raised when the same settings give other numbers, which makes earlier records history."""
+    default_name: str = ""
+    """Of an evaluation without a name of its own; empty: its kind."""
+    settle: str = ""
+    """`package.module:function` that completes the settings, a dict, from files relative to a folder, the second
+    argument; empty for none."""
+    is_shared: bool = False
+    """Whether all processes of a run take part; else the first computes it alone."""
 
 
 _OWN: dict[str, EvaluationKind] = {
     "fewshot": EvaluationKind(
-        settings=FewShotSettings, sources=("support", "test"), function="scaling.evals.fewshot:evaluate"
+        settings=FewShotSettings,
+        sources=("support", "test"),
+        function="scaling.evals.fewshot:evaluate",
+        protocol="linear few-shot probe of big_vision's fewshot_lsr: seeded support, one fixed penalty",
+        is_shared=True,
     ),
     "fewshot_2021": EvaluationKind(
-        settings=FewShot2021Settings, sources=("support", "test"), function="scaling.evals.fewshot:evaluate_2021"
+        settings=FewShot2021Settings,
+        sources=("support", "test"),
+        function="scaling.evals.fewshot:evaluate_2021",
+        protocol="linear few-shot probe of 2020-21: first images of each class, penalty chosen on held-out support",
+        is_shared=True,
     ),
-    "finetune": EvaluationKind(settings=FineTuneSettings, sources=("train", "test"), function="", by="runs"),
-    "throughput": EvaluationKind(settings=ThroughputSettings, sources=(), function="scaling.evals.throughput:evaluate"),
+    "upstream": EvaluationKind(
+        settings=UpstreamSettings,
+        sources=("test",),
+        function="scaling.evals.upstream:evaluate",
+        protocol="classifier of pre-training: precision@1, top-5, loss; calibration error of the top label, 15 bins of "
+        "equal width",
+        default_name="held-out",
+        is_shared=True,
+    ),
+    "real": EvaluationKind(
+        settings=LabelSetSettings,
+        sources=("test",),
+        function="scaling.evals.label_sets:evaluate",
+        protocol="top-1 against label sets (arXiv 2006.07159); images with an empty set are skipped",
+        settle="scaling.evals.label_files:settle",
+        is_shared=True,
+    ),
+    "throughput": EvaluationKind(
+        settings=ThroughputSettings,
+        sources=(),
+        function="scaling.evals.throughput:evaluate",
+        protocol="inference on random images, best of several batch sizes (Mixer, Section 3)",
+    ),
+    "finetune": EvaluationKind(
+        settings=FineTuneSettings,
+        sources=("train", "test"),
+        function="",
+        by="runs",
+        protocol="fine-tuning by the recipes of Mixer, ViT and BiT; rates chosen on held-out training images",
+    ),
 }
 
 EVALUATIONS: Mapping[str, EvaluationKind] = Extensible("scaling.evaluations", EvaluationKind, _OWN)

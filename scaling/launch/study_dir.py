@@ -3,7 +3,7 @@
 Planning again never destroys: a finished run keeps its records, and a run that left the plan keeps its folder.
 What a re-plan may change in an existing run is only what its identity does not cover (paths, devices,
 intervals, evaluations); of a run that is trained, only the list of evaluations, what is counted of its model, and the
-search that it is said to follow from.
+search that it is said to follow from. Evaluations that `scaling.evaluate` has added stay.
 """
 
 from collections.abc import Sequence
@@ -92,8 +92,11 @@ def _refreshed(run_dir: Path, plan: RunPlan) -> RunPlan | None:
         old = RunPlan.load(run_dir)
     except RecordError:
         return plan
+    named = {one.name for one in plan.evals}
+    evals = (*plan.evals, *(one for one in old.evals if one.added and one.name not in named))
     if standing.status is Status.DONE:
         # What it was trained by stays. Counts of FLOPs and parameters say nothing of that, and may be corrected; which
         # search its values come from may have changed, and they have not.
-        plan = old.model_copy(update={"evals": plan.evals, "model": plan.model, "choice": plan.choice})
+        plan = old.model_copy(update={"model": plan.model, "choice": plan.choice})
+    plan = plan.model_copy(update={"evals": evals})
     return plan if plan != old else None

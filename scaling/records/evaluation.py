@@ -23,6 +23,20 @@ logger = logging.getLogger(__name__)
 EVALUATION_SCHEMA = 1
 
 
+class ScoredData(BaseModel):
+    """One data set of an evaluation, as it was read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    """Of the manifest."""
+    split: str
+    """What it served as: `support`, `test`, `train`."""
+    digest: str
+    num_samples: int
+    num_classes: int
+
+
 class Evaluation(BaseModel):
     """The numbers of one evaluation and what made them."""
 
@@ -35,6 +49,11 @@ class Evaluation(BaseModel):
     kind: str
     digest: str
     """`EvalPlan.digest` of what was asked."""
+    protocol: str = ""
+    """Which published protocol was followed, in words, and its version here."""
+    data: tuple[ScoredData, ...] = ()
+    settings: dict[str, Any] = {}
+    """All that was asked, seeds among them."""
     weights_sha256: str
     """Of the weights file that was scored."""
     metrics: dict[str, float]

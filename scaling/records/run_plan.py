@@ -220,8 +220,19 @@ class EnginePlan(Frozen):
     others stand in is fixed, so runs that end are alike whatever was allowed."""
 
 
-EXECUTION_SETTINGS = frozenset({"batch"})
-"""Settings of evaluations that say how they are executed and not what they measure."""
+EXECUTION_SETTINGS = frozenset({"batch", "labels", "labels_path"})
+"""Settings of evaluations that say how they are executed, or where something lies whose digest stands beside it."""
+
+
+class SuitePlace(Frozen):
+    """Where an evaluation stands in a suite, and what the mean over the suite needs. No part of what is measured."""
+
+    name: str
+    member: str
+    score: str
+    """Metric of every member that the means are over, such as `5shot_top1`."""
+    groups: dict[str, tuple[str, ...]]
+    """Every member by group, also those that are not evaluated here."""
 
 
 class EvalPlan(Frozen):
@@ -233,11 +244,19 @@ class EvalPlan(Frozen):
     settings: dict[str, Any] = Field({})
     by: Literal["scoring", "runs"] = "scoring"
     """Whether the run itself scores its kept weights, or further runs that start from them give the numbers."""
+    version: Annotated[int, Field(ge=1)] = 1
+    """Of the evaluator's protocol; a later one makes records of the former history."""
+    suite: SuitePlace | None = None
+    added: bool = False
+    """Asked for by `scaling.evaluate` and not by the sweep; planning the study again keeps it."""
 
     def digest(self) -> str:
-        """What decides the evaluation's numbers: its kind, its settings and the content of its data."""
+        """What decides the evaluation's numbers: its kind and protocol, its settings and the content of its data."""
         sources = {role: source.digest for role, source in self.sources.items()}
-        return content_digest({"kind": self.kind, "settings": self.defining_settings(), "sources": sources})
+        parts: dict[str, Any] = {"kind": self.kind, "settings": self.defining_settings(), "sources": sources}
+        if self.version != 1:
+            parts["version"] = self.version
+        return content_digest(parts)
 
     def defining_settings(self) -> dict[str, Any]:
         """Settings without those that only say how the forward passes are cut, which changes numbers by roundings."""

@@ -16,6 +16,7 @@ from scaling.records.run_dir import RunDir, StudyDir
 from scaling.records.run_plan import RunPlan
 from scaling.records.standing import Standing, find_standing
 from scaling.records.state import RunState
+from scaling.records.suites import suite_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,10 @@ class RunRecord:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What training found and what the current evaluations measured; empty before the run is trained."""
-        return merged_metrics(self.result, self.evaluations)
+        """What training found, what the current evaluations measured and the means of complete suites; empty before the
+        run is trained."""
+        found = merged_metrics(self.result, self.evaluations)
+        return found | suite_metrics(self.plan.evals, found)
 
     def events(self) -> EventLog:
         return read_events(RunDir(self.run_dir).events)

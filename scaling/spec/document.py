@@ -50,13 +50,14 @@ class Document:
         name = dotted(place)
         return UserError(f"{self.where(place)}: {name + ': ' if name else ''}{message}")
 
-    def apply_option(self, option: str) -> None:
-        """Apply one `--set key=value`; the key is dotted, list positions are numbers, the value is YAML."""
+    def apply_option(self, option: str, at: KeyPath = ()) -> None:
+        """Apply one `--set key=value` inside the value at `at`; the key is dotted, list positions are numbers, the
+        value is YAML."""
         key, separator, text = option.partition("=")
         label = f"--set {_cut(option)}"
         if not separator or not key:
             raise UserError(f"{label}: write key=value, for example --set protocol.steps=100")
-        place = self._resolve(key, label)
+        place = self._resolve(key, label, at)
         try:
             value, _ = read_yaml(text)
         except YamlSyntax as problem:
@@ -76,11 +77,13 @@ class Document:
         self._options = {known: text for known, text in self._options.items() if known[: len(place)] != place}
         self._options[place] = label
 
-    def _resolve(self, key: str, label: str) -> KeyPath:
-        """Turn a dotted key into a place; the longest existing key wins, so that `defaults.a.b` and names with
-        dots both work."""
-        place: list[str | int] = []
+    def _resolve(self, key: str, label: str, at: KeyPath) -> KeyPath:
+        """Turn a dotted key inside `at` into a place; the longest existing key wins, so that `defaults.a.b` and names
+        with dots both work."""
+        place: list[str | int] = list(at)
         target: Any = self.data
+        for part in at:
+            target = target[part]
         parts = key.split(".")
         if len(parts) > MAX_DEPTH:
             raise UserError(f"{label}: a key of {len(parts)} parts; a sweep is at most {MAX_DEPTH} deep")

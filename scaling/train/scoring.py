@@ -1,8 +1,9 @@
 """The end of a run: write what training found, then score the kept weights by the planned evaluations.
 
-Also the way back for a run that is trained already and of which further evaluations are asked. Done by the first
-process alone. The result is written first and never again; each evaluation has a record of its own, written when it is
-done, so that leaving on the way loses none.
+Also the way back for a run that is trained already and of which further evaluations are asked. The first process alone
+reads the weights and writes records; evaluations that can be shared are computed by all processes of the run together.
+The result is written first and never again; each evaluation has a record of its own, written when it is done, so that
+leaving on the way loses none.
 """
 
 import logging
@@ -14,7 +15,10 @@ import torch
 
 from scaling.data.storage.checksum import file_sha256
 from scaling.errors import UserError
-from scaling.evals.runner import EvaluationContext, run_evaluation
+from scaling.evals import runner as evals_runner
+from scaling.evals.describe import describe_evaluation
+from scaling.evals.runner import Alone, EvaluationContext, run_evaluation
+from scaling.evals.settings import EVALUATIONS
 from scaling.models.build import build_model
 from scaling.models.networks.vision_model import VisionModel
 from scaling.records.attempts.causes import Cause
@@ -28,6 +32,7 @@ from scaling.records.run_plan import EvalPlan, ModelPlan, RunPlan
 from scaling.records.study import merged_metrics
 from scaling.train.checkpoints.checkpoint import BEST, Progress, load_best_weights
 from scaling.train.loop import early_stop_message
+from scaling.train.processes.agreement import send_model, tell
 from scaling.train.processes.failures import CODES
 from scaling.train.processes.preemption import PreemptionFlag
 from scaling.train.processes.process_group import Processes
@@ -54,6 +59,8 @@ class Scoring:
 
     def conclude(self, model: VisionModel, progress: Progress) -> int:
         """Write the result of a training that has ended, then score its weights; returns the exit code."""
+        if not self._processes.is_first:
+            return self._score(model, None)
         best_step = load_best_weights(self._best_path, model)
         metrics = {**(progress.best_metrics or {}), **progress.training}
         is_early = self._recorder.step < self._plan.schedule.steps
@@ -64,18 +71,20 @@ class Scoring:
         note_training(self._run_dir, self._recorder.attempt)
         return self._score(model, result)
 
-    def complete(self, result: RunResult) -> int:
-        """Compute the planned evaluations that a trained run has no current record of; returns the exit code."""
-        self._recorder.resume_at(result.steps)
-        self._recorder.clock = Clock(self._processes.device, result.train_seconds, result.pause_seconds)
+    def complete(self, result: RunResult | None) -> int:
+        """Compute the planned evaluations that a trained run has no current record of; returns the exit code. The first
+        process brings the result."""
         model = build_planned(self._plan.model).to(self._processes.device)
-        load_best_weights(self._best_path, model)
-        found = file_sha256(self._best_path)
-        if found != result.weights_sha256:
-            raise UserError(
-                f"{self._best_path} is not the weights that the run kept (sha256 {found[:12]}, by its result "
-                f"{result.weights_sha256[:12]}); every checkpoint of the run holds a copy, {BEST}"
-            )
+        if result is not None:
+            self._recorder.resume_at(result.steps)
+            self._recorder.clock = Clock(self._processes.device, result.train_seconds, result.pause_seconds)
+            load_best_weights(self._best_path, model)
+            found = file_sha256(self._best_path)
+            if found != result.weights_sha256:
+                raise UserError(
+                    f"{self._best_path} is not the weights that the run kept (sha256 {found[:12]}, by its result "
+                    f"{result.weights_sha256[:12]}); every checkpoint of the run holds a copy, {BEST}"
+                )
         return self._score(model, result)
 
     def _refuse_other_plan(self) -> None:
@@ -83,52 +92,78 @@ class Scoring:
         if RunPlan.load(self._run_dir).identity != self._plan.identity:
             raise UserError(f"{RunDir(self._run_dir).plan} is another run's plan now; plan the study again")
 
-    def _score(self, model: VisionModel, result: RunResult) -> int:
+    def _score(self, model: VisionModel, result: RunResult | None) -> int:
         """Each planned evaluation without a current record, recorded as soon as it is done; leaves between two of them
-        when the run is asked to."""
+        when the run is asked to. What all processes compute together comes first, then the others leave."""
         plan = self._plan
-        current = current_evaluations(self._run_dir, result, plan.evals)
-        for evaluation in plan.evals:
-            if evaluation.by != "scoring" or evaluation.name in current:
-                continue
-            if self._flag.is_up:
-                logger.info("leaving before all evaluations are done: %s", self._flag.reason)
-                cause = requested_stop(self._run_dir) or Cause.PREEMPTED
-                self._recorder.end(cause, self._flag.reason)
-                return CODES[cause]
-            logger.info("scoring %s", evaluation.name)
-            self._recorder.scoring(evaluation.name)
-            current[evaluation.name] = record = self._evaluate(model, evaluation, result)
-            self._recorder.guard()
-            record.save(self._run_dir)
-            self._recorder.event("eval", record.metrics)
+        current = current_evaluations(self._run_dir, result, plan.evals) if result is not None else {}
+        missing = tell(
+            [one.name for one in plan.evals if one.by == "scoring" and one.name not in current], self._processes
+        )
+        todo = [one for one in plan.evals if one.name in missing]
+        shared = [one for one in todo if EVALUATIONS[one.kind].is_shared]
+        if shared and self._processes.world > 1:
+            send_model(model, self._processes)
+        for evaluation in shared:
+            if self._processes.any(self._flag.is_up):
+                return self._leave()
+            record = self._evaluate(model, evaluation, result, self._processes)
+            if record is not None:
+                current[evaluation.name] = record
+        if result is None:
+            return DONE
+        for evaluation in todo:
+            if evaluation not in shared:
+                if self._flag.is_up:
+                    return self._leave()
+                record = self._evaluate(model, evaluation, result, Alone())
+                assert record is not None
+                current[evaluation.name] = record
         early = early_stop_message(plan) if result.stopped_early else ""
         self._recorder.event("done", merged_metrics(result, current), early)
         self._recorder.scoring("")
         self._recorder.end(Cause.DONE, early)
         return DONE
 
-    def _evaluate(self, model: VisionModel, evaluation: EvalPlan, result: RunResult) -> Evaluation:
+    def _leave(self) -> int:
+        reason = self._flag.reason or "another process was asked to leave"
+        logger.info("leaving before all evaluations are done: %s", reason)
+        cause = requested_stop(self._run_dir) or Cause.PREEMPTED
+        self._recorder.end(cause, reason)
+        return CODES[cause]
+
+    def _evaluate(
+        self,
+        model: VisionModel,
+        evaluation: EvalPlan,
+        result: RunResult | None,
+        partners: evals_runner.Processes,
+    ) -> Evaluation | None:
+        """Compute and record; the record, on the first process."""
         plan, attempt = self._plan, self._recorder.attempt
+        if result is not None:
+            logger.info("scoring %s", evaluation.name)
+            self._recorder.scoring(evaluation.name)
         where = EvaluationContext(
             self._processes.device,
             plan.recipe.precision,
             plan.model.image_size,
             self._processes.loader_threads,
             plan.input,
+            partners,
         )
         started = time.perf_counter()
         metrics = run_evaluation(model, evaluation, where)
-        return Evaluation(
+        if result is None:
+            return None
+        record = Evaluation(
             run_id=plan.run_id,
             identity=plan.identity,
-            name=evaluation.name,
-            kind=evaluation.kind,
-            digest=evaluation.digest(),
+            **describe_evaluation(evaluation),
             weights_sha256=result.weights_sha256,
             metrics=_finite(metrics),
             device=self._recorder.device_name,
-            num_devices=1,
+            num_devices=partners.world,
             precision=where.precision,
             threads=torch.get_num_threads(),
             hardware=attempt.hardware,
@@ -138,6 +173,10 @@ class Scoring:
             git_dirty=attempt.git_dirty,
             seconds=time.perf_counter() - started,
         )
+        self._recorder.guard()
+        record.save(self._run_dir)
+        self._recorder.event("eval", record.metrics)
+        return record
 
     def _result(self, metrics: dict[str, float], best_step: int, is_early: bool) -> RunResult:
         """What the run found and what it really used, which is less than planned when it stopped early."""

@@ -2,7 +2,7 @@
 
     1. meet the other processes, seed, build model and engine, restore the newest checkpoint
     2. train (`loop`), write the result
-    3. score the kept weights (`scoring`; first process alone)
+    3. score the kept weights (`scoring`)
 
 Whatever ends it early is recorded before the processes part, with the reason of every process that failed.
 """
@@ -19,7 +19,6 @@ from scaling.models.cpu_arithmetic import SLOW_BF16, bf16_is_slow
 from scaling.records.attempts.attempt import Attempt
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.execution import Execution
-from scaling.records.attempts.exit_codes import DONE
 from scaling.records.attempts.rank_failures import RankFailure, read_failures, report_failure, start_token, together
 from scaling.records.ownership.lease import Lease, LeaseLostError
 from scaling.records.ownership.stop_request import requested_stop
@@ -110,7 +109,7 @@ def _train_and_score(
     # A result may appear while processes start; all of them go by what the first one finds.
     result = RunResult.load(run_dir, plan) if processes.is_first else None
     if processes.any(result is not None):
-        return scoring.complete(result) if result is not None else DONE
+        return scoring.complete(result)
     micro_batch = plan.engine.micro_batch
     if plan.engine.auto_micro_batch:
         micro_batch = find_micro_batch(run_dir.parent, plan, processes)
@@ -137,7 +136,7 @@ def _train_and_score(
         recorder.end(cause, flag.reason or "another process was asked to leave")
         return CODES[cause]
     processes.barrier()
-    return scoring.conclude(model, loop.progress) if processes.is_first else DONE
+    return scoring.conclude(model, loop.progress)
 
 
 def _compare_execution(

@@ -24,6 +24,9 @@ from scaling.models.weights.npz_layouts import Entry, canonical_name, layout_of
 logger = logging.getLogger(__name__)
 
 Head = Literal["load", "keep"]
+TIMM_CLASSIFIERS = ("head", "head.fc", "fc", "classifier", "head.head")
+"""What timm's families call the layer that makes the logits."""
+
 HEAD_PREFIXES = ("head.", "pre_logits.")
 
 
@@ -41,7 +44,7 @@ def load_weights(model: VisionModel, source: str | Path, *, head: Head = "load")
     elif Path(source).suffix == ".npz":
         state = _npz_state(model, Path(source), head)
     elif Path(source).suffix == ".safetensors":
-        state = _safetensors_state(Path(source))
+        state = _under_our_names(_safetensors_state(Path(source)), model)
     else:
         raise UserError(f"weights {str(source)!r} must end in .safetensors or .npz, or be timm:NAME")
     _load(model, state, str(source), head)
@@ -62,6 +65,21 @@ def _safetensors_state(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise UserError(f"weights {str(path)!r} cannot be read as a safetensors file: {error}") from error
+
+
+def _under_our_names(state: dict[str, torch.Tensor], model: VisionModel) -> dict[str, torch.Tensor]:
+    """A file of timm's names, in which the classifier is whatever timm calls it, under ours; any other as it is."""
+    if any(name.startswith("body.") for name in state):
+        return state
+    body = model.body.state_dict()
+    renamed = {}
+    for name, value in state.items():
+        owner, _, leaf = name.rpartition(".")
+        if owner in TIMM_CLASSIFIERS and name not in body:
+            renamed[f"head.{leaf}"] = value.flatten(1) if leaf == "weight" else value
+        else:
+            renamed[f"body.{name}"] = value
+    return renamed
 
 
 def _npz_state(model: VisionModel, path: Path, head: Head) -> dict[str, torch.Tensor]:

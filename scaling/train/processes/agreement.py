@@ -34,3 +34,13 @@ def send(tensor: Tensor | None, shape: list[int], dtype: torch.dtype, processes:
     if processes.world > 1:
         torch.distributed.broadcast(tensor, src=0)
     return tensor
+
+
+def send_model(model: torch.nn.Module, processes: Processes) -> None:
+    """Give every process the first one's weights and buffers."""
+    if processes.world > 1:
+        for tensor in model.state_dict().values():
+            # A collective takes contiguous memory only, and convolutions may be channels last.
+            sent = tensor.contiguous()
+            torch.distributed.broadcast(sent, src=0)
+            tensor.copy_(sent)

@@ -3,7 +3,7 @@
 import sys
 
 from scaling.errors import run_command
-from scaling.evals.command import main
+from scaling.evaluate.command import main
 
 if __name__ == "__main__":
     sys.exit(run_command(main))

@@ -1,0 +1,169 @@
+"""Trained runs, one or a study: what is asked for is added to their plans, and a back end computes what is missing.
+
+An evaluation is a job like a training: the same back ends start it, a lease keeps a second process out, what is done is
+recorded at once, and after a kill the same command goes on. So this module adds evaluations to plans and watches.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from scaling.errors import UserError
+from scaling.evaluate.asked import Wish, asked_evaluations
+from scaling.launch.backends.base import Resources, check_choice, make_backend
+from scaling.launch.graph import StudyGraph
+from scaling.launch.study_dir import PlannedRun, find_standings, write_run
+from scaling.launch.watch import Watch
+from scaling.records.attempts.ends import forgive
+from scaling.records.run_dir import RunDir, StudyDir
+from scaling.records.run_plan import EvalPlan, RunPlan
+from scaling.records.standing import find_standing
+from scaling.records.state import Status
+from scaling.records.study import RunRecord, load_run
+from scaling.records.suites import suite_scores
+from scaling.spec.launch_spec import LaunchSpec
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """How the evaluations of runs are executed; None leaves what the study says."""
+
+    backend: str | None = None
+    devices: int | None = None
+    """That compute one evaluation together."""
+    max_parallel: int | None = None
+    threads: int | None = None
+    loader_threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One run after its evaluations."""
+
+    record: RunRecord
+    asked: tuple[str, ...]
+    """Names of the evaluations that were wanted."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Of the wanted evaluations, and the means of complete suites among them."""
+        names = {*self.asked, *(plan.suite.name for plan in self.record.plan.evals if plan.suite and self._has(plan))}
+        return {key: value for key, value in self.record.metrics.items() if key.rpartition("/")[0] in names}
+
+    @property
+    def incomplete(self) -> list[str]:
+        """A sentence on every wanted suite that has no mean, with the members that are missing."""
+        told = []
+        for suite in suite_scores(filter(self._has, self.record.plan.evals), self.record.metrics):
+            if suite.missing:
+                told.append(f"{suite.name}: no mean without {', '.join(suite.missing)}")
+        return told
+
+    def _has(self, plan: EvalPlan) -> bool:
+        return plan.name in self.asked
+
+
+def score_runs(run_dirs: Sequence[Path], wish: Wish, execution: Execution) -> list[Scored]:
+    """Compute what is missing of the wanted evaluations, all planned ones where none is named; idempotent.
+
+    All runs lie in one study. Runs that are not trained are named and left out; UserError when none is."""
+    study_dir = run_dirs[0].parent
+    plans = [RunPlan.load(run_dir) for run_dir in run_dirs]
+    trained = [plan for plan, run_dir in zip(plans, run_dirs, strict=True) if _is_trained(run_dir, plan)]
+    others = [plan.run_id for plan in plans if plan not in trained]
+    if not trained:
+        raise UserError(f"{run_dirs[0] if len(run_dirs) == 1 else study_dir}: nothing is trained yet; launch the study")
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        logger.warning("%d runs are not trained and left out: %s%s", len(others), ", ".join(others[:3]), more)
+    swept = set.intersection(*({one.name for one in plan.evals if not one.added} for plan in trained))
+    new = asked_evaluations(wish, sorted(swept))
+    asked = tuple(one.name for one in new) + tuple(word for word in wish.words if word in swept)
+    plans = [plan.model_copy(update={"evals": with_evaluations(plan, new)}) for plan in trained]
+    for plan in plans:
+        write_run(study_dir, plan)
+    runs = [_forgiven(run) for run in find_standings(study_dir, plans)]
+    if any(run.standing.is_alive or not run.standing.has_ended for run in runs):
+        launch = _launch_spec(study_dir, execution)
+        check_choice(launch)
+        backend = make_backend(launch)
+        backend.check(Resources.of(launch))
+        graph = StudyGraph(study_dir, runs)
+        Watch(backend, graph, study_dir, cap=execution.max_parallel, retries=launch.retries).run()
+        _tell_failures(find_standings(study_dir, plans))
+    return [Scored(load_run(study_dir / plan.run_id), asked or tuple(one.name for one in plan.evals)) for plan in plans]
+
+
+def with_evaluations(plan: RunPlan, new: Sequence[EvalPlan]) -> tuple[EvalPlan, ...]:
+    """The evaluations of a run with further ones; UserError where a name has another meaning already."""
+    known = {one.name: one for one in plan.evals}
+    for one in new:
+        if one.name in known and known[one.name].digest() != one.digest():
+            raise UserError(
+                f"{plan.run_id}: {one.name!r} was asked for with other settings or data before; add --name with another"
+            )
+    return (*plan.evals, *(one for one in new if one.name not in known))
+
+
+def study_runs(study_dir: Path) -> list[Path]:
+    """Folders of a study's runs; UserError when there are none."""
+    found = [run.path for run in StudyDir(study_dir).run_dirs()]
+    if not found:
+        raise UserError(
+            f"{study_dir} holds no run.json and no runs with one; give a folder made by scaling.launch, RUNS/<study> "
+            "or RUNS/<study>/<run_id>, or a weights file"
+        )
+    return found
+
+
+def _is_trained(run_dir: Path, plan: RunPlan) -> bool:
+    return find_standing(run_dir, plan).status is Status.DONE and RunDir(run_dir).best_weights.exists()
+
+
+def _forgiven(run: PlannedRun) -> PlannedRun:
+    """A run whose scoring failed is asked again: somebody wants it."""
+    if not run.standing.evaluation_failed:
+        return run
+    forgive(run.run_dir)
+    return run.look_again()
+
+
+def _tell_failures(runs: Sequence[PlannedRun]) -> None:
+    for run in runs:
+        if not run.standing.is_finished:
+            reason = f": {run.standing.reason}" if run.standing.reason else ""
+            print(f"{run.standing.told}: {run.plan.run_id}{reason}  (log: {run.run_dir / 'log.txt'})", file=sys.stderr)
+
+
+def _launch_spec(study_dir: Path, execution: Execution) -> LaunchSpec:
+    """The study's section `launch` with what the command line says; the defaults where the sweep is gone."""
+    try:
+        sweep = yaml.safe_load(StudyDir(study_dir).sweep.read_text(encoding="utf-8"))
+        section: dict[str, Any] = dict((sweep or {}).get("launch", {}))
+    except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError):
+        section = {}
+    # One device scores one run unless it is said otherwise.
+    for part in (section, slurm := dict(section.get("slurm", {}))):
+        for key in ("devices_per_run", "nodes", "devices_per_node"):
+            part.pop(key, None)
+    section["slurm"] = slurm
+    section |= {"devices_per_run": execution.devices or 1}
+    section |= {key: value for key in ("backend", "loader_threads") if (value := getattr(execution, key)) is not None}
+    if execution.threads is not None:
+        section["local"] = {**section.get("local", {}), "threads": execution.threads}
+    try:
+        return LaunchSpec.model_validate(section)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"launch.{where} of {StudyDir(study_dir).sweep}: {first['msg']}; launch the study again"
+        ) from error

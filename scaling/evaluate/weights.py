@@ -1,0 +1,220 @@
+"""Weights of any maker: build their model, load them, score them, and record each evaluation as soon as it is done."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+import torch
+from torch import nn
+
+from scaling.evals.describe import describe_evaluation
+from scaling.evals.runner import EvaluationContext, run_evaluation
+from scaling.evaluate.architecture import Architecture
+from scaling.evaluate.weights_records import WeightsRecord, earlier_record, runs_csv
+from scaling.models.arithmetic import settle_tf32
+from scaling.models.build import build_model
+from scaling.models.cost import count_cost
+from scaling.models.networks.vision_model import VisionModel
+from scaling.models.registry import family_of, is_timm_name
+from scaling.models.weights.files import load_weights
+from scaling.records.attempts.provenance import describe_harness_source, describe_packages
+from scaling.records.evaluation import Evaluation
+from scaling.records.files import content_digest, write_text_atomic
+from scaling.records.run_dir import safe_name
+from scaling.records.run_plan import EvalPlan
+from scaling.records.suites import suite_metrics
+from scaling.train.reporting.environment import describe_hardware
+from scaling.train.reporting.recorder import device_name
+
+logger = logging.getLogger(__name__)
+
+Colour = tuple[float, float, float]
+
+OURS: Colour = (0.5, 0.5, 0.5)
+"""Mean and standard deviation by which pixels from 0 to 1 come to lie in [-1, 1]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsExecution:
+    """How weights are scored, and where the records go."""
+
+    out: Path | None
+    """None records nothing."""
+    num_images: int | None
+    """Distinct images that the weights were trained on; None where that is not known."""
+    precision: Literal["fp32", "bf16"]
+    threads: int | None
+    loader_threads: int
+
+
+def score_weights(
+    source: str, architecture: Architecture, evaluations: Sequence[EvalPlan], execution: WeightsExecution
+) -> dict[str, float]:
+    """Metrics of all evaluations; those that were recorded before are read back."""
+    if execution.threads:
+        torch.set_num_threads(execution.threads)
+    settle_tf32(execution.precision)
+    model, pixels = _load(source, architecture)
+    digest = _digest_of(model, with_head=architecture.has_head)
+    identity = content_digest(
+        {
+            "weights": digest,
+            "model": architecture.name,
+            "image_size": architecture.image_size,
+            "precision": execution.precision,
+            "pixels": pixels,
+        }
+    )
+    folder = execution.out / _folder_name(architecture, digest) if execution.out else None
+    if folder is not None:
+        _describe(source, architecture, model, pixels, digest, evaluations, execution).save(folder)
+    if pixels != (OURS, OURS):
+        model.body = nn.Sequential(_Recoloured(*pixels), model.body)
+    metrics: dict[str, float] = {}
+    for number, plan in enumerate(evaluations, start=1):
+        record = earlier_record(folder, plan, identity) if folder is not None else None
+        if record is None:
+            logger.warning("scoring %s (%d of %d)", plan.name, number, len(evaluations))
+            record = _evaluate(model, architecture, plan, identity, digest, execution)
+            if folder is not None:
+                record.save(folder)
+        metrics |= record.metrics
+    if execution.out is not None:
+        write_text_atomic(execution.out / "runs.csv", runs_csv(execution.out))
+    return metrics | suite_metrics(evaluations, metrics)
+
+
+class _Recoloured(nn.Module):
+    """Images in [-1, 1] to what a model expects that was trained with other means and deviations of the colours."""
+
+    def __init__(self, mean: Colour, std: Colour) -> None:
+        super().__init__()
+        means, deviations = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
+        self.register_buffer("scale", 0.5 / deviations)
+        self.register_buffer("shift", (0.5 - means) / deviations)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        scale: Any = self.scale
+        moved: torch.Tensor = images * scale + self.shift
+        return moved
+
+
+def _load(source: str, architecture: Architecture) -> tuple[VisionModel, tuple[Colour, Colour]]:
+    """The model with its weights, and mean and deviation of the colours that it was trained with."""
+    model = build_model(
+        architecture.name,
+        num_classes=architecture.num_classes,
+        image_size=architecture.image_size,
+        options=architecture.options,
+    )
+    load_weights(model, source, head="load" if architecture.has_head else "keep")
+    pixels = (OURS, OURS)
+    if is_timm_name(architecture.name) and not _is_ours(source):
+        config = timm.get_pretrained_cfg(architecture.name.partition(":")[2])
+        if config is not None:
+            pixels = _colour(config.mean), _colour(config.std)
+    return model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")), pixels
+
+
+def _colour(values: Sequence[float]) -> Colour:
+    red, green, blue = values
+    return red, green, blue
+
+
+def _is_ours(source: str) -> bool:
+    """Whether training here wrote the file; then its input is in [-1, 1] whatever timm says of the model."""
+    from safetensors import safe_open
+
+    if not source.endswith(".safetensors"):
+        return False
+    with safe_open(source, framework="pt") as file:
+        return "model" in (file.metadata() or {})
+
+
+def _describe(
+    source: str,
+    architecture: Architecture,
+    model: VisionModel,
+    pixels: tuple[Colour, Colour],
+    digest: str,
+    evaluations: Sequence[EvalPlan],
+    execution: WeightsExecution,
+) -> WeightsRecord:
+    """What `weights.json` says, with what was asked before."""
+    assert execution.out is not None
+    known = WeightsRecord.load(execution.out / _folder_name(architecture, digest))
+    asked = {one.name: one for one in (known.evals if known else ())} | {one.name: one for one in evaluations}
+    cost = count_cost(
+        architecture.name,
+        num_classes=architecture.num_classes,
+        image_size=architecture.image_size,
+        options=architecture.options,
+    )
+    return WeightsRecord(
+        source=source,
+        weights_sha256=digest,
+        model=architecture.name,
+        family=family_of(architecture.name),
+        image_size=architecture.image_size,
+        precision=execution.precision,
+        pixel_mean=pixels[0],
+        pixel_std=pixels[1],
+        num_params=model.num_body_params,
+        flops_forward_per_image=cost.flops_forward_per_image,
+        num_images=execution.num_images or (known.num_images if known else None),
+        evals=tuple(asked.values()),
+    )
+
+
+def _evaluate(
+    model: VisionModel,
+    architecture: Architecture,
+    plan: EvalPlan,
+    identity: str,
+    digest: str,
+    execution: WeightsExecution,
+) -> Evaluation:
+    device = next(model.parameters()).device
+    context = EvaluationContext(
+        device, execution.precision, architecture.image_size, execution.loader_threads, architecture.input
+    )
+    started = time.perf_counter()
+    metrics = run_evaluation(model, plan, context)
+    harness = describe_harness_source()
+    return Evaluation(
+        run_id=_folder_name(architecture, digest),
+        identity=identity,
+        **describe_evaluation(plan),
+        weights_sha256=digest,
+        metrics=metrics,
+        device=device_name(device),
+        num_devices=1,
+        precision=execution.precision,
+        threads=torch.get_num_threads(),
+        hardware=describe_hardware(),
+        packages=describe_packages(),
+        version=harness.version,
+        git_commit=harness.git_commit,
+        git_dirty=harness.git_dirty,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _folder_name(architecture: Architecture, digest: str) -> str:
+    model = architecture.name.replace("/", "").replace(":", "-")
+    return safe_name(f"{model}_{architecture.image_size}px-{digest[:8]}", "weights")
+
+
+def _digest_of(model: VisionModel, *, with_head: bool) -> str:
+    """SHA-256 of the tensors that were loaded, by name."""
+    state = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if with_head or not name.startswith("head."):
+            state.update(name.encode() + b"\0")
+            state.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return state.hexdigest()

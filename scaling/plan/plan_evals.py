@@ -1,0 +1,123 @@
+"""From the evaluations that a user writes to planned ones: settings checked, data found, suites taken apart.
+
+The same for a sweep's `evals` and for those that `scaling.evaluate` is asked for.
+"""
+
+import importlib
+from typing import Any
+
+from pydantic import ValidationError
+
+from scaling.data.format.manifest import Manifest
+from scaling.errors import UserError, did_you_mean
+from scaling.evals.finetune_settings import FineTuneSettings
+from scaling.evals.settings import EVALUATIONS, EvaluationKind
+from scaling.plan.check_data import probe_problem
+from scaling.plan.finetune.check import transfer_problem
+from scaling.plan.sources import Sources
+from scaling.plan.suite import SUITE, load_suite, suite_members
+from scaling.records.run_plan import EvalPlan, SuitePlace
+from scaling.spec.document import Document, KeyPath
+from scaling.spec.finetune_recipe import recipes_digest
+from scaling.spec.study import EvalSpec, explain, refuse_switches
+
+
+def plan_evaluations(specs: list[EvalSpec], sources: Sources) -> tuple[EvalPlan, ...]:
+    """The evaluations `evals` of the sources' document, in order, each under a name of its own."""
+    plans: list[EvalPlan] = []
+    for position, spec in enumerate(specs):
+        place: KeyPath = ("evals", position)
+        found = _suite(place, spec, sources) if spec.kind == SUITE else [_evaluation(place, spec, sources)]
+        for plan in found:
+            if plan.name in {"upstream", *(other.name for other in plans)}:
+                raise sources.document.error(
+                    place, f"the name {plan.name!r} is taken; give this evaluation a 'name:' of its own"
+                )
+            plans.append(plan)
+    return tuple(plans)
+
+
+def _suite(place: KeyPath, spec: EvalSpec, sources: Sources) -> list[EvalPlan]:
+    """The members of a suite, each an evaluation named `<suite>.<member>`."""
+    given = dict(spec.model_extra or {})
+    try:
+        suite = load_suite(str(given.pop("suite", "")), sources.root)
+        members = suite_members(suite, spec.name or suite.suite, given)
+    except UserError as error:
+        raise sources.document.error(place, str(error)) from error
+    plans = []
+    for member, told in members:
+        one = EvalSpec.model_validate(member)
+        try:
+            plans.append(_evaluation(place, one, sources).model_copy(update={"suite": told}))
+        except UserError as error:
+            raise UserError(f"{error} (suite {told.name}, member {one.name}{_way_out(suite.prepare, told)})") from error
+    return plans
+
+
+def _way_out(prepare: str, told: SuitePlace) -> str:
+    if not prepare:
+        return ""
+    command = prepare.format(member=told.member)
+    return f"; prepare it with '{command}', or name those that you have: members: [...]"
+
+
+def _evaluation(place: KeyPath, spec: EvalSpec, sources: Sources) -> EvalPlan:
+    document = sources.document
+    kind = EVALUATIONS.get(spec.kind)
+    if kind is None:
+        hint = did_you_mean(spec.kind, [*EVALUATIONS, SUITE])
+        raise document.error((*place, "kind"), f"{spec.kind!r} is no evaluation; {hint}")
+    given = dict(spec.model_extra or {})
+    names = {role: str(given.get(role)) for role in kind.sources}
+    found = {role: _source(place, role, given, sources) for role in kind.sources}
+    refuse_switches(kind.settings, document, given, place)
+    try:
+        settings = kind.settings.model_validate(given)
+    except ValidationError as error:
+        raise explain(error, document, kind.settings, place, ("kind", "name", *kind.sources)) from error
+    manifests = {role: (names[role], sources.manifest(source)) for role, source in found.items()}
+    if problem := probe_problem(spec.name or spec.kind, manifests, settings.model_dump()):
+        raise document.error(place, problem)
+    values = _settled(place, kind, settings.model_dump(mode="json"), sources)
+    if isinstance(settings, FineTuneSettings):
+        values |= _checked_finetuning(place, settings, manifests, document)
+    return EvalPlan(
+        kind=spec.kind,
+        name=spec.name or kind.default_name or spec.kind,
+        sources=found,
+        settings=values,
+        by=kind.by,
+        version=kind.version,
+    )
+
+
+def _checked_finetuning(
+    place: KeyPath, settings: FineTuneSettings, manifests: dict[str, tuple[str, Manifest]], document: Document
+) -> dict[str, Any]:
+    """What is to be kept of the recipe beside its name; UserError when recipe or data cannot be used."""
+    try:
+        digest = recipes_digest(settings.recipe)
+    except UserError as error:
+        raise document.error((*place, "recipe"), str(error)) from error
+    if problem := transfer_problem(manifests["train"], manifests["test"]):
+        raise document.error(place, problem)
+    return {"recipes": digest}
+
+
+def _source(place: KeyPath, role: str, given: dict[str, Any], sources: Sources) -> Any:
+    if role not in given:
+        raise sources.document.error(place, f"the key {role!r} is missing; add '{role}: MANIFEST'")
+    return sources.source((*place, role), str(given.pop(role)))
+
+
+def _settled(place: KeyPath, kind: EvaluationKind, settings: dict[str, Any], sources: Sources) -> dict[str, Any]:
+    """Settings with what the kind derives from files that they name."""
+    if not kind.settle:
+        return settings
+    module, _, name = kind.settle.partition(":")
+    try:
+        settled: dict[str, Any] = getattr(importlib.import_module(module), name)(settings, sources.root)
+    except UserError as error:
+        raise sources.document.error(place, str(error)) from error
+    return settled
