@@ -51,7 +51,9 @@ def _suite(place: KeyPath, spec: EvalSpec, sources: Sources) -> list[EvalPlan]:
         try:
             plans.append(_evaluation(place, one, sources).model_copy(update={"suite": told}))
         except UserError as error:
-            raise UserError(f"{error} (suite {told.name}, member {one.name}{_way_out(suite.prepare, told)})") from error
+            raise UserError(
+                f"{error} (suite {told.name}, member {told.member}{_way_out(suite.prepare, told)})"
+            ) from error
     return plans
 
 

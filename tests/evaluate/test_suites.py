@@ -1,0 +1,90 @@
+"""Suites: taken apart into evaluations, and put together again only when every member is there."""
+
+from pathlib import Path
+
+import pytest
+
+from scaling.errors import UserError
+from scaling.evaluate.asked import Wish, asked_evaluations
+from scaling.plan.suite import load_suite, read_suite, shipped_suites, suite_members
+from scaling.records.suites import suite_metrics, suite_scores
+
+SUITE = """\
+suite: small
+prepare: make {member}
+score: 1shot_top1
+evaluation: {kind: fewshot, shots: [1]}
+members:
+  - {name: a, group: left, support: train.json, test: val.json}
+  - {name: b, group: left, support: val.json, test: train.json, shots: [2, 1]}
+  - {name: c, group: right, support: val.json, test: val.json}
+"""
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    (tmp_path / "small.yaml").write_text(SUITE)
+    return tmp_path / "small.yaml"
+
+
+def test_vtab_has_its_tasks_groups_and_exceptions() -> None:
+    suite = load_suite("vtab-1k")
+    assert {group: len(names) for group, names in suite.groups.items()} == {
+        "natural": 7,
+        "specialized": 4,
+        "structured": 8,
+    }
+    augment = {keys["name"].partition(".")[2]: keys["augment"] for keys, _ in suite_members(suite, "vtab-1k", {})}
+    assert {name for name, kind in augment.items() if kind in ("none", "crop")} == {
+        "dsprites_location",
+        "dsprites_orientation",
+        "smallnorb_azimuth",
+    }
+    assert {name for name, kind in augment.items() if kind in ("none", "flip")} == {
+        "clevr_count",
+        "clevr_distance",
+        "dmlab",
+        "kitti_distance",
+        "dsprites_location",
+    }
+    keys, place = suite_members(suite, "vtab", {"root": "/data/vtab"})[0]
+    assert keys["train"] == "/data/vtab/caltech101/train800val200.json" and keys["name"] == "vtab.caltech101"
+    assert place.score == "top1"
+
+
+@pytest.mark.parametrize("name", shipped_suites())
+def test_every_shipped_suite_can_be_read(name: str) -> None:
+    suite = load_suite(name)
+    assert suite.suite == name and len(suite_members(suite, name, {})) == len(suite.members)
+
+
+def test_a_mean_is_that_of_all_members_or_none(suite: Path, tiny_data: Path) -> None:
+    plans = asked_evaluations(Wish(words=(str(suite),), root=str(tiny_data)))
+    assert [plan.name for plan in plans] == ["small.a", "small.b", "small.c"]
+    assert plans[1].settings["shots"] == [2, 1] and all(plan.added for plan in plans)
+    metrics = {"small.a/1shot_top1": 0.2, "small.b/1shot_top1": 0.4, "small.b/2shot_top1": 0.9}
+    (found,) = suite_scores(plans, metrics)
+    assert found.missing == ("c",)
+    assert suite_metrics(plans, metrics) == {"small/left_mean_1shot_top1": pytest.approx(0.3)}
+    metrics["small.c/1shot_top1"] = 0.9
+    whole = suite_metrics(plans, metrics)
+    assert whole["small/mean_1shot_top1"] == pytest.approx(0.5) and whole["small/right_mean_1shot_top1"] == 0.9
+    # A chosen part of a suite has no mean, whatever is known of its members.
+    assert suite_scores(plans[:2], metrics)[0].missing == ("c",)
+
+
+def test_what_is_missing_or_unknown_is_named(suite: Path, tmp_path: Path, tiny_data: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"suite small, member a; prepare it with 'make a', or name those that you have"
+    ):
+        asked_evaluations(Wish(words=(str(suite),), root=str(tmp_path)))
+    with pytest.raises(UserError, match="suite small has no member 'd'"):
+        asked_evaluations(Wish(words=(str(suite),), options=("members=[d]",), root=str(tiny_data)))
+    with pytest.raises(UserError, match="'vtab' is no suite; did you mean 'vtab-1k'"):
+        load_suite("vtab")
+    suite.write_text(SUITE.replace("name: c", "name: a"))
+    with pytest.raises(UserError, match="two members are named 'a'"):
+        read_suite(suite)
+    options = (f"train={tiny_data / 'train.json'}", f"test={tiny_data / 'val.json'}")
+    with pytest.raises(UserError, match="is fine-tuning, which is done by runs of its own"):
+        asked_evaluations(Wish(words=("finetune",), options=options))
