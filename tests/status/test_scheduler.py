@@ -21,8 +21,6 @@ from scaling.status.command import main
 from tests.support.run_plans import run_plan
 from tests.support.scripted_backend import result_of
 
-NOW = time.time()
-
 
 @pytest.fixture
 def plan(tmp_path: Path) -> RunPlan:
@@ -32,13 +30,13 @@ def plan(tmp_path: Path) -> RunPlan:
 
 
 def say(study: Path, plan: RunPlan, phase: str, reason: str = "", age: float = 90.0, **more: Any) -> None:
-    word = RunWord(phase=phase, reason=reason, where="n1 17_0", unix_time=NOW - age)  # type: ignore[arg-type]
+    word = RunWord(phase=phase, reason=reason, where="n1 17_0", unix_time=time.time() - age)  # type: ignore[arg-type]
     SchedulerWord(scheduler="Slurm", runs={plan.run_id: word}, **more).save(study)
 
 
 def end(run_dir: Path, cause: Cause, age: float) -> None:
     attempt = claim_attempt(run_dir, "17_0/0")
-    append_end(run_dir, End(attempt=attempt.attempt, cause=cause, job="17_0/0", unix_time=NOW - age))
+    append_end(run_dir, End(attempt=attempt.attempt, cause=cause, job="17_0/0", unix_time=time.time() - age))
 
 
 def row(study: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -111,7 +109,7 @@ def test_a_living_run_is_told_by_itself_and_that_it_hangs_by_its_scheduler(
 def test_silence_and_damage_are_told_and_end_nothing(
     tmp_path: Path, plan: RunPlan, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    say(tmp_path, plan, "queued", "waits", silent_since=NOW - 600, silence="Unable to contact slurm controller")
+    say(tmp_path, plan, "queued", "waits", silent_since=time.time() - 600, silence="Unable to contact slurm controller")
     assert main([str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert "queued" in told and "Slurm was asked in vain, first 10 min" in told and "Unable to contact" in told
