@@ -32,8 +32,8 @@ def _run(argv: Sequence[str] | None) -> int:
     from analysis.report.check import check_report
     from analysis.report.make_report import make_report
     from analysis.report.published_report import make_published_report
-    from analysis.runs.from_csv import records_from_csv
     from analysis.runs.load import load_records
+    from analysis.runs.tables.from_csv import records_from_csv
 
     if options.published_only:
         print(make_published_report(options.out or Path("published_report")).words)

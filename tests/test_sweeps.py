@@ -14,7 +14,7 @@ from scaling.data.format.manifest import declare_manifest
 from scaling.errors import UserError
 from scaling.jft_like.config import JftLikeConfig
 from scaling.launch.command import main as launch
-from scaling.launch.forecast import train_flops
+from scaling.launch.price.forecast import train_flops
 from scaling.plan.planner import Planner
 from scaling.spec.document import load_document
 from scaling.spec.schema import SHIPPED, sweep_schema

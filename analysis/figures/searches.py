@@ -14,7 +14,7 @@ from analysis.figures.canvas.drawing import Drawing
 from analysis.figures.canvas.panels import panel_grid
 from analysis.figures.canvas.style import INK, MUTED
 from analysis.runs.metrics import known_metric
-from scaling.records.search import value_text, values_text
+from scaling.records.scores.search import value_text, values_text
 
 _COLOUR = "#56b4e9"
 _FAILED = "#d55e00"

@@ -24,8 +24,8 @@ from analysis.laws.fitting import Prior, fit_form
 from analysis.laws.forms import BNSL, M1, M4, Array
 from analysis.laws.law import LEVEL, ceiling_of, fit_law
 from analysis.laws.pooling import prior_from
-from analysis.runs.curves import Curve, read_curves
 from analysis.runs.metrics import known_metric
+from analysis.runs.tables.curves import Curve, read_curves
 from scaling.errors import run_command
 from scaling.tables import plain_table
 

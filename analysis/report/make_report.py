@@ -26,13 +26,13 @@ from analysis.report.sections import CELL_TEXT, condition_part
 from analysis.report.tables import latex, plain_text
 from analysis.runs.changes import changed_runs
 from analysis.runs.conditions import in_order
-from analysis.runs.csv_text import save_csv
 from analysis.runs.load import EXCLUDED_COLUMNS, Records
 from analysis.runs.metrics import check_direction, headline_for
 from analysis.runs.naming import with_short_titles
 from analysis.runs.overlay import overlaid, renamed
 from analysis.runs.rows import read_rows, with_known_counts
 from analysis.runs.summary import runs_without, without_impossible
+from analysis.runs.tables.csv_text import save_csv
 
 _MAX_PRINTED = 20
 """Left-out runs named on the screen; the files name all."""

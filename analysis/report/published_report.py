@@ -12,8 +12,8 @@ from analysis.published.tables import FIGURE_2_SOURCE, PUBLISHED_METRIC, figure_
 from analysis.report.make_report import Report
 from analysis.report.page import PageTable, Section, write_page
 from analysis.report.tables import plain_text, size_table, size_table_tips
-from analysis.runs.csv_text import save_csv
 from analysis.runs.summary import cells
+from analysis.runs.tables.csv_text import save_csv
 
 LEADER = "bit-r152x2"
 _TITLE = "Published: MLP-Mixer"

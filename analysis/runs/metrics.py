@@ -1,6 +1,6 @@
 """A metric as the analysis prints it: which way is better, its bounds, title and decimals.
 
-What a name tells is known by `scaling.records.metrics`; anything else is declared (`--higher-is-better`,
+What a name tells is known by `scaling.records.scores.metrics`; anything else is declared (`--higher-is-better`,
 `--lower-is-better`, `--bounds`) or refused. Nothing is guessed: a law fitted to an accuracy as if it were an error is
 a wrong number that looks right.
 """
@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scaling.errors import UserError, did_you_mean
-from scaling.records.metrics import known_facts
+from scaling.records.scores.metrics import known_facts
 
 FEWSHOT_SUFFIX = "/5shot_top1"
 UPSTREAM_METRIC = "upstream/precision_at_1"

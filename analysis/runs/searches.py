@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from scaling.records.files import canonical_json
-from scaling.records.search import Trial, best_of, cells_of, edges_of, latest_space, value_text, values_text
+from scaling.records.scores.search import Trial, best_of, cells_of, edges_of, latest_space, value_text, values_text
 from scaling.records.study import StudyRecords
 
 COLUMNS = [

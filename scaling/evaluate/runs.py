@@ -17,16 +17,16 @@ from pydantic import ValidationError
 from scaling.errors import UserError
 from scaling.evaluate.asked import Wish, asked_evaluations
 from scaling.launch.backends.base import Resources, check_choice, make_backend
-from scaling.launch.graph import StudyGraph
+from scaling.launch.graph.study_graph import StudyGraph
 from scaling.launch.study_dir import PlannedRun, find_standings, write_run
 from scaling.launch.watch import Watch
 from scaling.records.attempts.ends import forgive
 from scaling.records.run_dir import RunDir, StudyDir
 from scaling.records.run_plan import EvalPlan, RunPlan
+from scaling.records.scores.suites import suite_scores
 from scaling.records.standing import find_standing
 from scaling.records.state import Status
 from scaling.records.study import RunRecord, load_run
-from scaling.records.suites import suite_scores
 from scaling.spec.launch_spec import LaunchSpec
 
 logger = logging.getLogger(__name__)

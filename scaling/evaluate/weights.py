@@ -27,7 +27,7 @@ from scaling.records.evaluation import Evaluation
 from scaling.records.files import content_digest, write_text_atomic
 from scaling.records.run_dir import safe_name
 from scaling.records.run_plan import EvalPlan
-from scaling.records.suites import suite_metrics
+from scaling.records.scores.suites import suite_metrics
 from scaling.train.reporting.environment import describe_hardware
 from scaling.train.reporting.recorder import device_name
 

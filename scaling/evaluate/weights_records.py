@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from scaling.records.evaluation import Evaluation
 from scaling.records.reading import RecordError, read_record, write_record
 from scaling.records.run_plan import EvalPlan
-from scaling.records.suites import suite_metrics
+from scaling.records.scores.suites import suite_metrics
 
 logger = logging.getLogger(__name__)
 

@@ -10,15 +10,15 @@ from types import FrameType
 
 from scaling.errors import UserError
 from scaling.launch.backends.base import Backend, Resources, check_choice, make_backend
-from scaling.launch.beginning import Beginning
 from scaling.launch.cancel import cancel_runs
 from scaling.launch.dry_run import describe_plan, plan_as_json
 from scaling.launch.ensure_data import ensure_data
-from scaling.launch.finetuning import finetuning_follow_up
-from scaling.launch.graph import FollowUp, StudyGraph
+from scaling.launch.graph.beginning import Beginning
+from scaling.launch.graph.finetuning import finetuning_follow_up
+from scaling.launch.graph.study_graph import FollowUp, StudyGraph
 from scaling.launch.machine_warning import is_slow_here
-from scaling.launch.measured import measured_rates
 from scaling.launch.options import read_options
+from scaling.launch.price.measured import measured_rates
 from scaling.launch.study_dir import PlannedRun, find_standings, write_study
 from scaling.launch.watch import Watch
 from scaling.models.cpu_arithmetic import SLOW_BF16

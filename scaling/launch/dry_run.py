@@ -3,10 +3,10 @@
 import json
 from collections.abc import Iterator, Sequence
 
-from scaling.launch.forecast import RateBook, Work, state_bytes, train_flops
-from scaling.launch.graph import FollowUp
+from scaling.launch.graph.study_graph import FollowUp
+from scaling.launch.price.forecast import RateBook, Work, state_bytes, train_flops
 from scaling.launch.study_dir import PlannedRun
-from scaling.plan.searches import UNCHOSEN
+from scaling.plan.search.searches import UNCHOSEN
 from scaling.readable import count_text, short_flops, short_time
 from scaling.records.state import Status
 from scaling.tables import plain_table

@@ -12,8 +12,8 @@ has the same form:
       - {name: digits, group: pictures, splits: {train: 1500, test: 500}, support: a.json, test: b.json}
 
 A member may hold facts that are compared with the data (`splits`, `num_classes`, after `prepare`), and any setting of
-its evaluation. The mean of a suite exists only when every member was scored; `scaling.records.suites` names those that
-are missing. No PyTorch here.
+its evaluation. The mean of a suite exists only when every member was scored; `scaling.records.scores.suites` names
+those that are missing. No PyTorch here.
 """
 
 import importlib.resources

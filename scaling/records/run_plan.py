@@ -18,7 +18,7 @@ from scaling.records.frozen import Frozen as Frozen
 from scaling.records.identity import contradiction
 from scaling.records.reading import RecordError, read_record, write_record
 from scaling.records.run_dir import RunDir
-from scaling.records.search_plan import ChoicePlan, TrialPlan
+from scaling.records.scores.search_plan import ChoicePlan, TrialPlan
 
 RUN_SCHEMA = 2
 

@@ -14,9 +14,9 @@ from scaling.records.reading import RecordError, read_object
 from scaling.records.result import RunResult
 from scaling.records.run_dir import RunDir, StudyDir
 from scaling.records.run_plan import RunPlan
+from scaling.records.scores.suites import suite_metrics
 from scaling.records.standing import Standing, find_standing
 from scaling.records.state import RunState
-from scaling.records.suites import suite_metrics
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from scaling.records.metrics import known_facts
 from scaling.records.run_plan import Frozen
+from scaling.records.scores.metrics import known_facts
 from scaling.spec.settings import Seed
 
 RANGES = ("log_uniform", "uniform", "integer")

@@ -7,7 +7,7 @@ import pytest
 from scaling.errors import UserError
 from scaling.evaluate.asked import Wish, asked_evaluations
 from scaling.plan.suite import load_suite, read_suite, shipped_suites, suite_members
-from scaling.records.suites import suite_metrics, suite_scores
+from scaling.records.scores.suites import suite_metrics, suite_scores
 
 SUITE = """\
 suite: small

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from scaling.launch.command import _retry
-from scaling.launch.graph import StudyGraph
+from scaling.launch.graph.study_graph import StudyGraph
 from scaling.launch.study_dir import find_standings, write_study
 from scaling.launch.watch import Watch
 from scaling.records.attempts.causes import Cause

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from scaling.records.identity import identity_of
 from scaling.records.reading import RecordError
 from scaling.records.run_plan import DevPlan, EvalPlan, RunPlan, SourcePlan, StartPlan
-from scaling.records.search_plan import ChoicePlan, TrialPlan
+from scaling.records.scores.search_plan import ChoicePlan, TrialPlan
 from tests.support.run_plans import run_plan
 
 ROUNDINGS = "changes numbers by roundings only, as devices do (tests/train/step/test_execution.py, test_two_processes)"

@@ -10,7 +10,7 @@ from scaling.launch.backends.local.backend import LocalBackend
 from scaling.launch.backends.local.machine_locks import DeviceLocks
 from scaling.launch.backends.local.run import LocalRun, WarmServer
 from scaling.launch.backends.local.slots import cut_slots, this_machine
-from scaling.launch.graph import StudyGraph
+from scaling.launch.graph.study_graph import StudyGraph
 from scaling.launch.study_dir import PlannedRun
 from scaling.launch.watch import Watch
 from scaling.spec.launch_spec import LaunchSpec, LocalSection

@@ -17,8 +17,8 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.runs.csv_text import save_csv
 from analysis.runs.load import Records
+from analysis.runs.tables.csv_text import save_csv
 from scaling.errors import UserError
 from scaling.installed import load_installed
 

@@ -8,7 +8,7 @@ from analysis.runs.load import load_records
 from analysis.runs.searches import cell_table
 from scaling.launch.study_dir import write_study
 from scaling.records.run_plan import RunPlan
-from scaling.records.search_plan import TrialPlan
+from scaling.records.scores.search_plan import TrialPlan
 from scaling.spec.document import Document
 from tests.support.run_plans import run_plan
 from tests.support.scripted_backend import result_of

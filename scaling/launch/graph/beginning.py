@@ -1,19 +1,19 @@
 """What a study begins with: its runs, or the trials of its search, from which its runs follow.
 
-What follows from trials is decided by `scaling.plan.searches`, a pure function of their records; here it becomes a
-`FollowUp` of the graph of runs, which may lead to further trials and a follow-up on those in turn.
+A pure function of the records of trials decides what follows from them (`scaling.plan.search.searches`); here that
+becomes a `FollowUp` of the graph of runs, which may lead to further trials and a follow-up on those in turn.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaling.launch.graph import Derived, FollowUp
+from scaling.launch.graph.study_graph import Derived, FollowUp
 from scaling.launch.study_dir import PlannedRun, find_standings
 from scaling.plan.planner import Planner
-from scaling.plan.searches import Cell, StudySearch
+from scaling.plan.search.searches import Cell, StudySearch
 from scaling.records.run_plan import RunPlan
-from scaling.records.search import has_diverged
+from scaling.records.scores.search import has_diverged
 from scaling.records.standing import Standing
 from scaling.records.state import Status
 from scaling.records.study import RunRecord, load_run

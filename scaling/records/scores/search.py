@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from scaling.records.attempts.causes import Cause
 from scaling.records.files import canonical_json
-from scaling.records.metrics import known_facts
-from scaling.records.search_plan import Space, TrialPlan, TrialScore
+from scaling.records.scores.metrics import known_facts
+from scaling.records.scores.search_plan import Space, TrialPlan, TrialScore
 from scaling.records.standing import Standing
 from scaling.records.state import Status
 from scaling.records.study import RunRecord

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from scaling.launch.forecast import RateBook, train_flops
+from scaling.launch.price.forecast import RateBook, train_flops
 from scaling.launch.progress import Running
 from scaling.records.run_plan import RunPlan
 

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.runs.conditions import BUDGETS, SERIES_SETTINGS
-from analysis.runs.csv_text import read_table
 from analysis.runs.load import EXCLUDED_COLUMNS, Records, assemble
 from analysis.runs.metrics import Metric, known_metric
 from analysis.runs.naming import parse_model_name
+from analysis.runs.tables.csv_text import read_table
 from scaling.errors import UserError, did_you_mean
 
 NEEDED = ("model", "num_images")

@@ -6,9 +6,9 @@ from scipy import stats
 
 from analysis.__main__ import main
 from analysis.comparison.compare import at_matched_data
-from analysis.runs.from_csv import records_from_csv
 from analysis.runs.load import load_records
 from analysis.runs.summary import cells
+from analysis.runs.tables.from_csv import records_from_csv
 from tests.support.synthetic_study import METRIC, make_study
 
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from scaling.errors import UserError
-from scaling.launch.forecast import RateBook
+from scaling.launch.price.forecast import RateBook
 from scaling.launch.study_dir import PlannedRun
 from scaling.records.evaluation import current_evaluations
 from scaling.records.result import RunResult

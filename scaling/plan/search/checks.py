@@ -8,7 +8,7 @@ from typing import Any
 
 from scaling.errors import did_you_mean, shown
 from scaling.records.run_plan import EvalPlan, RunPlan
-from scaling.records.search import cell_text, value_text, values_text
+from scaling.records.scores.search import cell_text, value_text, values_text
 from scaling.spec.document import Document
 from scaling.spec.settings import RunSettings
 from scaling.spec.study import Study

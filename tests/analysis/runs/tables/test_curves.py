@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from analysis.fit import main
-from analysis.runs.curves import read_curves
 from analysis.runs.metrics import known_metric
+from analysis.runs.tables.curves import read_curves
 
 SIZES = 1000.0 * 2.0 ** np.arange(8)
 ERRORS = 0.2 + 0.5 * (SIZES / SIZES[0]) ** -0.5

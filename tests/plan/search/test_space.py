@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from scaling.plan.search_space import as_lists, extended, grid_values, random_values, rounded
-from scaling.records.search_plan import Space
+from scaling.plan.search.space import as_lists, extended, grid_values, random_values, rounded
+from scaling.records.scores.search_plan import Space
 
 CELL = {"model": "mixer-b/32", "fraction": 0.1}
 SPACE: Space = {

@@ -9,8 +9,8 @@ from scaling.records.attempts.attempt import claim_attempt
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.ends import End, append_end
 from scaling.records.run_plan import RunPlan
-from scaling.records.search import Trial, best_of, cells_of, edges_of, has_diverged, trials_of
-from scaling.records.search_plan import TrialPlan
+from scaling.records.scores.search import Trial, best_of, cells_of, edges_of, has_diverged, trials_of
+from scaling.records.scores.search_plan import TrialPlan
 from scaling.records.state import RunState
 from scaling.records.study import RunRecord, load_run
 from tests.support.run_plans import run_plan

@@ -10,12 +10,12 @@ from typing import Any
 
 from scaling.errors import UserError
 from scaling.plan.planner import Planner
-from scaling.plan.search_checks import SearchChecks
-from scaling.plan.search_space import Values, as_lists, extended, grid_values, random_values
+from scaling.plan.search.checks import SearchChecks
+from scaling.plan.search.space import Values, as_lists, extended, grid_values, random_values
 from scaling.records.files import canonical_json
 from scaling.records.run_plan import RunPlan
-from scaling.records.search import Trial, best_of, cell_text, edges_of, trials_of, value_text, values_text
-from scaling.records.search_plan import ChoicePlan, Space, TrialPlan
+from scaling.records.scores.search import Trial, best_of, cell_text, edges_of, trials_of, value_text, values_text
+from scaling.records.scores.search_plan import ChoicePlan, Space, TrialPlan
 from scaling.records.study import RunRecord
 from scaling.spec.document import Document
 from scaling.spec.study import Study

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scaling.errors import UserError
-from scaling.launch.graph import Derived, FollowUp, StudyGraph
+from scaling.launch.graph.study_graph import Derived, FollowUp, StudyGraph
 from scaling.launch.study_dir import PlannedRun, find_standings, write_study
 from scaling.launch.watch import Watch
 from scaling.records.attempts.ends import forgive

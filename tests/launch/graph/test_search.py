@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from scaling.launch.beginning import Beginning
 from scaling.launch.command import main
-from scaling.launch.graph import StudyGraph
+from scaling.launch.graph.beginning import Beginning
+from scaling.launch.graph.study_graph import StudyGraph
 from scaling.launch.study_dir import find_standings, write_study
 from scaling.launch.watch import Watch
 from scaling.plan.planner import Planner
-from scaling.plan.searches import UNCHOSEN
+from scaling.plan.search.searches import UNCHOSEN
 from scaling.records.attempts.exit_codes import DONE, FAILED
 from scaling.records.result import RunResult
 from scaling.records.run_plan import RunPlan

@@ -3,7 +3,7 @@ taken and trained with every seed; these have ended, so their mean is the record
 
 from collections.abc import Mapping, Sequence
 
-from scaling.launch.graph import Derived, FollowUp
+from scaling.launch.graph.study_graph import Derived, FollowUp
 from scaling.plan.finetune.choose import Row, conclude, has_diverged, take_best, tried
 from scaling.plan.finetune.planner import FineTuning
 from scaling.records.study import RunRecord

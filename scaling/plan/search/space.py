@@ -11,8 +11,8 @@ from typing import Any
 
 from scaling.data.select.random_streams import RandomStream, generator
 from scaling.records.files import canonical_json, content_digest
-from scaling.records.search import Side
-from scaling.records.search_plan import Space
+from scaling.records.scores.search import Side
+from scaling.records.scores.search_plan import Space
 
 Values = dict[str, Any]
 
