@@ -97,6 +97,8 @@ def _measured(records: Records, metric: str, cost: str) -> pd.DataFrame:
 
 def _curves_of(runs: pd.DataFrame, kind: str, metric: str, cost: str) -> dict[str, dict[int, Curve]]:
     """The curve of each seed of each value of column `kind`, both ascending; at one cost, the largest subset counts."""
+    if runs.empty:
+        return {}
     ordered = runs.sort_values("num_images", kind="stable").drop_duplicates([kind, "seed", cost], keep="last")
     ordered = ordered.sort_values([kind, "seed", cost], kind="stable")
     costs, values = ordered[cost].to_numpy(float), ordered[metric].to_numpy(float)

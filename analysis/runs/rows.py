@@ -49,6 +49,8 @@ def read_rows(run_dirs: Iterable[Path]) -> tuple[pa.Table, dict[str, tuple[int, 
 
 def with_known_counts(rows: pd.DataFrame, plans: Mapping[str, RunPlan]) -> pd.DataFrame:
     """The rows with the FLOPs of today's count of their models, which may be corrected after a row was written."""
+    if rows.empty:
+        return rows
     per_image = rows["run_id"].map({run_id: plan.train_flops(1) for run_id, plan in plans.items()})
     return rows.assign(flops=(rows["examples_seen"] * per_image).fillna(rows["flops"]))
 
