@@ -30,7 +30,17 @@ def test_a_fresh_interpreter_loads_numpy_and_nothing_else() -> None:
 
 
 def test_random_streams_keep_their_numbers() -> None:
-    names = ["SUBSET", "SHARD_ORDER", "WINDOW_ORDER", "AUGMENTATION", "MODEL", "RANDAUGMENT", "MIXUP"]
+    names = [
+        "SUBSET",
+        "SHARD_ORDER",
+        "WINDOW_ORDER",
+        "AUGMENTATION",
+        "MODEL",
+        "RANDAUGMENT",
+        "MIXUP",
+        "HELD_OUT",
+        "SEARCH",
+    ]
     assert {stream.name: int(stream) for stream in RandomStream} == {name: n for n, name in enumerate(names, 1)}
 
 

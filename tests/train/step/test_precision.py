@@ -8,7 +8,7 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 
-from scaling.records.attempts.exit_codes import BAD_INPUT, DONE
+from scaling.records.attempts.exit_codes import DONE
 from scaling.records.run_plan import RunPlan
 from tests.support.ranks import codes, start, start_run
 from tests.train.step.test_engine import batches, new_model
@@ -83,45 +83,16 @@ def test_a_run_trains_as_its_plan_says(plan_tiny) -> None:
 
 def test_weights_that_are_scored_by_hand_are_scored_in_whole_fp32(monkeypatch) -> None:
     """Not only in training: the same run scored again must give the same numbers."""
-    from scaling.evals import compute
+    from scaling.evaluate import weights
 
     seen: list[bool] = []
-    monkeypatch.setattr(compute, "build_model", lambda *names, **options: seen.append(torch.backends.cudnn.allow_tf32))
+
+    def load(source: str, architecture: object) -> None:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        raise LookupError
+
+    monkeypatch.setattr(weights, "_load", load)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    request = SimpleNamespace(precision="fp32", model=MagicMock())
-    with pytest.raises(AttributeError):
-        compute.compute(request, None)
+    with pytest.raises(LookupError):
+        weights.score_weights("any.npz", MagicMock(), [], SimpleNamespace(precision="fp32", threads=None))
     assert seen == [False]
-
-
-def test_a_deepspeed_without_the_section_is_refused(plan_tiny, tmp_path: Path) -> None:
-    """Rather than trained with in fp32 under the name of bf16."""
-    (run,) = plan_tiny("defaults.precision=bf16", "protocol.steps=10")
-    assert codes(start_run(run.run_dir, 1, ignore_the_section)) == [BAD_INPUT]
-    assert "not take the section torch_autocast" in (run.run_dir / "log.txt").read_text()
-
-
-def ignore_the_section(rank: int) -> None:
-    import deepspeed
-
-    initialize = deepspeed.initialize
-
-    def older(*, config, **rest):
-        return initialize(config={name: value for name, value in config.items() if name != "torch_autocast"}, **rest)
-
-    deepspeed.initialize = older
-
-
-def test_deepspeed_takes_the_only_gpu_that_is_visible(monkeypatch) -> None:
-    """It takes LOCAL_RANK for the number of the GPU: 5 would be an invalid ordinal where there is one."""
-    from deepspeed.runtime.engine import DeepSpeedEngine
-
-    import scaling.train.processes.preload  # noqa: F401
-    from scaling.train.processes.process_group import _tell_device
-
-    monkeypatch.setenv("LOCAL_RANK", "5")
-    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", "5")
-    _tell_device(0)
-    engine = SimpleNamespace()
-    DeepSpeedEngine._configure_with_arguments(engine, None, None)
-    assert engine.local_rank == 0
