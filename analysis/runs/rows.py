@@ -19,6 +19,8 @@ from scaling.records.reading import is_intact
 from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import RunPlan
 
+_MAX_BRACKETS = 64
+"""In a line: an event has two, and its message may hold some."""
 COLUMNS = {
     "run_id": pa.string(),
     "attempt": pa.int64(),
@@ -58,33 +60,49 @@ def with_known_counts(rows: pd.DataFrame, plans: Mapping[str, RunPlan]) -> pd.Da
 def _read_log(run_dir: Path) -> tuple[pa.Table | None, tuple[int, int]]:
     """The rows of one run, None without any, and how many were superseded and torn."""
     path = RunDir(run_dir).events
-    content = path.read_bytes() if path.exists() else b""
-    if not content:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
         return None, (0, 0)
-    table = _one_attempt(content)
+    except OSError:
+        content = b""
+    table = _one_attempt(content) if content else None
     if table is not None:
         return table, (0, 0)
     log = read_events(path)
+    if not log.events:
+        return None, (log.num_superseded, log.num_torn)
     return _from_log(log), (log.num_superseded, log.num_torn)
 
 
 def _one_attempt(content: bytes) -> pa.Table | None:
     """The rows of a log that needs no resolving; None when it does."""
-    if not content.endswith(b"\n") or not all(map(is_intact, content.splitlines())):
+    if not content.endswith(b"\n") or not all(map(_is_plain, content.splitlines())):
         return None
     try:
         one_block = pj.ReadOptions(use_threads=False, block_size=len(content) + 1)
         raw = pj.read_json(BytesIO(content), read_options=one_block)
-    except pa.ArrowInvalid:
+        if not set(COLUMNS) <= set(raw.column_names) or pc.count_distinct(raw["attempt"]).as_py() != 1:
+            return None
+        columns = {name: raw[name].cast(kind) for name, kind in COLUMNS.items()}
+        if "metrics" in raw.column_names and pa.types.is_struct(raw.schema.field("metrics").type):
+            metrics = raw["metrics"].combine_chunks()
+            for position, entry in enumerate(metrics.type):
+                columns[entry.name] = pc.struct_field(metrics, position).cast(pa.float64())
+    except pa.ArrowException:
         return None
-    if not set(COLUMNS) <= set(raw.column_names) or pc.count_distinct(raw["attempt"]).as_py() != 1:
-        return None
-    columns = {name: raw[name].cast(kind) for name, kind in COLUMNS.items()}
-    if "metrics" in raw.column_names and pa.types.is_struct(raw.schema.field("metrics").type):
-        metrics = raw["metrics"].combine_chunks()
-        for position, entry in enumerate(metrics.type):
-            columns[entry.name] = pc.struct_field(metrics, position).cast(pa.float64())
-    return pa.table(columns)
+    table = pa.table(columns)
+    return table if all(map(_is_plausible, table.columns)) else None
+
+
+def _is_plain(line: bytes) -> bool:
+    """Whether a line is intact and nested as flatly as an event: Arrow ends the process on one nested very deeply."""
+    return is_intact(line) and line.count(b"[") + line.count(b"{") < _MAX_BRACKETS
+
+
+def _is_plausible(column: pa.ChunkedArray) -> bool:
+    """Whether a column is text, or numbers of which none is infinite; the reader of the records judges the rest."""
+    return not pa.types.is_floating(column.type) or not pc.any(pc.is_inf(column)).as_py()
 
 
 def _from_log(log: EventLog) -> pa.Table:

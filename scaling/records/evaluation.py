@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from scaling.records.reading import RecordError, read_record, write_record
 from scaling.records.result import RunResult, check_metrics
@@ -75,6 +75,14 @@ class Evaluation(BaseModel):
 
     _ranges = field_validator("metrics")(check_metrics)
 
+    @model_validator(mode="after")
+    def _own_metrics(self) -> Self:
+        """A metric under another name would take the place of one of training or of another evaluation."""
+        for metric in self.metrics:
+            if not metric.startswith(f"{self.name}/"):
+                raise ValueError(f"metric {metric[:80]!r} is not one of {self.name}")
+        return self
+
     def save(self, run_dir: Path) -> None:
         path = RunDir(run_dir).evaluation(self.name)
         path.parent.mkdir(exist_ok=True)
@@ -97,6 +105,9 @@ def current_evaluations(run_dir: Path, result: RunResult, evals: Sequence[EvalPl
     for plan in evals:
         try:
             record = Evaluation.load(run_dir, plan.name)
+            if record is not None and (record.name, record.run_id) != (plan.name, result.run_id):
+                path = RunDir(run_dir).evaluation(plan.name)
+                raise RecordError(path, f"is evaluation {record.name} of run {record.run_id}")
         except RecordError as error:
             logger.warning("%s; it will be computed again", error)
             continue
@@ -107,9 +118,7 @@ def current_evaluations(run_dir: Path, result: RunResult, evals: Sequence[EvalPl
 
 def _is_current(record: Evaluation, result: RunResult, plan: EvalPlan) -> bool:
     return (
-        record.name == plan.name
-        and record.digest == plan.digest()
-        and record.run_id == result.run_id
+        record.digest == plan.digest()
         and record.identity == result.identity
         and record.weights_sha256 == result.weights_sha256
     )

@@ -10,6 +10,7 @@ step is always one whose effect the checkpoint holds.
 
 import errno
 import json
+import logging
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -20,7 +21,12 @@ from typing import Any, BinaryIO, Literal, Self, get_args
 from scaling.records.files import ends_inside_a_line
 from scaling.records.reading import is_intact, seal_line
 
+logger = logging.getLogger(__name__)
+
 SCHEMA = 2
+
+MAX_LINE_BYTES = 2**20
+"""No row is anywhere near as long; a longer line is read in pieces, each of which counts as torn."""
 
 Kind = Literal["start", "step", "eval", "checkpoint", "preempt", "done", "failed"]
 
@@ -65,10 +71,22 @@ class Event:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """Inverse of `to_line` on the parsed object; unknown fields of a later schema are ignored."""
+        """Inverse of `to_line` on the parsed object; unknown fields of a later schema are ignored. ValueError or
+        TypeError for a row that no run wrote."""
         known = {name: row[name] for name in cls.__slots__ if name in row}
         known["metrics"] = {k: math.nan if v is None else v for k, v in row.get("metrics", {}).items()}
-        return cls(**known)
+        event = cls(**known)
+        counts = (event.attempt, event.step, event.examples_seen, event.unique_examples)
+        amounts = (event.flops, event.train_seconds, event.pause_seconds)
+        if event.kind not in KINDS or not isinstance(event.run_id, str):
+            raise ValueError("no event")
+        if not all(type(count) is int and 0 <= count < 2**63 for count in counts):
+            raise ValueError("a count is no natural number")
+        if not all(type(amount) in (int, float) and 0 <= amount < math.inf for amount in amounts):
+            raise ValueError("an amount is not positive and finite")
+        if any(type(value) not in (int, float) or math.isinf(value) for value in event.metrics.values()):
+            raise ValueError("a metric is no number")
+        return event
 
 
 class EventWriter:
@@ -116,20 +134,26 @@ class EventLog:
 
 
 def read_events(path: Path) -> EventLog:
-    """Read and resolve one `events.jsonl`; a missing file is an empty log."""
+    """Read and resolve one `events.jsonl`; a missing file is an empty log, and one that cannot be read is told and
+    counts as one torn line."""
     events: list[Event] = []
     num_torn = 0
-    if path.exists():
+    try:
         with path.open("rb") as stream:
-            for line in stream:
+            for line in iter(lambda: stream.readline(MAX_LINE_BYTES), b""):
                 if not line.strip():
                     continue
                 try:
                     if not is_intact(line):
                         raise ValueError("damaged")
                     events.append(Event.from_row(json.loads(line)))
-                except (ValueError, TypeError, KeyError, RecursionError):
+                except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                     num_torn += 1
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        logger.warning("%s cannot be read (%s); its log is left out", path, error.strerror)
+        num_torn += 1
     kept = resolve(events)
     return EventLog(kept, num_superseded=len(events) - len(kept), num_torn=num_torn)
 

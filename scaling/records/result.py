@@ -4,6 +4,7 @@ Evaluations of the kept weights have records of their own (`evaluation`). The re
 is held against the plan at every loading: a number that contradicts it is an error and never a point in a figure.
 """
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -19,15 +20,24 @@ RESULT_SCHEMA = 2
 _SHARE = re.compile(r"top1|top5|precision_at_1|accuracy|(avg5|real|vtab)$")
 """In the last part of a metric's name: it is a fraction in [0, 1]."""
 
+_AMOUNT = re.compile(r"(per_second(_\w+)?|seconds|loss)$")
+"""Likewise: it is not negative."""
+
+_ROUNDING = 1e-9
+"""Relative difference that the order of a few multiplications makes."""
+
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
 
 
 def check_metrics(metrics: dict[str, float]) -> dict[str, float]:
-    """ValueError for a share outside of [0, 1]."""
+    """ValueError for a share outside of [0, 1], and for a time, a rate or a loss below 0."""
     for name, value in metrics.items():
-        if _SHARE.search(name.rpartition("/")[2].lower()) and not 0 <= value <= 1:
+        measure = name.rpartition("/")[2].lower()
+        if _SHARE.search(measure) and not 0 <= value <= 1:
             raise ValueError(f"{name} is {value}, which is no fraction between 0 and 1")
+        if _AMOUNT.search(measure) and value < 0:
+            raise ValueError(f"{name} is {value}, which is below 0")
     return metrics
 
 
@@ -109,3 +119,12 @@ class RunResult(BaseModel):
             raise RecordError(path, f"steps is {self.steps}, {early}, of {plan.schedule.steps} planned")
         if self.best_step > self.steps:
             raise RecordError(path, f"best_step is {self.best_step}, after the last of {self.steps} steps")
+        costs = {
+            "flops": examples * plan.model.flops_train_per_image,
+            "device_hours": (self.train_seconds + self.pause_seconds) * self.num_devices / 3600,
+        }
+        if self.train_seconds > 0:
+            costs["images_per_second"] = examples / self.train_seconds
+        for name, cost in costs.items():
+            if not math.isclose(getattr(self, name), cost, rel_tol=_ROUNDING):
+                raise RecordError(path, f"{name} is {getattr(self, name):g}, and by its other numbers it is {cost:g}")

@@ -7,6 +7,7 @@ node).
 """
 
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from scaling.records.files import append_line
 from scaling.records.reading import is_intact, seal_line
 from scaling.records.run_dir import RunDir
 from scaling.records.state import RunState
+
+logger = logging.getLogger(__name__)
 
 FORGIVEN = "forgiven"
 """`cause` of a line that is no end: a person asked for the run again, and its budget begins anew."""
@@ -75,14 +78,19 @@ class Ends:
 
 
 def read_ends(run_dir: Path) -> Ends:
-    """All that is known; a missing file is no end yet, and damaged lines are left out and counted."""
+    """All that is known; a missing file is no end yet, damaged lines are left out and counted, and a file that cannot
+    be read is told and counts as one damaged line."""
+    path = RunDir(run_dir).ends
+    lines, num_damaged = [], 0
     try:
-        lines = RunDir(run_dir).ends.read_bytes().splitlines()
+        lines = path.read_bytes().splitlines()
     except (FileNotFoundError, NotADirectoryError):
-        lines = []
+        pass
+    except OSError as error:
+        logger.warning("%s cannot be read (%s); how its attempts ended is not known", path, error.strerror)
+        num_damaged = 1
     every: list[End] = []
     counted: list[End] = []
-    num_damaged = 0
     is_forgiven = False
     for line in lines:
         if not line.strip():

@@ -70,6 +70,8 @@ class Lease:
 
         With `beats` a thread renews it until `release`.
         """
+        if self._path.is_dir():
+            raise UserError(f"{self._path} is a folder, where the run's lease belongs; remove it")
         mine = self._path.with_name(f".{self._path.name}.{self._holder.name}.tmp")
         stream = mine.open("w+")
         try:
@@ -212,10 +214,18 @@ def look(run_dir: Path) -> Sighting | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        if not path.exists():
-            return None
-        raise UserError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()}); remove it") from error
+        return _unreadable(path, error)
     return Sighting(holder, status.st_ino, status.st_mtime_ns)
+
+
+def _unreadable(path: Path, error: OSError) -> Sighting | None:
+    """Something in the place of a lease, a folder say: believed for a ttl like any damaged one; None for a dangling
+    link."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return Sighting(Holder(f"unreadable ({(error.strerror or str(error)).lower()})"), status.st_ino, status.st_mtime_ns)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,8 @@ def requested_stop(run_dir: Path) -> Cause | None:
         word = RunDir(run_dir).stop.read_text(errors="replace").strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:
+        word = ""
     return Cause.PRUNED if word == Cause.PRUNED else Cause.CANCELLED
 
 
