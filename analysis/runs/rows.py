@@ -4,7 +4,7 @@ A log of one attempt is read by Arrow, which is three times as fast as reading i
 several attempts or a torn line goes through the reader of the records, which knows what was superseded.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from scaling.records.events import EventLog, read_events
+from scaling.records.events import Event, read_events
 from scaling.records.reading import is_intact
 from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import RunPlan
@@ -58,7 +58,9 @@ def with_known_counts(rows: pd.DataFrame, plans: Mapping[str, RunPlan]) -> pd.Da
 
 
 def _read_log(run_dir: Path) -> tuple[pa.Table | None, tuple[int, int]]:
-    """The rows of one run, None without any, and how many were superseded and torn."""
+    """The rows of one run, None without any, and how many were superseded and torn.
+
+    Rows of another run count as torn."""
     path = RunDir(run_dir).events
     try:
         content = path.read_bytes()
@@ -67,12 +69,12 @@ def _read_log(run_dir: Path) -> tuple[pa.Table | None, tuple[int, int]]:
     except OSError:
         content = b""
     table = _one_attempt(content) if content else None
-    if table is not None:
+    if table is not None and pc.all(pc.equal(table["run_id"], run_dir.name)).as_py():
         return table, (0, 0)
     log = read_events(path)
-    if not log.events:
-        return None, (log.num_superseded, log.num_torn)
-    return _from_log(log), (log.num_superseded, log.num_torn)
+    events = [event for event in log.events if event.run_id == run_dir.name]
+    lost = (log.num_superseded, log.num_torn + len(log.events) - len(events))
+    return (_from_events(events) if events else None), lost
 
 
 def _one_attempt(content: bytes) -> pa.Table | None:
@@ -105,9 +107,9 @@ def _is_plausible(column: pa.ChunkedArray) -> bool:
     return not pa.types.is_floating(column.type) or not pc.any(pc.is_inf(column)).as_py()
 
 
-def _from_log(log: EventLog) -> pa.Table:
-    names = sorted({name for event in log.events for name in event.metrics})
-    columns = {name: pa.array([getattr(event, name) for event in log.events], kind) for name, kind in COLUMNS.items()}
+def _from_events(events: Sequence[Event]) -> pa.Table:
+    names = sorted({name for event in events for name in event.metrics})
+    columns = {name: pa.array([getattr(event, name) for event in events], kind) for name, kind in COLUMNS.items()}
     for name in names:
-        columns[name] = pa.array([event.metrics.get(name) for event in log.events], pa.float64())
+        columns[name] = pa.array([event.metrics.get(name) for event in events], pa.float64())
     return pa.table(columns)

@@ -92,6 +92,8 @@ def _refreshed(run_dir: Path, plan: RunPlan) -> RunPlan | None:
         old = RunPlan.load(run_dir)
     except RecordError:
         return plan
+    if old.run_id != plan.run_id:
+        return plan
     named = {one.name for one in plan.evals}
     evals = (*plan.evals, *(one for one in old.evals if one.added and one.name not in named))
     if standing.status is Status.DONE:

@@ -1,10 +1,12 @@
 """What a running run last said: its loss, its last validation, and how long it still has to train."""
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.records.events import Event
+from scaling.records.reading import is_intact
 from scaling.records.run_dir import RunDir
 from scaling.records.state import RunState
 
@@ -56,8 +58,7 @@ def _events_from_the_end(path: Path) -> list[Event]:
         return []
     events = []
     for line in reversed(lines[1:] if size > TAIL_BYTES else lines):
-        try:
-            events.append(Event.from_row(json.loads(line)))
-        except (ValueError, TypeError, KeyError, RecursionError):
-            continue
+        if is_intact(line):
+            with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                events.append(Event.from_row(json.loads(line)))
     return events

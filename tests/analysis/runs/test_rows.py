@@ -16,7 +16,7 @@ def log(run_dir: Path, events: list[Event]) -> None:
 
 def event(attempt: int, kind: str, step: int, **metrics: float) -> Event:
     return Event(
-        run_id="r", attempt=attempt, kind=kind, step=step, examples_seen=step, unique_examples=step, flops=1.0 * step,  # type: ignore[arg-type]
+        run_id="run", attempt=attempt, kind=kind, step=step, examples_seen=step, unique_examples=step, flops=1.0 * step,  # type: ignore[arg-type]
         train_seconds=1.0, pause_seconds=0.0, device="d", num_devices=1, precision="fp32", metrics=metrics
     )  # fmt: skip
 
@@ -35,7 +35,7 @@ def test_superseded_rows_and_torn_lines_are_left_out_and_counted(tmp_path: Path)
     rows = [event(1, "start", 0), event(1, "step", 10, loss=3.0), event(1, "step", 20, loss=2.0)]
     log(tmp_path / "run", [*rows, event(2, "start", 10), event(2, "step", 20, loss=1.5)])
     with (tmp_path / "run" / "events.jsonl").open("a") as stream:
-        stream.write('{"run_id": "r", "att')
+        stream.write('{"run_id": "run", "att')
     table, lost = read_rows([tmp_path / "run"])
     assert lost == {"run": (1, 1)}
     assert table.filter(table["loss"].is_valid())["loss"].to_pylist() == [3.0, 1.5]
