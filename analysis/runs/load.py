@@ -166,7 +166,7 @@ def _question(study_dir: Path) -> str:
     path = StudyDir(study_dir).sweep
     try:
         sweep = yaml.safe_load(path.read_text(encoding="utf-8")) if path.stat().st_size < _MAX_SWEEP_BYTES else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return ""
     question = sweep.get("question") if isinstance(sweep, dict) else None
     return " ".join(question.split()) if isinstance(question, str) else ""

@@ -94,7 +94,8 @@ def _one_attempt(content: bytes) -> pa.Table | None:
     except pa.ArrowException:
         return None
     table = pa.table(columns)
-    return table if all(map(_is_plausible, table.columns)) else None
+    is_plausible = all(map(_is_finite, table.columns)) and all(_is_natural(table[name]) for name in COLUMNS)
+    return table if is_plausible else None
 
 
 def _is_plain(line: bytes) -> bool:
@@ -102,9 +103,13 @@ def _is_plain(line: bytes) -> bool:
     return is_intact(line) and line.count(b"[") + line.count(b"{") < _MAX_BRACKETS
 
 
-def _is_plausible(column: pa.ChunkedArray) -> bool:
-    """Whether a column is text, or numbers of which none is infinite; the reader of the records judges the rest."""
+def _is_finite(column: pa.ChunkedArray) -> bool:
     return not pa.types.is_floating(column.type) or not pc.any(pc.is_inf(column)).as_py()
+
+
+def _is_natural(column: pa.ChunkedArray) -> bool:
+    """Whether a column is text, or numbers of which none is missing or below 0."""
+    return column.type == pa.string() or (not column.null_count and pc.min(column).as_py() >= 0)
 
 
 def _from_events(events: Sequence[Event]) -> pa.Table:

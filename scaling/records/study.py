@@ -8,9 +8,9 @@ from pathlib import Path
 from scaling.errors import UserError
 from scaling.records.evaluation import Evaluation, current_evaluations
 from scaling.records.events import EventLog, read_events
-from scaling.records.files import write_json_atomic
+from scaling.records.files import content_digest, write_json_atomic
 from scaling.records.ownership.lease import LifeWatch
-from scaling.records.reading import RecordError, read_object
+from scaling.records.reading import CONTENT_DIGEST, RecordError, read_object
 from scaling.records.result import RunResult
 from scaling.records.run_dir import RunDir, StudyDir
 from scaling.records.run_plan import RunPlan
@@ -83,16 +83,20 @@ def load_run(run_dir: Path, *, in_plan: bool = True, watch: LifeWatch | None = N
 
 def save_plan_order(study_dir: Path, run_ids: Sequence[str]) -> None:
     """Record which runs the current plan consists of, in the order they were planned."""
-    write_json_atomic(StudyDir(study_dir).order, {"run_ids": list(run_ids)})
+    order = {"run_ids": list(run_ids)}
+    write_json_atomic(StudyDir(study_dir).order, {**order, CONTENT_DIGEST: content_digest(order)})
 
 
 def load_plan_order(study_dir: Path) -> list[str] | None:
     """Run ids of the current plan; None when nobody wrote them down, or, with a warning, when that file is damaged."""
     path = StudyDir(study_dir).order
     try:
-        run_ids = read_object(path).get("run_ids")
+        order = read_object(path)
+        run_ids = order.get("run_ids")
         if not isinstance(run_ids, list) or not all(isinstance(run_id, str) for run_id in run_ids):
             raise RecordError(path, "run_ids is no list of names")
+        if order.get(CONTENT_DIGEST) != content_digest({"run_ids": run_ids}):
+            raise RecordError(path, f"is not what was written: its {CONTENT_DIGEST} does not fit its content")
     except FileNotFoundError:
         return None
     except RecordError as error:
