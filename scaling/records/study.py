@@ -95,7 +95,8 @@ def load_plan_order(study_dir: Path) -> list[str] | None:
         run_ids = order.get("run_ids")
         if not isinstance(run_ids, list) or not all(isinstance(run_id, str) for run_id in run_ids):
             raise RecordError(path, "run_ids is no list of names")
-        if order.get(CONTENT_DIGEST) != content_digest({"run_ids": run_ids}):
+        digest = order.get(CONTENT_DIGEST)
+        if digest is not None and digest != content_digest({"run_ids": run_ids}):
             raise RecordError(path, f"is not what was written: its {CONTENT_DIGEST} does not fit its content")
     except FileNotFoundError:
         return None
@@ -122,4 +123,9 @@ def read_study(study_dir: Path, watch: LifeWatch | None = None) -> StudyRecords:
         except RecordError as error:
             logger.warning("%s; the run is left out", error)
             damaged.append(error)
+    for run_id in sorted(rank.keys() - {folder.name for folder in folders}):
+        path = RunDir(study_dir / run_id).plan
+        error = RecordError(path, f"is missing, and {StudyDir(study_dir).order.name} names the run")
+        logger.warning("%s; plan the study again", error)
+        damaged.append(error)
     return StudyRecords(tuple(runs), tuple(damaged))
