@@ -125,7 +125,7 @@ def read_study(study_dir: Path, watch: LifeWatch | None = None) -> StudyRecords:
             damaged.append(error)
     for run_id in sorted(rank.keys() - {folder.name for folder in folders}):
         path = RunDir(study_dir / run_id).plan
-        error = RecordError(path, f"is missing, and {StudyDir(study_dir).order.name} names the run")
-        logger.warning("%s; plan the study again", error)
-        damaged.append(error)
+        missing = RecordError(path, f"is missing, and {StudyDir(study_dir).order.name} names the run")
+        logger.warning("%s; plan the study again", missing)
+        damaged.append(missing)
     return StudyRecords(tuple(runs), tuple(damaged))
