@@ -119,10 +119,8 @@ class RunResult(BaseModel):
             raise RecordError(path, f"steps is {self.steps}, {early}, of {plan.schedule.steps} planned")
         if self.best_step > self.steps:
             raise RecordError(path, f"best_step is {self.best_step}, after the last of {self.steps} steps")
-        costs = {
-            "flops": examples * plan.model.flops_train_per_image,
-            "device_hours": (self.train_seconds + self.pause_seconds) * self.num_devices / 3600,
-        }
+        # The plan's count of FLOPs may be corrected after the training, so the result's need not agree with it.
+        costs = {"device_hours": (self.train_seconds + self.pause_seconds) * self.num_devices / 3600}
         if self.train_seconds > 0:
             costs["images_per_second"] = examples / self.train_seconds
         for name, cost in costs.items():

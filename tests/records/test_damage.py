@@ -327,7 +327,6 @@ def test_no_flipped_bit_changes_a_number(
         ("best_step", 31),
         ("examples_seen", 1),
         ("unique_examples", 7),
-        ("flops", 1.0),
         ("flops", -1.0),
         ("train_seconds", -1.0),
         ("train_seconds", float("inf")),

@@ -294,8 +294,10 @@ def change_run(run_dir: Path, plan: dict[str, Any], result: dict[str, Any] | Non
 
 def change_steps(run_dir: Path, steps: int) -> None:
     """A finished run as if it had been planned with, and had taken, so many steps."""
-    plan = RunPlan.load(run_dir)
+    plan, result = RunPlan.load(run_dir), RunResult.load(run_dir)
+    assert result is not None
     batch, num_samples = plan.schedule.batch, plan.subset.num_samples
     schedule = plan.schedule.model_copy(update={"steps": steps, "epochs": steps * batch / num_samples})
     taken = {"examples_seen": steps * batch, "unique_examples": min(steps * batch, num_samples)}
-    change_run(run_dir, {"schedule": schedule}, taken | {"steps": steps, "best_step": steps})
+    rate = steps * batch / result.train_seconds
+    change_run(run_dir, {"schedule": schedule}, taken | {"steps": steps, "best_step": steps, "images_per_second": rate})

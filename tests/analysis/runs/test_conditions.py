@@ -67,7 +67,8 @@ def test_runs_that_ended_early_are_named(tmp_path: Path) -> None:
     (run_dir,) = study.glob("*_010pct*")
     result = RunResult.load(run_dir)
     assert result is not None
-    taken = {"steps": 250, "best_step": 200, "examples_seen": 250 * 64, "unique_examples": 1000}
+    taken: dict[str, float] = {"steps": 250, "best_step": 200, "examples_seen": 250 * 64, "unique_examples": 1000}
+    taken["images_per_second"] = taken["examples_seen"] / result.train_seconds
     result.model_copy(update={"stopped_early": True, **taken}).save(run_dir)
     told = methods_text(load_records([study]), METRIC, {}, 0)
     assert f"out of patience, and counted with what they really used: {run_dir.name}." in told
