@@ -17,7 +17,10 @@ from scaling.train.reporting.device_peaks import PEAKS
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The sub-command's description and options."""
-    parser.description = "What a study will need on a cluster, from its plan, measured or declared rates and named assumptions; nothing is run."
+    parser.description = (
+        "What a study will need on a cluster, by its plan, by measured or declared rates and by named assumptions. "
+        "Nothing is trained."
+    )
     parser.add_argument("sweep", type=Path, metavar="SWEEP.yaml")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value of the sweep"

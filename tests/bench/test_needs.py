@@ -1,4 +1,4 @@
-"""What a study will need on a cluster: arithmetic that a person can repeat, and no assumption that is not on the page."""
+"""What a study will need on a cluster: arithmetic that a person can repeat, every assumption on the page."""
 
 import itertools
 from pathlib import Path
@@ -15,22 +15,22 @@ SWEEP = Path(__file__).parents[2] / "sweeps/data_size.yaml"
 
 
 def assumed(**values) -> Assumptions:
-    defaults = dict(
-        devices=64,
-        devices_per_run=8,
-        devices_per_node=8,
-        device="NVIDIA H100 80GB HBM3",
-        mfu={"*": 0.5},
-        lost_share=0.2,
-        image_bytes=1e5,
-        shard_images=1000,
-        images_per_core_second=500.0,
-        request_bytes=8e6,
-        cache_bytes=0.0,
-        keep_checkpoints=2,
-        price=None,
-        currency="USD",
-    )
+    defaults = {
+        "devices": 64,
+        "devices_per_run": 8,
+        "devices_per_node": 8,
+        "device": "NVIDIA H100 80GB HBM3",
+        "mfu": {"*": 0.5},
+        "lost_share": 0.2,
+        "image_bytes": 1e5,
+        "shard_images": 1000,
+        "images_per_core_second": 500.0,
+        "request_bytes": 8e6,
+        "cache_bytes": 0.0,
+        "keep_checkpoints": 2,
+        "price": None,
+        "currency": "USD",
+    }
     return Assumptions(**{**defaults, **values})
 
 
