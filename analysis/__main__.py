@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.runs.metric_options import add_metric_options, metric_of
-from analysis.runs.metrics import Metric
+from analysis.runs.metrics import Metric, add_metric_options, metric_of
 from scaling.errors import UserError, run_command
 
 if TYPE_CHECKING:

@@ -25,8 +25,7 @@ from analysis.laws.forms import FORMS
 from analysis.laws.law import LEVEL, Law, ceiling_of, check_curve, describe, fit_law
 from analysis.laws.pooling import study_priors
 from analysis.report.tables import plain_text
-from analysis.runs.metric_options import add_metric_options, metric_of
-from analysis.runs.metrics import Metric
+from analysis.runs.metrics import Metric, add_metric_options, metric_of
 from analysis.runs.tables.curves import Curve, read_curves
 from scaling.errors import UserError, run_command
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from scaling.errors import UserError, did_you_mean, run_command
-from scaling.tables import plain_table
+from scaling.readable import plain_table
 
 COMMANDS = {
     "launch": ("scaling.launch", "scaling.launch.command:main", "plan a study, train what is missing, draw the report"),

@@ -1,6 +1,10 @@
-"""Numbers as people read them: 300, 9.06M, 3 %, 41.2 ± 0.6, 3·10¹⁸, 1.3 PFLOP, 3 min 05 s."""
+"""What commands print for people: numbers (300, 9.06M, 3 %, 41.2 ± 0.6, 3·10¹⁸, 1.3 PFLOP, 3 min 05 s), plain text
+tables for stdout, in which nothing chokes a pipe, and a progress line on stderr."""
 
 import math
+import sys
+import time
+from collections.abc import Sequence
 
 
 def short_flops(value: float) -> str:
@@ -92,3 +96,44 @@ def chance_text(probability: float) -> str:
 
 def _significant(value: float) -> str:
     return f"{float(f'{value:.3g}'):g}"
+
+
+def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns separated by two spaces; a column whose every cell looks like a number is right-aligned."""
+    columns = list(zip(headers, *rows, strict=True))
+    widths = [max(len(cell) for cell in column) for column in columns]
+    numeric = [all(cell[:1].isdigit() or cell[:1] in "-+~" for cell in column[1:]) for column in columns]
+
+    def line(cells: Sequence[str]) -> str:
+        parts = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(cells, widths, numeric, strict=True)
+        ]
+        return "  ".join(parts).rstrip()
+
+    return "\n".join([line(headers), line(["-" * width for width in widths]), *(line(row) for row in rows)])
+
+
+REDRAW_SECONDS = 0.2
+
+
+class ProgressLine:
+    """A line that is rewritten as work gets done: units done, samples, samples per second.
+
+    Where stderr is no terminal, one line at the end.
+    """
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._started = time.monotonic()
+        self._drawn = 0.0
+
+    def __call__(self, num_done: int, total: int, num_samples: int) -> None:
+        now = time.monotonic()
+        is_last = num_done == total
+        if not is_last and (not sys.stderr.isatty() or now - self._drawn < REDRAW_SECONDS):
+            return
+        self._drawn = now
+        rate = num_samples / max(now - self._started, 1e-9)
+        line = f"{num_done:,}/{total:,} {self._unit}, {rate:,.0f} samples/s"
+        print(f"\r{line}" if sys.stderr.isatty() else line, end="\n" if is_last else "", file=sys.stderr, flush=True)

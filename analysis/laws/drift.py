@@ -3,11 +3,9 @@
 No form is exactly right, and how wrong it is cannot be read off a few back-tests. So the log error is the law plus a
 drift, zero at the largest size and independent on both sides of it: mostly a random walk in doublings, partly a
 random walk of the slope. What lies far back then counts less, what lies ahead is less certain, errors are alike
-along x, and the spread is never zero: it has a prior, learned from public learning curves, that the data move.
+along x, and the spread is never zero: it has a prior (`analysis.laws.curve_prior`), learned from public learning
+curves, that the data move.
 """
-
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -17,31 +15,6 @@ _LEVEL_SHARE = 0.8
 """Share of the drift's variance at one doubling that is a random walk; the rest is a random walk of the slope."""
 _KNOTS_PER_DOUBLING = 32
 _LAST_DOUBLING = 8.0
-
-
-@dataclass(frozen=True, slots=True)
-class SpreadPrior:
-    """Log-normal priors of the drift per doubling and of one run's noise, both standard deviations in log error.
-
-    The drift's centre lies midway between n-shot ImageNet (0.006) and Caltech101 (0.05) error of ViT, BiT and
-    MLP-Mixer (arXiv 2209.06640). Two data sets say little about a third, so the width is that of the distance
-    between them. The noise is that of `Prior.log_error`: points of published curves are averages, runs are not.
-    """
-
-    drift: float = 0.018
-    run: float = 0.015
-    log_width: float = 1.2
-
-    NUM_STEPS: ClassVar = 9
-    REACH: ClassVar = 2.5
-    """The grid ends at so many log_width from the centre."""
-
-    def grid(self) -> tuple[Array, Array, Array]:
-        """Drift [K], run noise [K] and log prior weight [K] at the nodes of the grid."""
-        steps = np.linspace(-self.REACH, self.REACH, self.NUM_STEPS)
-        first, second = (axis.ravel() for axis in np.meshgrid(steps, steps, indexing="ij"))
-        drift, run = self.drift * np.exp(self.log_width * first), self.run * np.exp(self.log_width * second)
-        return drift, run, -0.5 * (first**2 + second**2)
 
 
 def drift_covariance(doublings: Array) -> Array:

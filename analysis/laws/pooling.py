@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.laws.curve_prior import CurvePrior
-from analysis.laws.drift import SpreadPrior
+from analysis.laws.curve_prior import CurvePrior, SpreadPrior
 from analysis.laws.estimator import BASE
 from analysis.laws.forms import Array
 from analysis.laws.posterior import Posterior, posterior, size_means

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.laws.drift import SpreadPrior
+from analysis.laws.curve_prior import SpreadPrior
 from analysis.laws.fitting import Prior, fit_form
 from analysis.laws.forms import BNSL, M1, M4, Array
 from analysis.laws.law import LEVEL, ceiling_of, fit_law
@@ -27,7 +27,7 @@ from analysis.laws.pooling import prior_from
 from analysis.runs.metrics import known_metric
 from analysis.runs.tables.curves import Curve, read_curves
 from scaling.errors import run_command
-from scaling.tables import plain_table
+from scaling.readable import plain_table
 
 NUM_SIZES = (None, 4, 6, 8)
 REACHES = (2, 4, 8)

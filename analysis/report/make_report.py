@@ -16,21 +16,22 @@ from analysis.figures.canvas.drawing import installed_figures
 from analysis.figures.canvas.style import drawing_style
 from analysis.figures.overfit import with_gap
 from analysis.figures.published import published_figure_3
+from analysis.figures.searches import search_figures
 from analysis.laws.law import Law
 from analysis.report.compute_section import compute_part
 from analysis.report.methods import methods_text
 from analysis.report.options import ReportOptions
 from analysis.report.page import PageTable, Section, write_page
-from analysis.report.search_section import search_sections
 from analysis.report.sections import CELL_TEXT, condition_part
 from analysis.report.tables import latex, plain_text
-from analysis.runs.changes import changed_runs
+from analysis.runs.caveats import changed_runs
 from analysis.runs.conditions import in_order
 from analysis.runs.load import EXCLUDED_COLUMNS, Records
 from analysis.runs.metrics import check_direction, headline_for
 from analysis.runs.naming import with_short_titles
 from analysis.runs.overlay import overlaid, renamed
 from analysis.runs.rows import read_rows, with_known_counts
+from analysis.runs.searches import cell_table
 from analysis.runs.summary import runs_without, without_impossible
 from analysis.runs.tables.csv_text import save_csv
 
@@ -194,3 +195,17 @@ def _closing_words(excluded: pd.DataFrame, files: Sequence[Path]) -> list[str]:
     lines.append(f"report   {next(path for path in files if path.name == 'index.html')}")
     lines += [f"figure   {path} (.svg, .pdf, .csv)" for path in files if path.suffix == ".png"]
     return lines
+
+
+_SEARCH_TEXT = (
+    "Trials have seeds of their own and are no points of other figures. A best value at an edge, beyond which nothing "
+    "was tried, may not be the best there is; a larger tune.extend in the sweep searches on."
+)
+
+
+def search_sections(searches: pd.DataFrame) -> list[Section]:
+    """None without a search."""
+    if searches.empty:
+        return []
+    table = PageTable("What each search chose; every trial is in trials.csv.", cell_table(searches))
+    return [Section("Search for hyper-parameters", _SEARCH_TEXT, tuple(search_figures(searches)), (table,))]

@@ -8,9 +8,8 @@ import pandas as pd
 import scipy
 
 from analysis.laws.law import Law
-from analysis.runs.changes import changes_note, used_text
+from analysis.runs.caveats import changes_note, unfair_note, used_text
 from analysis.runs.load import Records
-from analysis.runs.subsets import unfair_note
 from scaling import __version__
 from scaling.readable import count_text, percent_text
 

@@ -28,10 +28,9 @@ from analysis.published.tables import PUBLISHED_METRIC, figure_2_records
 from analysis.report.law_tables import comparison_table, crossover_table, law_table, prediction_table
 from analysis.report.page import PageTable, Section
 from analysis.report.tables import size_table, size_table_tips
-from analysis.runs.changes import changes_note
+from analysis.runs.caveats import changes_note, unfair_note
 from analysis.runs.evaluations import chance_text_of, evaluation_metrics, noise_text
 from analysis.runs.load import Records
-from analysis.runs.subsets import unfair_note
 from analysis.runs.summary import cells, runs_behind, runs_of_cells
 
 _ROUNDING = 1e-9

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.runs.changes import mark_of
+from analysis.runs.caveats import mark_of
 from analysis.runs.load import Records
 from scaling.readable import count_text, percent_text, spread_text
 
@@ -19,7 +19,7 @@ _LATEX = str.maketrans(
 
 def size_table(records: Records, table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Model × subset size with `mean ± sd (n)` in each cell, marked where a run of it changed its execution
-    (`analysis.runs.changes`); `-` where no run is finished."""
+    (`analysis.runs.caveats`); `-` where no run is finished."""
     measure = records.metric(metric)
     sizes = sorted(set(table["num_images"]))
     headings = {size: _heading(table, size) for size in sizes}

@@ -5,6 +5,7 @@ What a name tells is known by `scaling.records.scores.metrics`; anything else is
 a wrong number that looks right.
 """
 
+import argparse
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -164,3 +165,21 @@ def headline_for(runs: pd.DataFrame, eval_order: Sequence[str], wanted: str | No
 
 def _hint(wanted: str, counts: Mapping[str, int]) -> str:
     return did_you_mean(wanted, sorted(counts)) if counts else "metrics have a slash in their names; none of these has"
+
+
+def add_metric_options(parser: argparse.ArgumentParser, option: str) -> None:
+    """`--higher-is-better`, `--lower-is-better` and `--bounds` of the metric that `option` names."""
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument(
+        "--higher-is-better", action="store_true", default=None, help=f"of {option}, where its name does not say"
+    )
+    way.add_argument("--lower-is-better", action="store_false", dest="higher_is_better", help=f"of {option}, likewise")
+    parser.add_argument(
+        "--bounds", metavar=("LOW", "HIGH"), nargs=2, type=float, help=f"smallest and largest value of {option} (0 inf)"
+    )
+
+
+def metric_of(name: str, options: argparse.Namespace) -> Metric:
+    """The metric with what the options say about it; UserError where they contradict its name."""
+    bounds = tuple(options.bounds) if options.bounds else None
+    return declared_metric(name, higher_is_better=options.higher_is_better, bounds=bounds)

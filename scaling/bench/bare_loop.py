@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from scaling.data.read.loader import Batch
-from scaling.models.arithmetic import autocast, normalise
-from scaling.models.networks.vision_model import VisionModel
+from scaling.models.networks.vision_model import VisionModel, autocast, normalise
 from scaling.records.run_plan import RunPlan
 from scaling.train.step.losses import upstream_loss
 from scaling.train.step.optimizer import build_optimizer

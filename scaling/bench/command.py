@@ -1,12 +1,16 @@
 """`python -m scaling.bench`: what this harness costs and gains, measured on the machine at hand.
 
 Each sub-command is a module with `add_arguments(parser)` and `run(args)`; only the one that is called is loaded.
+Options that several of them share are below.
 """
 
 import argparse
 import importlib
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 EPILOG = """\
 examples:
@@ -46,3 +50,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     code: int = args.run(args)
     return code
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """How models are computed."""
+    parser.add_argument("--image-size", type=int, help="side of the input, pixels (default: the model's own)")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: fp32")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU arithmetic (default: 1)")
+
+
+def model_settings(args: argparse.Namespace) -> list[str]:
+    """What `add_model_options` asks of a run, as `key=value` of a sweep."""
+    image_size = [f"defaults.image_size={args.image_size}"] if args.image_size else []
+    return [f"defaults.precision={args.precision}", *image_size]
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file as well")
+
+
+def write_json(figures: Mapping[str, Any], path: Path | None) -> None:
+    """Write the figures to the file of `--json`, if it was given."""
+    if path is not None:
+        path.write_text(json.dumps(figures, indent=2) + "\n")

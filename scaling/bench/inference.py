@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
+from scaling.bench.command import add_json, add_model_options, model_settings, write_json
 from scaling.bench.machine import describe_machine, prepare_device, ratio_summary, timed
-from scaling.bench.options import add_json, add_model_options, model_settings, write_json
-from scaling.tables import plain_table
+from scaling.readable import plain_table
 
 LIBRARIES = ("torch", "timm")
 
@@ -93,8 +93,7 @@ def _works(args: argparse.Namespace, folder: Path, device: torch.device) -> dict
     from scaling.bench.bare_loop import BareLoop
     from scaling.bench.planned_trainer import make_images, plan_trainers
     from scaling.data.read.loader import Batch
-    from scaling.models.arithmetic import autocast, normalise
-    from scaling.models.networks.vision_model import VisionModel
+    from scaling.models.networks.vision_model import VisionModel, autocast, normalise
     from scaling.train.scoring import build_planned
 
     manifest = make_images(folder, 32)

@@ -21,10 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scaling.bench.options import add_json, write_json
+from scaling.bench.command import add_json, write_json
 from scaling.bench.slurm_tasks import NUM_TASKS, measure_slurm
 from scaling.data.format.manifest import LabelType, build_manifest, declare_manifest
-from scaling.tables import plain_table
+from scaling.readable import plain_table
 
 NUM_RUNS = 10_000
 NUM_SHARDS, SHARD_SAMPLES, NUM_CLASSES = 1_000, 1_000, 1_000

@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 
+from scaling.bench.command import add_json, write_json
 from scaling.bench.machine import describe_machine
-from scaling.bench.options import add_json, write_json
 from scaling.bench.pipeline_facts import ROOM, data_wait_share, decodes_per_cpu_second, mean_pixel_error, our_batches
 from scaling.bench.planning import measure_planning
 from scaling.bench.rivals import timm_batches, webdataset_batches
 from scaling.data.format.manifest import Manifest, load_manifest
 from scaling.errors import UserError
-from scaling.tables import plain_table
+from scaling.readable import plain_table
 
 Batches = Generator[torch.Tensor, None, None]
 

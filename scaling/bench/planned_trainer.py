@@ -22,8 +22,8 @@ from scaling.train.processes.preemption import PreemptionFlag
 from scaling.train.processes.process_group import Processes
 from scaling.train.reporting.recorder import Recorder
 from scaling.train.scoring import build_planned
-from scaling.train.step.batching import plan_batching
 from scaling.train.step.engine import build_engine
+from scaling.train.step.rules import plan_batching
 
 NUM_PICTURES, SHARD_SAMPLES, NUM_CLASSES = 512, 64, 1000
 

@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
+from scaling.bench.command import add_json, add_model_options, model_settings, write_json
 from scaling.bench.machine import describe_machine, prepare_device, ratio_summary, timed
-from scaling.bench.options import add_json, add_model_options, model_settings, write_json
+from scaling.readable import plain_table
 from scaling.records.events import read_events
 from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import RunPlan
-from scaling.tables import plain_table
 
 BARE, TRAINER = "bare PyTorch loop, batches in memory", "trainer, batches in memory"
 
@@ -165,7 +165,7 @@ def _figures(
     memory: dict[str, float],
     rows: list[dict[str, float]],
 ) -> dict[str, Any]:
-    from scaling.train.reporting.device_peaks import peak_flops_per_second
+    from scaling.train.reporting.hardware import peak_flops_per_second
 
     peak = peak_flops_per_second(device, plan.recipe.precision)
     rates = {name: plan.schedule.batch / statistics.median(times) for name, times in seconds.items()}

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scaling.data.storage.checksum import file_sha256
+from scaling.data.storage.integrity import file_sha256
 from scaling.errors import UserError
 
 IMAGENET_REAL = "imagenet-real"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from scaling.data.format.manifest import Manifest
 from scaling.data.read.pixels import PixelSource
-from scaling.data.storage.checksum import file_sha256
+from scaling.data.storage.integrity import file_sha256
 from scaling.errors import UserError, did_you_mean
 from scaling.evals.label_files import read_label_file
 from scaling.evals.predictions import predict

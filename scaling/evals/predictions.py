@@ -11,8 +11,7 @@ from scaling.data.read.pixels import PixelSource
 from scaling.data.select.permute import planned_permutation
 from scaling.errors import UserError
 from scaling.evals.runner import EvaluationContext
-from scaling.models.arithmetic import autocast, normalise
-from scaling.models.networks.vision_model import VisionModel
+from scaling.models.networks.vision_model import VisionModel, autocast, normalise
 
 
 @torch.inference_mode()

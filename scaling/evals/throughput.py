@@ -11,8 +11,7 @@ import torch
 
 from scaling.evals.runner import EvaluationContext
 from scaling.evals.settings import ThroughputSettings
-from scaling.models.arithmetic import autocast
-from scaling.models.networks.vision_model import VisionModel
+from scaling.models.networks.vision_model import VisionModel, autocast
 from scaling.records.run_plan import EvalPlan
 
 

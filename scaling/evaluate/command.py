@@ -15,10 +15,10 @@ from scaling.evaluate.asked import Wish, asked_evaluations
 from scaling.evaluate.runs import Execution, Scored, score_runs, study_runs
 from scaling.models.registry import is_timm_name
 from scaling.plan.suite import shipped_suites
+from scaling.readable import plain_table
 from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import RunPlan
 from scaling.spec.plain_yaml import read_yaml
-from scaling.tables import plain_table
 
 EPILOG = """\
 examples:

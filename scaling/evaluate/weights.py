@@ -12,14 +12,12 @@ import timm
 import torch
 from torch import nn
 
-from scaling.evals.describe import describe_evaluation
-from scaling.evals.runner import EvaluationContext, run_evaluation
+from scaling.evals.runner import EvaluationContext, describe_evaluation, run_evaluation
 from scaling.evaluate.architecture import Architecture
 from scaling.evaluate.weights_records import WeightsRecord, earlier_record, runs_csv
-from scaling.models.arithmetic import settle_tf32
 from scaling.models.build import build_model
 from scaling.models.cost import count_cost
-from scaling.models.networks.vision_model import VisionModel
+from scaling.models.networks.vision_model import VisionModel, settle_tf32
 from scaling.models.registry import family_of, is_timm_name
 from scaling.models.weights.files import load_weights
 from scaling.records.attempts.provenance import describe_harness_source, describe_packages
@@ -28,7 +26,7 @@ from scaling.records.files import content_digest, write_text_atomic
 from scaling.records.run_dir import safe_name
 from scaling.records.run_plan import EvalPlan
 from scaling.records.scores.suites import suite_metrics
-from scaling.train.reporting.environment import describe_hardware
+from scaling.train.reporting.hardware import describe_hardware
 from scaling.train.reporting.recorder import device_name
 
 logger = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from scaling.data.format.manifest import load_manifest
 from scaling.data.tools.commands.index import summary
-from scaling.data.tools.commands.progress import ProgressLine
 from scaling.jft_like.config import JftLikeConfig
 from scaling.jft_like.make import make_jft_like
 from scaling.jft_like.splits import splits_of
+from scaling.readable import ProgressLine
 
 DESCRIPTION = """\
 Write procedural images with JFT-300M's kind of labels as WebDataset shards, ready to train on:

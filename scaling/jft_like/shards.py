@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.data.format.shard import Shard
-from scaling.data.storage.checksum import file_sha256
+from scaling.data.storage.integrity import file_sha256
 from scaling.jft_like.splits import Sample
 
 PARTIAL_SUFFIX = ".partial"

@@ -10,13 +10,13 @@ from types import FrameType
 
 from scaling.errors import UserError
 from scaling.launch.backends.base import Backend, Resources, check_choice, make_backend
+from scaling.launch.backends.gpus import is_slow_here
 from scaling.launch.cancel import cancel_runs
 from scaling.launch.dry_run import describe_plan, plan_as_json
 from scaling.launch.ensure_data import ensure_data
 from scaling.launch.graph.beginning import Beginning
 from scaling.launch.graph.finetuning import finetuning_follow_up
 from scaling.launch.graph.study_graph import FollowUp, StudyGraph
-from scaling.launch.machine_warning import is_slow_here
 from scaling.launch.options import read_options
 from scaling.launch.price.measured import measured_rates
 from scaling.launch.study_dir import PlannedRun, find_standings, write_study
@@ -25,8 +25,8 @@ from scaling.models.cpu_arithmetic import SLOW_BF16
 from scaling.plan.finetune.planner import FineTunePlanner
 from scaling.plan.planner import Planner
 from scaling.records.attempts.causes import Cause
+from scaling.records.attempts.contract import LEAVE_SIGNALS
 from scaling.records.attempts.ends import forgive
-from scaling.records.attempts.exit_codes import LEAVE_SIGNALS
 from scaling.records.ownership.stop_request import clear_stop
 from scaling.records.run_plan import RunPlan
 from scaling.records.state import Status

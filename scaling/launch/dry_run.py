@@ -7,9 +7,8 @@ from scaling.launch.graph.study_graph import FollowUp
 from scaling.launch.price.forecast import RateBook, Work, state_bytes, train_flops
 from scaling.launch.study_dir import PlannedRun
 from scaling.plan.search.searches import UNCHOSEN
-from scaling.readable import count_text, short_flops, short_time
+from scaling.readable import count_text, plain_table, short_flops, short_time
 from scaling.records.state import Status
-from scaling.tables import plain_table
 
 HEADERS = ["run", "images", "epochs", "steps", "batch", "train compute", "weights + optimiser", "time left", "state"]
 

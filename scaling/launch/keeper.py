@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from scaling.records.attempts.exit_codes import LEAVE_SIGNALS
+from scaling.records.attempts.contract import LEAVE_SIGNALS
 from scaling.records.files import write_json_atomic
 from scaling.records.reading import read_object
 from scaling.records.run_dir import StudyDir

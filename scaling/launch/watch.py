@@ -11,11 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scaling.launch.backends.base import Backend, Look
+from scaling.launch.backends.base import Backend, Look, next_step
 from scaling.launch.dry_run import work_left
 from scaling.launch.graph.study_graph import RunSource
 from scaling.launch.leave import leave_jobs
-from scaling.launch.policy import next_step
 from scaling.launch.price.forecast import RateBook, Work, remaining_seconds
 from scaling.launch.price.live_rates import LiveRates
 from scaling.launch.price.measured import learn, rates_of

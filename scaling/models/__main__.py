@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from scaling.errors import UserError, run_command
 from scaling.models.registry import check_name, check_options, default_image_size, list_models
-from scaling.tables import plain_table
+from scaling.readable import plain_table
 
 if TYPE_CHECKING:
     from scaling.models.cost import ModelCost

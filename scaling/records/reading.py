@@ -1,4 +1,5 @@
-"""One way in for every record: bytes, JSON, type, schema version, digest; any damage is one error with the path.
+"""The base of every record, and one way in for all: bytes, JSON, type, schema version, digest; any damage is one error
+with the path.
 
 A record written by `write_record` carries the SHA-256 of its content, so a flipped bit is reported and never read as
 another number. Records of many lines (`events.jsonl`, `ends.jsonl`) carry a CRC-32 in every line.
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from scaling.errors import UserError
 from scaling.records.files import content_digest, json_text, write_text_atomic
@@ -115,3 +116,9 @@ def is_intact(line: bytes) -> bool:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
+
+
+class Frozen(BaseModel):
+    """Written once and never changed, as plans and the parts of a sweep are; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)

@@ -14,8 +14,8 @@ from pydantic import Field
 from scaling.errors import UserError
 from scaling.records.files import canonical_json as canonical_json
 from scaling.records.files import content_digest as content_digest
-from scaling.records.frozen import Frozen as Frozen
 from scaling.records.identity import contradiction
+from scaling.records.reading import Frozen as Frozen
 from scaling.records.reading import RecordError, read_record, write_record
 from scaling.records.run_dir import RunDir
 from scaling.records.scores.search_plan import ChoicePlan, TrialPlan

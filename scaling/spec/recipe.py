@@ -15,7 +15,7 @@ import yaml
 
 from scaling.errors import UserError, did_you_mean
 from scaling.records.run_plan import Frozen
-from scaling.spec.matching import matches
+from scaling.spec.settings import matches
 
 _FOLDER = resources.files("scaling.spec") / "recipes"
 

@@ -1,9 +1,12 @@
-"""The settings of one run: the fields that `defaults`, `grid`, `zip`, `include` and `overrides` may set.
+"""The settings of one run: the fields that `defaults`, `grid`, `zip`, `include` and `overrides` may set, and whether
+they fit a rule such as {model: "vit-*", seed: [0, 1]}, which exclude, overrides and recipes go by.
 
 Each field is one word of the papers' vocabulary with its default. Nothing here is derived: planning turns
 durations into steps, `auto` into a value and a fraction into a count.
 """
 
+import fnmatch
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -129,3 +132,16 @@ class RunSettings(Frozen):
     checkpoint_every: Duration = Field(Duration(10.0, "percent"), description="Interval of checkpoints.")
     log_every: Duration = Field(Duration(2.0, "percent"), description="Interval of training rows in events.jsonl.")
     keep_checkpoints: Count = Field(2, description="How many of the newest are kept.")
+
+
+def matches(rule: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Every field of the rule is a value, a list of values or a text with * and ?, and fits."""
+    return all(name in values and _fits(wanted, values[name]) for name, wanted in rule.items())
+
+
+def _fits(wanted: Any, value: Any) -> bool:
+    if isinstance(wanted, list):
+        return any(_fits(option, value) for option in wanted)
+    if isinstance(wanted, str) and isinstance(value, str):
+        return fnmatch.fnmatchcase(value, wanted)
+    return bool(wanted == value)

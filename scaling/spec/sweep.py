@@ -22,9 +22,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from scaling.errors import UserError, did_you_mean, shown
 from scaling.spec.document import Document, KeyPath
-from scaling.spec.matching import matches
 from scaling.spec.recipe import recipe_values
-from scaling.spec.settings import RunSettings
+from scaling.spec.settings import RunSettings, matches
 from scaling.spec.study import Protocol, Study, check_setting
 
 MAX_RUNS = 100_000

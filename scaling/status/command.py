@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scaling.readable import short_time
+from scaling.readable import plain_table, short_time
 from scaling.records.attempts.causes import Cause
 from scaling.records.ownership.lease import LifeWatch
 from scaling.records.run_dir import RunDir
@@ -22,7 +22,6 @@ from scaling.records.scheduler_word import RunWord, SchedulerWord
 from scaling.records.study import RunRecord, StudyRecords, load_run, read_study
 from scaling.status.live import LastWords, last_words, seconds_left
 from scaling.status.scheduler import Waiting, load_word, requeues, requeues_text, waiting, word_of
-from scaling.tables import plain_table
 
 EPILOG = """\
 examples:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from scaling.errors import run_command
-from scaling.records.attempts.execution import Execution
+from scaling.records.attempts.contract import Execution
 from scaling.train.entry import train_run
 
 EPILOG = """\

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import torch
 
-from scaling.data.storage.corrupt import CorruptSampleError
+from scaling.data.storage.integrity import CorruptSampleError
 from scaling.train.processes.process_group import Processes
 
 Place = tuple[int, int]

@@ -15,9 +15,8 @@ from typing import NoReturn
 from scaling.errors import UserError
 from scaling.records.attempts.attempt import Attempt, claim_attempt
 from scaling.records.attempts.causes import Cause
+from scaling.records.attempts.contract import AS_IT_COMES, BUSY, DONE, PREEMPTED, Execution
 from scaling.records.attempts.ends import End, append_end, read_ends
-from scaling.records.attempts.execution import AS_IT_COMES, Execution
-from scaling.records.attempts.exit_codes import BUSY, DONE, PREEMPTED
 from scaling.records.attempts.rank_failures import RankFailure, clear_failures, report_failure, start_token
 from scaling.records.ownership.lease import Lease, LeaseLostError
 from scaling.records.ownership.leftovers import sweep_leftovers
@@ -40,7 +39,7 @@ def train_run(
     to_terminal: bool = False,
     execution: Execution = AS_IT_COMES,
 ) -> int:
-    """Train and score one run from its run.json; returns one of `exit_codes`.
+    """Train and score one run from its run.json; returns an exit code of `attempts.contract`.
 
     All output goes to the run's log.txt, or stays on the terminal. With `watch_parent` the run saves and leaves when
     the process that started it disappears. `execution` is what this process has of its machine.

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 
-from scaling.data.format.exclusion_list import load_exclusion
-from scaling.data.format.held_out import HeldOut, hold_out
+from scaling.data.format.exclusion_list import HeldOut, hold_out, load_exclusion
 from scaling.data.format.manifest import Manifest
 from scaling.data.read.loader import EvalLoader, TrainLoader
 from scaling.data.read.transforms import Augmentation

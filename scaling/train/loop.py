@@ -17,6 +17,7 @@ import torch
 
 from scaling.data.read.loader import Batch
 from scaling.records.run_plan import RunPlan
+from scaling.train.averages import Means, Tally, validate
 from scaling.train.checkpoints.checkpoint import CheckpointStore, Progress
 from scaling.train.corruption import CorruptTally
 from scaling.train.loaders import train_loader, validation_loader
@@ -24,12 +25,10 @@ from scaling.train.processes.decoding import starvation
 from scaling.train.processes.failures import CheckpointError, DivergenceError
 from scaling.train.processes.preemption import PreemptionFlag
 from scaling.train.processes.process_group import NO_VOTE, Processes
-from scaling.train.reporting.device_peaks import LEAST_LIKELY_MFU, peak_flops_per_second
+from scaling.train.reporting.hardware import LEAST_LIKELY_MFU, peak_flops_per_second
 from scaling.train.reporting.recorder import Recorder
 from scaling.train.step.engine import Engine
-from scaling.train.step.schedule import learning_rate_at
-from scaling.train.tally import Means, Tally
-from scaling.train.validation import validate
+from scaling.train.step.rules import learning_rate_at
 
 logger = logging.getLogger(__name__)
 

@@ -13,17 +13,16 @@ from pathlib import Path
 
 import torch
 
-from scaling.data.storage.checksum import file_sha256
+from scaling.data.storage.integrity import file_sha256
 from scaling.errors import UserError
 from scaling.evals import runner as evals_runner
-from scaling.evals.describe import describe_evaluation
-from scaling.evals.runner import Alone, EvaluationContext, run_evaluation
+from scaling.evals.runner import Alone, EvaluationContext, describe_evaluation, run_evaluation
 from scaling.evals.settings import EVALUATIONS
 from scaling.models.build import build_model
 from scaling.models.networks.vision_model import VisionModel
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.changes import note_training
-from scaling.records.attempts.exit_codes import DONE
+from scaling.records.attempts.contract import DONE
 from scaling.records.evaluation import Evaluation, current_evaluations
 from scaling.records.ownership.stop_request import requested_stop
 from scaling.records.result import RunResult

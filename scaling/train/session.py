@@ -18,7 +18,7 @@ from scaling.errors import UserError
 from scaling.models.cpu_arithmetic import SLOW_BF16, bf16_is_slow
 from scaling.records.attempts.attempt import Attempt
 from scaling.records.attempts.causes import Cause
-from scaling.records.attempts.execution import Execution
+from scaling.records.attempts.contract import Execution
 from scaling.records.attempts.rank_failures import RankFailure, read_failures, report_failure, start_token, together
 from scaling.records.ownership.lease import Lease, LeaseLostError
 from scaling.records.ownership.stop_request import requested_stop
@@ -34,10 +34,10 @@ from scaling.train.reporting.clock import Clock
 from scaling.train.reporting.recorder import Recorder
 from scaling.train.scoring import Scoring, build_planned
 from scaling.train.start import start_from
-from scaling.train.step.batching import Batching, plan_batching
 from scaling.train.step.engine import build_engine
 from scaling.train.step.execution import settle_arithmetic
 from scaling.train.step.micro_batch import find_micro_batch
+from scaling.train.step.rules import Batching, plan_batching
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from scaling.data.storage.checksum import file_sha256
+from scaling.data.storage.integrity import file_sha256
 from scaling.errors import UserError
 from scaling.models.networks.vision_model import VisionModel
 from scaling.models.weights.files import load_weights

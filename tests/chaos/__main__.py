@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.tables import plain_table
+from scaling.readable import plain_table
 from tests.chaos.attacks import ATTACKS
 from tests.chaos.study import Trial, differences, make_study, new_trial, numbers
 

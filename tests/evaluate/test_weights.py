@@ -20,9 +20,8 @@ from scaling.evaluate.architecture import read_architecture
 from scaling.evaluate.command import main
 from scaling.evaluate.weights import WeightsExecution, score_weights
 from scaling.launch.study_dir import PlannedRun
-from scaling.models.arithmetic import normalise
 from scaling.models.build import build_model
-from scaling.models.networks.vision_model import VisionModel
+from scaling.models.networks.vision_model import VisionModel, normalise
 from scaling.models.weights.files import save_npz
 from scaling.records.evaluation import Evaluation
 from scaling.records.run_plan import EvalPlan, InputPlan

@@ -16,8 +16,8 @@ from scaling.launch.graph.study_graph import StudyGraph
 from scaling.launch.study_dir import find_standings, write_study
 from scaling.launch.watch import Watch
 from scaling.records.attempts.causes import Cause
+from scaling.records.attempts.contract import DONE, FAILED, PREEMPTED
 from scaling.records.attempts.ends import forgive, read_ends
-from scaling.records.attempts.exit_codes import DONE, FAILED, PREEMPTED
 from scaling.records.ownership.lease import Lease
 from scaling.records.ownership.stop_request import request_stop
 from scaling.records.run_plan import EvalPlan, RunPlan

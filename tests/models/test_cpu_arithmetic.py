@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.launch import machine_warning
+from scaling.launch.backends import gpus as machine_gpus
 from scaling.launch.command import main
 from scaling.models import cpu_arithmetic
 from scaling.models.cpu_arithmetic import SLOW_BF16, bf16_is_slow, cpu_flags
@@ -52,7 +52,7 @@ def test_a_dry_run_tells_of_it_where_the_runs_would_be_executed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(cpu_arithmetic, "cpu_flags", lambda: frozenset(flags))
-    monkeypatch.setattr(machine_warning, "visible_gpus", lambda: gpus)
+    monkeypatch.setattr(machine_gpus, "visible_gpus", lambda: gpus)
     sweep = tmp_path / "tiny.yaml"
     sweep.write_text(TINY_SWEEP.format(root=json.dumps(str(tiny_data))))
     settings = [word for option in options for word in ("--set", option)]

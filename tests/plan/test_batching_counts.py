@@ -5,7 +5,7 @@ import pytest
 from scaling.errors import UserError
 from scaling.plan import planner
 from scaling.plan.zoo_counts import ModelFacts
-from scaling.records.attempts.exit_codes import BAD_INPUT, DONE
+from scaling.records.attempts.contract import BAD_INPUT, DONE
 from scaling.records.events import read_events
 from scaling.records.standing import find_standing
 from tests.support.ranks import codes, start_run

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.launch.policy import next_step
+from scaling.launch.backends.base import next_step
 from scaling.records.attempts.attempt import claim_attempt
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.ends import End, append_end, forgive

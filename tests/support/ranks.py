@@ -9,7 +9,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from scaling.records.attempts.execution import Execution
+from scaling.records.attempts.contract import Execution
 from scaling.train.entry import train_run
 
 Prepare = Callable[[int], None]

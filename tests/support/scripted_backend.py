@@ -4,12 +4,11 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from scaling.launch.backends.base import Handle, Look, Resources
-from scaling.launch.policy import AGAIN, next_step
+from scaling.launch.backends.base import AGAIN, Handle, Look, Resources, next_step
 from scaling.records.attempts.attempt import claim_attempt
 from scaling.records.attempts.causes import Cause, cause_of_exit
+from scaling.records.attempts.contract import DONE
 from scaling.records.attempts.ends import End, append_end
-from scaling.records.attempts.exit_codes import DONE
 from scaling.records.ownership.stop_request import request_stop
 from scaling.records.result import RunResult
 from scaling.records.run_plan import RunPlan

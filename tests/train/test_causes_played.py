@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from scaling.records.attempts.causes import Cause, Verdict, decide
+from scaling.records.attempts.contract import BAD_INPUT, FAILED, MACHINE_TROUBLE, OUT_OF_MEMORY, PREEMPTED
 from scaling.records.attempts.ends import read_ends, settle_end
-from scaling.records.attempts.exit_codes import BAD_INPUT, FAILED, MACHINE_TROUBLE, OUT_OF_MEMORY, PREEMPTED
 from scaling.records.ownership.stop_request import request_stop
 from scaling.records.standing import STATUS_AFTER, find_standing
 from tests.support.http_server import serve
@@ -57,10 +57,10 @@ def die() -> None:
 
 def show_a_gpu_that_is_dead(rank: int) -> None:
     """Whoever started the process gave it a GPU, the machine has its device file, and CUDA finds none."""
-    from scaling.train.processes import given_gpus
+    from scaling.train.processes import placement
 
     os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
-    given_gpus.may_have_gpu = lambda: True
+    placement.may_have_gpu = lambda: True
 
 
 def be_impatient(rank: int) -> None:

@@ -11,8 +11,8 @@ import webdataset
 from PIL import Image
 
 from scaling.data.format.index import expand_urls, index_shards
-from scaling.data.storage.corrupt import CorruptSampleError
-from scaling.records.attempts.exit_codes import BAD_INPUT, DONE, PREEMPTED
+from scaling.data.storage.integrity import CorruptSampleError
+from scaling.records.attempts.contract import BAD_INPUT, DONE, PREEMPTED
 from scaling.records.events import read_events
 from scaling.records.result import RunResult
 from scaling.records.state import RunState

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.records.attempts.exit_codes import DONE, FAILED, LOST_PARTNER, PREEMPTED
+from scaling.records.attempts.contract import DONE, FAILED, LOST_PARTNER, PREEMPTED
 from scaling.records.events import read_events
 from scaling.records.result import RunResult
 from scaling.records.standing import find_standing

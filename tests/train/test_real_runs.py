@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from scaling.launch.study_dir import PlannedRun, find_standings
 from scaling.records.attempts.attempt import claim_attempt
-from scaling.records.attempts.exit_codes import BAD_INPUT, BUSY, DONE, FAILED, PREEMPTED
+from scaling.records.attempts.contract import BAD_INPUT, BUSY, DONE, FAILED, PREEMPTED
 from scaling.records.evaluation import Evaluation
 from scaling.records.events import read_events
 from scaling.records.result import RunResult
@@ -29,7 +29,7 @@ from scaling.records.study import load_run, read_study
 from scaling.spec.launch_spec import LaunchSpec
 from scaling.status.command import describe
 from scaling.train.entry import train_run
-from scaling.train.step.schedule import learning_rate_at
+from scaling.train.step.rules import learning_rate_at
 from tests.support.local_runs import LocalRuns as LocalBackend
 from tests.support.ranks import codes, start_run
 from tests.support.run_folders import checkpoints

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from scaling.data.storage.checksum import file_sha256
+from scaling.data.storage.integrity import file_sha256
 from scaling.errors import UserError
 from scaling.launch.study_dir import PlannedRun
 from scaling.models.networks.vision_model import VisionModel

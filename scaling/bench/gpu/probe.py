@@ -24,11 +24,11 @@ from scaling.bench.planned_trainer import make_images, plan_trainers
 from scaling.records.run_plan import RunPlan
 from scaling.train.checkpoints.checkpoint import CheckpointStore, Progress
 from scaling.train.processes.process_group import Processes, join_processes
-from scaling.train.reporting.device_peaks import peak_flops_per_second
+from scaling.train.reporting.hardware import peak_flops_per_second
 from scaling.train.reporting.recorder import Recorder, device_name
 from scaling.train.scoring import build_planned
-from scaling.train.step.batching import plan_batching
 from scaling.train.step.engine import Engine, build_engine
+from scaling.train.step.rules import plan_batching
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.open_shards import OpenShards
-from scaling.data.storage.corrupt import CorruptSampleError
+from scaling.data.storage.integrity import CorruptSampleError
 
 
 def count_classes(

@@ -1,19 +1,23 @@
-"""Lists of excluded samples, as JSON in columns: shard numbers and indices inside shards, sorted, and the digest of
-their data set.
+"""Samples that training passes over: lists of them, and those that are held out to make a choice on.
 
-A list is refused for any other data set, since the numbers would name other images. `python -m scaling.data dedup`
-writes one; a study names it in `data.exclude`.
+A list is JSON in columns: shard numbers and indices inside shards, sorted, and the digest of their data set. It is
+refused for any other data set, since the numbers would name other images. `python -m scaling.data dedup` writes one; a
+study names it in `data.exclude`. Held-out samples are exact in count, drawn by a seed and disjoint from the rest;
+training excludes them as any others, and validation reads them by their positions.
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scaling.data.format.manifest import Manifest
 from scaling.data.select.exclusion import NO_EXCLUSION, Exclusion
+from scaling.data.select.random_streams import RandomStream, generator
 from scaling.data.storage.remote import RemoteFiles, is_url
 from scaling.errors import UserError
 from scaling.records.files import write_text_atomic
@@ -70,3 +74,24 @@ def load_exclusion(location: Path | str, manifest: Manifest) -> Exclusion:
             f"{manifest.digest[:12]}); {remake} for this one"
         )
     return make_exclusion(manifest, places)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Held-out samples, named in two ways."""
+
+    positions: NDArray[np.int64]
+    """Canonical positions, increasing: what validation reads."""
+    exclusion: Exclusion
+    """The same samples as training passes them over; its digest names them."""
+
+
+def hold_out(manifest: Manifest, num_samples: int, seed: int) -> HeldOut:
+    """`num_samples` of a data set's samples, at least one and not all, each choice of so many equally likely."""
+    assert 0 < num_samples < manifest.num_samples, num_samples
+    order = generator(seed, RandomStream.HELD_OUT).permutation(manifest.num_samples)
+    positions = np.sort(order[:num_samples]).astype(np.int64)
+    ends = np.cumsum(manifest.shard_samples)
+    shards = np.searchsorted(ends, positions, side="right")
+    indices = positions - (ends - manifest.shard_samples)[shards]
+    return HeldOut(positions, make_exclusion(manifest, list(zip(shards.tolist(), indices.tolist(), strict=True))))

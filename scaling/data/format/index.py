@@ -21,8 +21,7 @@ from scaling.data.format.homogeneity import MAX_COMPARED_SHARDS, NO_LABEL, Piece
 from scaling.data.format.labels import CLASS_NUMBERS, MAX_CLASSES, LabelRule, is_vector
 from scaling.data.format.manifest import LabelType, Manifest, build_manifest, make_folder
 from scaling.data.format.shard import Shard
-from scaling.data.storage.checksum import file_sha256
-from scaling.data.storage.corrupt import CorruptShardError
+from scaling.data.storage.integrity import CorruptShardError, file_sha256
 from scaling.data.storage.remote import RemoteFiles, is_url
 from scaling.data.storage.shard_files import ShardFiles
 from scaling.errors import UserError

@@ -5,7 +5,7 @@ from collections import OrderedDict
 
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.shard import Shard
-from scaling.data.storage.corrupt import CorruptShardError
+from scaling.data.storage.integrity import CorruptShardError
 from scaling.data.storage.remote import is_url
 from scaling.data.storage.shard_files import ShardFiles
 from scaling.errors import UserError

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from scaling.data.format.labels import CLASS_NUMBERS, LabelRule, parse_cls, parse_json
 from scaling.data.format.tar_headers import Member, read_members
-from scaling.data.storage.corrupt import CorruptSampleError, CorruptShardError
+from scaling.data.storage.integrity import CorruptSampleError, CorruptShardError
 from scaling.data.storage.shard_files import LocalTar, ShardFiles
 from scaling.records.run_plan import DEFAULT_ACCESS
 

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from scaling.data.storage.corrupt import CorruptShardError, describe_content
+from scaling.data.storage.integrity import CorruptShardError, describe_content
 
 BLOCK = 512
 

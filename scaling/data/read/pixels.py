@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.open_shards import OpenShards
 from scaling.data.read.decode import DecodeError, Pixels, decode_rgb
-from scaling.data.storage.corrupt import CorruptSampleError
+from scaling.data.storage.integrity import CorruptSampleError
 
 DEFAULT_CACHE_BYTES = 512 * 1024 * 1024
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from scaling.data.read.pixels import DecodedSample, PixelSource
 from scaling.data.select.subset import Subset
-from scaling.data.storage.corrupt import CorruptSampleError
+from scaling.data.storage.integrity import CorruptSampleError
 
 logger = logging.getLogger(__name__)
 

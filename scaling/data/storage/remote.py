@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from scaling.data.storage.corrupt import describe_content
+from scaling.data.storage.integrity import describe_content
 from scaling.errors import UserError
 
 logger = logging.getLogger(__name__)

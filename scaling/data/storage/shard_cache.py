@@ -16,8 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from scaling.data.storage.checksum import file_sha256
-from scaling.data.storage.corrupt import CorruptShardError
+from scaling.data.storage.integrity import CorruptShardError, file_sha256
 from scaling.errors import UserError
 
 OURS = re.compile(r"[0-9a-f]{64}\.(shard|part)")

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from scaling.data.storage.corrupt import CorruptShardError
+from scaling.data.storage.integrity import CorruptShardError
 from scaling.data.storage.remote import RemoteFiles, is_url
 from scaling.data.storage.shard_cache import ShardCache
 from scaling.data.storage.verified_shards import VerifiedShards

@@ -17,8 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from scaling.data.storage.checksum import file_sha256
-from scaling.data.storage.corrupt import CorruptShardError
+from scaling.data.storage.integrity import CorruptShardError, file_sha256
 from scaling.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ from scaling.data.format.homogeneity import MAX_COMPARED_SHARDS, Homogeneity, Pi
 from scaling.data.format.manifest import Manifest, build_manifest, load_manifest, make_folder
 from scaling.data.read.decode import JPEG_MAGIC, DecodeError, decode_rgb
 from scaling.data.read.look_ahead import in_order
-from scaling.data.storage.checksum import file_sha256
+from scaling.data.storage.integrity import file_sha256
 from scaling.data.tools.build_journal import (
     BAD_LIST,
     JOURNAL,

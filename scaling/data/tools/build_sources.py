@@ -26,7 +26,7 @@ from scaling.data.format.manifest import LabelType, Manifest, load_manifest
 from scaling.data.format.open_shards import OpenShards
 from scaling.data.format.shard import IMAGE_EXTENSIONS, UNREAD_IMAGE_EXTENSIONS
 from scaling.data.select.subset import Subset, select_subset
-from scaling.data.storage.corrupt import CorruptSampleError
+from scaling.data.storage.integrity import CorruptSampleError
 from scaling.data.tools.label_table import LabelTable
 from scaling.data.tools.tables import ReadRows, RepeatedRows, read_csv_rows, read_parquet_rows
 from scaling.errors import UserError, did_you_mean

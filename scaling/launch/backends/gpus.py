@@ -2,7 +2,7 @@
 
 CUDA_VISIBLE_DEVICES names devices by number, by UUID (also shortened) or, for a part of a GPU, by the UUID of a MIG
 instance; as CUDA does, a name that fits nothing ends the list. A process of CUDA sees one MIG instance at most, so each
-counts as one device.
+counts as one device. Where there is none, a CPU may be slow in the precision that a study asks for.
 """
 
 import os
@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scaling.errors import UserError
+from scaling.models.cpu_arithmetic import bf16_is_slow
+from scaling.records.run_plan import RunPlan
+from scaling.spec.launch_spec import LaunchSpec
 
 _LINE = re.compile(r"^\s*(GPU|MIG)\s.*\(UUID:\s*(\S+?)\)\s*$")
 
@@ -92,3 +95,10 @@ def _devices_named(word: str, boards: Sequence[tuple[str, list[str]]]) -> list[G
         return []
     board, parts = matching[0]
     return [Gpu(uuid, uuid) for uuid in parts or [board]]
+
+
+def is_slow_here(launch: LaunchSpec, plans: Sequence[RunPlan]) -> bool:
+    """Whether runs in bf16 are to be executed on this machine, by a CPU that has no instructions for it."""
+    if launch.backend != "local" or all(plan.recipe.precision != "bf16" for plan in plans):
+        return False
+    return bf16_is_slow() and not visible_gpus()

@@ -1,4 +1,5 @@
-"""What every model of a study looks like to training and evaluation: a body, a pre-logits layer, a linear head.
+"""What every model of a study looks like to training and evaluation: a body, a pre-logits layer, a linear head, and the
+numbers in which it works: the input range of its pixels and the precision of its arithmetic.
 
 The three parts have the parameter prefixes `body.`, `pre_logits.` and `head.` in every family, so a checkpoint's
 classifier can be separated from the rest without knowing the architecture.
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scaling.errors import UserError
 
@@ -80,3 +81,19 @@ class VisionModel(nn.Module):
     def num_body_params(self) -> int:
         """Without classifier and pre-logits layer: what transfer keeps (ViT appendix B.1.1)."""
         return sum(parameter.numel() for parameter in self.body.parameters())
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 pixels -> floats in [-1, 1], on the images' device (the papers' input range)."""
+    return images.float().div_(127.5).sub_(1.0)
+
+
+def settle_tf32(precision: str) -> None:
+    """Have a GPU compute fp32 in whole: PyTorch lets cuDNN round the inputs of fp32 convolutions to TF32's 10 bits."""
+    torch.backends.cudnn.allow_tf32 = precision != "fp32"
+    torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bf16 arithmetic where PyTorch considers it safe, or none; weights stay fp32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

@@ -2,8 +2,13 @@
 
 Everything is checked by name and shape before the first parameter changes; nothing is resampled. Files are never
 unpickled. The hub is asked only when a source says `timm:`.
+
+The bytes of a file of ours follow from its content, so that equal weights of equal runs have an equal SHA-256, by which
+records name them: the library writes the metadata in an order that differs from process to process, and it is sorted
+here.
 """
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +19,7 @@ import numpy as np
 import timm
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from scaling.errors import UserError
 from scaling.models.networks.vision_model import VisionModel
@@ -171,3 +176,20 @@ def _layout(model: VisionModel) -> list[Entry]:
             "has no published .npz layout; use safetensors"
         )
     return layout
+
+
+LENGTH_BYTES = 8
+"""A file begins with the length of its JSON header, then the header, filled up with spaces."""
+
+
+def save_weights(weights: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write tensors, by name, and texts about them."""
+    save_file(dict(weights), path, metadata=dict(metadata))
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= length, (len(text), length)
+        file.seek(LENGTH_BYTES)
+        file.write(text.ljust(length))

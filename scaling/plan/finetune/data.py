@@ -5,7 +5,7 @@ import statistics
 
 from PIL import Image
 
-from scaling.data.format.held_out import hold_out
+from scaling.data.format.exclusion_list import hold_out
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.open_shards import OpenShards
 from scaling.data.select.exclusion import NO_EXCLUSION, Exclusion

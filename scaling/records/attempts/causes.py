@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from scaling.records.attempts import exit_codes
+from scaling.records.attempts import contract
 
 if TYPE_CHECKING:
     from scaling.records.attempts.ends import End
@@ -126,14 +126,14 @@ def cause_of_exit(code: int | None) -> Cause:
     Negative codes, and those above 128, are deaths by a signal; None is a process that vanished.
     """
     return {
-        exit_codes.DONE: Cause.DONE,
-        exit_codes.FAILED: Cause.FAILED,
-        exit_codes.BAD_INPUT: Cause.BAD_INPUT,
-        exit_codes.PREEMPTED: Cause.PREEMPTED,
-        exit_codes.BUSY: Cause.BUSY,
-        exit_codes.LOST_PARTNER: Cause.LOST,
-        exit_codes.MACHINE_TROUBLE: Cause.MACHINE_TROUBLE,
-        exit_codes.OUT_OF_MEMORY: Cause.OUT_OF_MEMORY,
+        contract.DONE: Cause.DONE,
+        contract.FAILED: Cause.FAILED,
+        contract.BAD_INPUT: Cause.BAD_INPUT,
+        contract.PREEMPTED: Cause.PREEMPTED,
+        contract.BUSY: Cause.BUSY,
+        contract.LOST_PARTNER: Cause.LOST,
+        contract.MACHINE_TROUBLE: Cause.MACHINE_TROUBLE,
+        contract.OUT_OF_MEMORY: Cause.OUT_OF_MEMORY,
     }.get(-1 if code is None else code, Cause.LOST)
 
 

@@ -6,7 +6,7 @@ the searched settings; it is a run for each of the search's seeds. Values are th
 
 from typing import Any, Literal
 
-from scaling.records.frozen import Frozen
+from scaling.records.reading import Frozen
 
 Space = dict[str, dict[str, Any]]
 """By setting: `{"log_uniform": [1e-4, 1e-2]}`, or uniform, integer, choice."""

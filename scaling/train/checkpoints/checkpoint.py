@@ -30,13 +30,13 @@ from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from scaling.data.storage.checksum import file_sha256
+from scaling.data.storage.integrity import file_sha256
 from scaling.errors import UserError
+from scaling.models.weights.files import save_weights
 from scaling.records.files import TEMPORARY, sync_folder
 from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import RunPlan
 from scaling.train.checkpoints import portable_state
-from scaling.train.checkpoints.weights_file import save_weights
 from scaling.train.processes.agreement import send, tell
 from scaling.train.processes.failures import CheckpointError
 from scaling.train.processes.process_group import Processes

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from scaling.data.storage.remote import RemoteTroubleError
 from scaling.errors import UserError
-from scaling.records.attempts import exit_codes
+from scaling.records.attempts import contract
 from scaling.records.attempts.causes import Cause
 from scaling.records.ownership.lease import LeaseLostError
 
@@ -27,17 +27,17 @@ class LostPartnerError(RuntimeError):
 
 
 CODES = {
-    Cause.DONE: exit_codes.DONE,
-    Cause.FAILED: exit_codes.FAILED,
-    Cause.DIVERGED: exit_codes.FAILED,
-    Cause.BAD_INPUT: exit_codes.BAD_INPUT,
-    Cause.PREEMPTED: exit_codes.PREEMPTED,
-    Cause.CANCELLED: exit_codes.PREEMPTED,
-    Cause.PRUNED: exit_codes.PREEMPTED,
-    Cause.BUSY: exit_codes.BUSY,
-    Cause.LOST: exit_codes.LOST_PARTNER,
-    Cause.MACHINE_TROUBLE: exit_codes.MACHINE_TROUBLE,
-    Cause.OUT_OF_MEMORY: exit_codes.OUT_OF_MEMORY,
+    Cause.DONE: contract.DONE,
+    Cause.FAILED: contract.FAILED,
+    Cause.DIVERGED: contract.FAILED,
+    Cause.BAD_INPUT: contract.BAD_INPUT,
+    Cause.PREEMPTED: contract.PREEMPTED,
+    Cause.CANCELLED: contract.PREEMPTED,
+    Cause.PRUNED: contract.PREEMPTED,
+    Cause.BUSY: contract.BUSY,
+    Cause.LOST: contract.LOST_PARTNER,
+    Cause.MACHINE_TROUBLE: contract.MACHINE_TROUBLE,
+    Cause.OUT_OF_MEMORY: contract.OUT_OF_MEMORY,
 }
 """How a process that ends for a cause leaves."""
 

@@ -1,8 +1,9 @@
-"""Which process of a run this one is, read from the environment of whatever started it.
+"""Which process of a run this one is, and which GPUs it was given, read from the environment of whatever started it.
 
 torchrun, Ray and the local back end set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. srun and Open MPI
 describe a process by variables of their own, from which the same is derived, so that a plain
-`srun python -m scaling.train RUN_DIR` on eight tasks is one run of eight processes. Imports no PyTorch.
+`srun python -m scaling.train RUN_DIR` on eight tasks is one run of eight processes. Imports no PyTorch and touches no
+GPU.
 """
 
 import os
@@ -10,6 +11,7 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from scaling.errors import UserError
 
@@ -161,3 +163,23 @@ def _number(environment: Mapping[str, str], name: str, default: int) -> int:
     if not (text.isascii() and text.isdecimal()):
         raise UserError(f"the environment variable {name} is {text[:40]!r}; it has to be a whole number, or not be set")
     return int(text)
+
+
+VISIBILITY = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+
+
+HIDDEN = ("", "-1", "NoDevFiles")
+"""Values of those that stand for no GPU; the last is Slurm's."""
+
+
+def given_gpus() -> str:
+    """The GPUs that whoever started this process gave it by name; empty where nobody did, or there are none here."""
+    named = [os.environ[name] for name in VISIBILITY if os.environ.get(name, "").strip() not in HIDDEN]
+    return named[0] if named and may_have_gpu() else ""
+
+
+def may_have_gpu() -> bool:
+    """Whether this machine shows a GPU that is not hidden from this process, by its device files: asking CUDA itself
+    would initialise it before the fork, and `nvidia-smi` is missing in slim containers and on AMD's machines."""
+    hidden = any(os.environ.get(name, "0").strip() in HIDDEN for name in VISIBILITY)
+    return not hidden and any(any(Path("/dev").glob(pattern)) for pattern in ("nvidia[0-9]*", "kfd", "dxg"))

@@ -9,7 +9,7 @@ import signal
 import threading
 from types import FrameType
 
-from scaling.records.attempts.exit_codes import LEAVE_SIGNALS
+from scaling.records.attempts.contract import LEAVE_SIGNALS
 
 
 class PreemptionFlag:

@@ -8,7 +8,7 @@ import logging
 import os
 import warnings
 
-from scaling.train.processes.given_gpus import may_have_gpu
+from scaling.train.processes.placement import may_have_gpu
 
 # DeepSpeed asks at import which accelerator there is. Each run corrects it by the device that it really uses.
 os.environ.setdefault("DS_ACCELERATOR", "cuda" if may_have_gpu() else "cpu")

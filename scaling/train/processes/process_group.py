@@ -24,11 +24,10 @@ import torch
 import torch.distributed
 
 from scaling.errors import UserError
-from scaling.records.attempts.execution import AS_IT_COMES, Execution
+from scaling.records.attempts.contract import AS_IT_COMES, Execution
 from scaling.train.processes.decoding import decoding_threads, own_cores
 from scaling.train.processes.failures import MachineError
-from scaling.train.processes.given_gpus import given_gpus
-from scaling.train.processes.placement import Placement, find_placement
+from scaling.train.processes.placement import Placement, find_placement, given_gpus
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from scaling.records.standing import STATUS_AFTER
 from scaling.records.state import RunState, Status
 from scaling.train.processes.failures import CODES
 from scaling.train.reporting.clock import Clock
-from scaling.train.reporting.environment import describe_hardware
+from scaling.train.reporting.hardware import describe_hardware
 from scaling.train.reporting.trackers import Trackers
 
 logger = logging.getLogger(__name__)

@@ -17,15 +17,13 @@ from torch import Tensor, nn
 
 from scaling.data.select.random_streams import RandomStream
 from scaling.errors import UserError
-from scaling.models.arithmetic import autocast, normalise
-from scaling.models.networks.vision_model import VisionModel
+from scaling.models.networks.vision_model import VisionModel, autocast, normalise
 from scaling.records.run_plan import RunPlan
 from scaling.train.processes.process_group import apply_timeout
-from scaling.train.step.batching import Batching
 from scaling.train.step.execution import memory_format, prepare_model
 from scaling.train.step.losses import mixing_share, partners, upstream_loss
 from scaling.train.step.optimizer import build_optimizer
-from scaling.train.step.schedule import learning_rate_at
+from scaling.train.step.rules import Batching, learning_rate_at
 
 
 @dataclass

@@ -9,8 +9,7 @@ import os
 
 import torch
 
-from scaling.models.arithmetic import settle_tf32
-from scaling.models.networks.vision_model import VisionModel
+from scaling.models.networks.vision_model import VisionModel, settle_tf32
 from scaling.records.run_plan import RunPlan
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4

@@ -24,8 +24,8 @@ from scaling.train.processes.failures import classify
 from scaling.train.processes.process_group import Processes
 from scaling.train.reporting.recorder import device_name
 from scaling.train.scoring import build_planned
-from scaling.train.step.batching import plan_batching
 from scaling.train.step.engine import Engine, build_engine
+from scaling.train.step.rules import plan_batching
 
 logger = logging.getLogger(__name__)
 

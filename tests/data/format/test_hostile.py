@@ -19,7 +19,7 @@ from scaling.data.format.shard import Shard
 from scaling.data.format.tar_headers import read_members
 from scaling.data.read.pixels import PixelSource
 from scaling.data.storage import shard_files
-from scaling.data.storage.corrupt import CorruptSampleError, CorruptShardError
+from scaling.data.storage.integrity import CorruptSampleError, CorruptShardError
 from scaling.errors import UserError
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scaling.data.format.shard import Shard
-from scaling.data.storage.corrupt import CorruptSampleError, CorruptShardError
+from scaling.data.storage.integrity import CorruptSampleError, CorruptShardError
 from scaling.errors import UserError
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}

@@ -22,7 +22,7 @@ from scaling.data.read.loader import Batch, EvalLoader, TrainLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select.permute import planned_permutation
 from scaling.data.select.subset import Subset, select_subset
-from scaling.data.storage.corrupt import CorruptSampleError
+from scaling.data.storage.integrity import CorruptSampleError
 from scaling.errors import UserError
 from scaling.records.run_plan import InputPlan
 

@@ -13,7 +13,7 @@ from scaling.data.format.manifest import Manifest
 from scaling.data.read.loader import Batch, EvalLoader, TrainLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select.subset import select_subset
-from scaling.data.storage.corrupt import CorruptSampleError
+from scaling.data.storage.integrity import CorruptSampleError
 
 BROKEN = ["0010000", "0010001", "0030021"]
 

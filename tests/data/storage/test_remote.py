@@ -19,7 +19,7 @@ from scaling.data.read.pixels import PixelSource
 from scaling.data.select import order
 from scaling.data.select.subset import select_subset
 from scaling.data.storage import remote
-from scaling.data.storage.corrupt import CorruptShardError
+from scaling.data.storage.integrity import CorruptShardError
 from scaling.data.storage.remote import RemoteFiles, RemoteReadError
 from scaling.data.tools.validate import validate_data
 from scaling.errors import UserError

@@ -14,8 +14,7 @@ from scaling.data.read.loader import TrainLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select.subset import select_subset
 from scaling.data.storage import verified_shards
-from scaling.data.storage.checksum import file_sha256
-from scaling.data.storage.corrupt import CorruptShardError
+from scaling.data.storage.integrity import CorruptShardError, file_sha256
 from scaling.data.storage.verified_shards import VerifiedShards
 from scaling.records.run_plan import AccessPlan
 from tests.support.tiny_study import write_shards

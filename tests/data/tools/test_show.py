@@ -15,9 +15,9 @@ from scaling.data.command import main
 from scaling.data.format.class_counts import count_classes
 from scaling.data.format.index import expand_urls, index_shards
 from scaling.data.format.manifest import Manifest, load_manifest
-from scaling.data.storage.corrupt import CorruptSampleError
-from scaling.data.tools.contact_sheet import CAPTION, COLUMNS, TILE
+from scaling.data.storage.integrity import CorruptSampleError
 from scaling.data.tools.frequency_plot import describe_tail, draw_class_frequencies, frequency_figure
+from scaling.data.tools.sheets import CAPTION, COLUMNS, TILE
 from scaling.errors import UserError
 from tests.support.tiny_study import encode
 

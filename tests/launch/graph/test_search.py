@@ -20,7 +20,7 @@ from scaling.launch.study_dir import find_standings, write_study
 from scaling.launch.watch import Watch
 from scaling.plan.planner import Planner
 from scaling.plan.search.searches import UNCHOSEN
-from scaling.records.attempts.exit_codes import DONE, FAILED
+from scaling.records.attempts.contract import DONE, FAILED
 from scaling.records.result import RunResult
 from scaling.records.run_plan import RunPlan
 from scaling.records.study import RunRecord, read_study

@@ -9,8 +9,8 @@ from scaling.errors import UserError
 from scaling.launch.graph.study_graph import Derived, FollowUp, StudyGraph
 from scaling.launch.study_dir import PlannedRun, find_standings, write_study
 from scaling.launch.watch import Watch
+from scaling.records.attempts.contract import DONE, FAILED
 from scaling.records.attempts.ends import forgive
-from scaling.records.attempts.exit_codes import DONE, FAILED
 from scaling.records.evaluation import Evaluation
 from scaling.records.run_plan import RunPlan
 from scaling.records.study import RunRecord, read_study

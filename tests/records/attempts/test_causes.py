@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from scaling.records.attempts import exit_codes
+from scaling.records.attempts import contract
 from scaling.records.attempts.causes import COUNTED, LONGEST_DELAY_SECONDS, Cause, Verdict, cause_of_exit, decide
 from scaling.records.attempts.ends import End
 
@@ -109,14 +109,14 @@ def test_a_time_limit_is_free_unless_three_in_a_row_hardly_train() -> None:
 
 def test_exit_codes_are_causes_and_anything_else_is_a_loss() -> None:
     known = {
-        exit_codes.DONE: Cause.DONE,
-        exit_codes.FAILED: Cause.FAILED,
-        exit_codes.BAD_INPUT: Cause.BAD_INPUT,
-        exit_codes.PREEMPTED: Cause.PREEMPTED,
-        exit_codes.BUSY: Cause.BUSY,
-        exit_codes.LOST_PARTNER: Cause.LOST,
-        exit_codes.MACHINE_TROUBLE: Cause.MACHINE_TROUBLE,
-        exit_codes.OUT_OF_MEMORY: Cause.OUT_OF_MEMORY,
+        contract.DONE: Cause.DONE,
+        contract.FAILED: Cause.FAILED,
+        contract.BAD_INPUT: Cause.BAD_INPUT,
+        contract.PREEMPTED: Cause.PREEMPTED,
+        contract.BUSY: Cause.BUSY,
+        contract.LOST_PARTNER: Cause.LOST,
+        contract.MACHINE_TROUBLE: Cause.MACHINE_TROUBLE,
+        contract.OUT_OF_MEMORY: Cause.OUT_OF_MEMORY,
     }
     assert {code: cause_of_exit(code) for code in known} == known
     assert {cause_of_exit(code) for code in (None, -9, -15, 137, 255, 77)} == {Cause.LOST}

@@ -7,8 +7,8 @@ import pytest
 
 from scaling.records.attempts.attempt import claim_attempt
 from scaling.records.attempts.causes import Cause, Verdict, decide
+from scaling.records.attempts.contract import BAD_INPUT, BUSY, DONE, LOST_PARTNER, MACHINE_TROUBLE, PREEMPTED
 from scaling.records.attempts.ends import End, append_end, forgive, read_ends, settle_end
-from scaling.records.attempts.exit_codes import BAD_INPUT, BUSY, DONE, LOST_PARTNER, MACHINE_TROUBLE, PREEMPTED
 from scaling.records.attempts.rank_failures import RankFailure, report_failure
 from scaling.records.run_dir import RunDir
 from scaling.records.state import RunState, Status

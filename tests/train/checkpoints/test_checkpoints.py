@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.records.attempts.exit_codes import DONE, PREEMPTED
+from scaling.records.attempts.contract import DONE, PREEMPTED
 from scaling.records.events import read_events
 from scaling.records.result import RunResult
 from tests.support.ranks import codes, leave_at, start_run

@@ -2,8 +2,8 @@
 
 import time
 
+from scaling.records.attempts.contract import FAILED, LOST_PARTNER, PREEMPTED
 from scaling.records.attempts.ends import read_ends
-from scaling.records.attempts.exit_codes import FAILED, LOST_PARTNER, PREEMPTED
 from scaling.records.standing import find_standing
 from tests.support.ranks import codes, start_run
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from scaling.launch.study_dir import PlannedRun
-from scaling.records.attempts.exit_codes import DONE
+from scaling.records.attempts.contract import DONE
 from scaling.records.events import read_events
 from scaling.records.result import RunResult
 from scaling.records.standing import find_standing

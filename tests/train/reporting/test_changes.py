@@ -10,7 +10,7 @@ import pytest
 from scaling.launch.study_dir import PlannedRun
 from scaling.records.attempts.attempt import Attempt, claim_attempt, load_attempt
 from scaling.records.attempts.changes import changes_between, changes_of, note_training, used_by
-from scaling.records.attempts.exit_codes import BAD_INPUT, DONE
+from scaling.records.attempts.contract import BAD_INPUT, DONE
 from scaling.records.result import RunResult
 from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import RunPlan

@@ -8,7 +8,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from scaling.launch.study_dir import PlannedRun
-from scaling.records.attempts.exit_codes import DONE
+from scaling.records.attempts.contract import DONE
 from scaling.records.events import Event, read_events
 from scaling.train.reporting.trackers import OPENERS, Trackers
 from tests.support.ranks import codes, start_run

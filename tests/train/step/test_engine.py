@@ -39,8 +39,8 @@ def new_model(plan: RunPlan) -> VisionModel:
 def train_with_engine(run_dir: Path, out: Path) -> None:
     """Gradients of the first step and weights after every step, written by the first rank."""
     from scaling.train.processes.process_group import join_processes
-    from scaling.train.step.batching import plan_batching
     from scaling.train.step.engine import build_engine
+    from scaling.train.step.rules import plan_batching
 
     torch.set_num_threads(1)
     plan = RunPlan.load(run_dir)
@@ -67,7 +67,7 @@ def train_bare(run_dir: Path, out: Path, engine: Path) -> None:
     maximum otherwise makes two right loops part within a few steps.
     """
     from scaling.train.step.losses import mixing_share
-    from scaling.train.step.schedule import learning_rate_at
+    from scaling.train.step.rules import learning_rate_at
 
     torch.set_num_threads(1)
     plan = RunPlan.load(run_dir)

@@ -17,8 +17,8 @@ from tests.train.step.test_engine import batches, new_model
 def train_as_on_cuda(out: Path, run_dir: Path) -> None:
     """Two steps while PyTorch says that autocast is on for the device at hand, as it does on CUDA inside our own."""
     from scaling.train.processes.process_group import join_processes
-    from scaling.train.step.batching import plan_batching
     from scaling.train.step.engine import build_engine
+    from scaling.train.step.rules import plan_batching
 
     torch.is_autocast_enabled = lambda *device: True  # type: ignore[assignment]
     plan = RunPlan.load(run_dir)
@@ -123,14 +123,14 @@ def test_more_gpus_than_processes_are_mentioned(monkeypatch, caplog) -> None:
 @pytest.mark.parametrize("variable", ["CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"])
 def test_hidden_gpus_are_none(monkeypatch, variable: str, hidden: str) -> None:
     """Also where the driver's tools and device files are there."""
-    from scaling.train.processes import given_gpus
+    from scaling.train.processes import placement
 
     monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([self / "nvidia0"]))
-    for name in given_gpus.VISIBILITY:
+    for name in placement.VISIBILITY:
         monkeypatch.delenv(name, raising=False)
-    assert given_gpus.may_have_gpu()
+    assert placement.may_have_gpu()
     monkeypatch.setenv(variable, hidden)
-    assert not given_gpus.may_have_gpu()
+    assert not placement.may_have_gpu()
 
 
 def settle(out: Path, kind: str) -> None:
@@ -181,7 +181,7 @@ def test_a_size_that_leaves_no_margin_does_not_fit(monkeypatch) -> None:
 
 
 def test_every_listed_device_has_a_peak_with_a_source() -> None:
-    from scaling.train.reporting.device_peaks import PEAKS, peak_flops_per_second
+    from scaling.train.reporting.hardware import PEAKS, peak_flops_per_second
 
     assert {"NVIDIA H100 NVL", "NVIDIA H200 NVL", "NVIDIA H20", "NVIDIA B200", "NVIDIA GB200"} < set(PEAKS)
     assert {"NVIDIA GH200 480GB", "NVIDIA L40S", "NVIDIA A10", "AMD Instinct MI300X"} < set(PEAKS)

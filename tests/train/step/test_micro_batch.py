@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scaling.errors import UserError
-from scaling.records.attempts.exit_codes import DONE
+from scaling.records.attempts.contract import DONE
 from scaling.records.result import RunResult
 from scaling.records.run_dir import StudyDir
 from scaling.train.step.micro_batch import _read_sizes, candidate_sizes, search

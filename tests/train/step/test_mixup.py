@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from scipy import stats
 
 from scaling.errors import UserError
-from scaling.records.attempts.exit_codes import DONE, PREEMPTED
-from scaling.train.step.batching import plan_batching
+from scaling.records.attempts.contract import DONE, PREEMPTED
 from scaling.train.step.losses import mixing_share, partners
+from scaling.train.step.rules import plan_batching
 from tests.support.ranks import codes, leave_at, start_run
 from tests.support.run_folders import checkpoints
 

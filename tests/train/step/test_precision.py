@@ -8,7 +8,7 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 
-from scaling.records.attempts.exit_codes import DONE
+from scaling.records.attempts.contract import DONE
 from scaling.records.run_plan import RunPlan
 from tests.support.ranks import codes, start, start_run
 from tests.train.step.test_engine import batches, new_model
@@ -23,8 +23,8 @@ def answer_as_on_cuda() -> None:
 def observe_dtypes(run_dir: Path, out: Path) -> None:
     """Of a Linear's output in the rehearsal and in a step, of gradients, and of the buckets they are reduced in."""
     from scaling.train.processes.process_group import join_processes
-    from scaling.train.step.batching import plan_batching
     from scaling.train.step.engine import build_engine
+    from scaling.train.step.rules import plan_batching
 
     torch.set_num_threads(1)
     answer_as_on_cuda()

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from scaling.errors import UserError
 from scaling.records.run_plan import RecipePlan, SchedulePlan
-from scaling.train.step.batching import plan_batching
 from scaling.train.step.losses import multi_hot, precision_at_1, upstream_loss
-from scaling.train.step.schedule import learning_rate_at
+from scaling.train.step.rules import learning_rate_at, plan_batching
 
 
 def schedule(steps: int, warmup: int, decay: str) -> tuple[SchedulePlan, RecipePlan]:

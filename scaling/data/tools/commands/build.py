@@ -8,8 +8,8 @@ from scaling.data.format.class_names import read_classes
 from scaling.data.tools.build import BuildSettings, build_or_find
 from scaling.data.tools.build_sources import Source, SourceOptions, find_source
 from scaling.data.tools.commands.index import add_classes, add_label_type, describe_classes, summary
-from scaling.data.tools.commands.progress import ProgressLine
 from scaling.errors import UserError
+from scaling.readable import ProgressLine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

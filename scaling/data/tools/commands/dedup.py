@@ -12,11 +12,10 @@ from scaling.data.format.manifest import Manifest, load_manifest
 from scaling.data.format.open_shards import OpenShards
 from scaling.data.tools.commands.access import add_cache, add_storage, read_access
 from scaling.data.tools.commands.build import add_threads
-from scaling.data.tools.commands.progress import ProgressLine
 from scaling.data.tools.dedup import EQUAL_BYTES, Findings, Match, find_duplicates
-from scaling.data.tools.pair_sheet import draw_pair_sheet, spread_over
+from scaling.data.tools.sheets import draw_pair_sheet, spread_over
 from scaling.errors import UserError
-from scaling.tables import plain_table
+from scaling.readable import ProgressLine, plain_table
 
 MAX_DISTANCE = 16
 """Bits; beyond, a quarter of those in which unrelated images differ, the matches are no duplicates."""

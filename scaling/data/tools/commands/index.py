@@ -14,7 +14,7 @@ from scaling.data.format.index import IndexReport, LabelForm, expand_urls, index
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.shard import IMAGE_EXTENSIONS
 from scaling.data.tools.commands.access import add_storage, read_access
-from scaling.data.tools.commands.progress import ProgressLine
+from scaling.readable import ProgressLine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,10 +7,10 @@ from scaling.data.format.class_counts import count_classes
 from scaling.data.format.manifest import Manifest, load_manifest
 from scaling.data.read.pixels import PixelSource
 from scaling.data.tools.commands.access import add_cache, add_storage, read_access
-from scaling.data.tools.commands.progress import ProgressLine
-from scaling.data.tools.contact_sheet import draw_contact_sheet
 from scaling.data.tools.frequency_plot import draw_class_frequencies
+from scaling.data.tools.sheets import draw_contact_sheet
 from scaling.errors import UserError
+from scaling.readable import ProgressLine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

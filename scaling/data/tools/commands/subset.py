@@ -16,9 +16,8 @@ from scaling.data.tools.build_sources import ShardSource
 from scaling.data.tools.commands.access import add_cache, add_storage, read_access
 from scaling.data.tools.commands.build import refuse_finished
 from scaling.data.tools.commands.index import summary
-from scaling.data.tools.commands.progress import ProgressLine
 from scaling.errors import UserError
-from scaling.tables import plain_table
+from scaling.readable import ProgressLine, plain_table
 
 TAIL_LIMITS = (1, 20, 100, 1000)
 """Class sizes at which the long tail is counted; 20 and 100 are what is known of JFT-300M."""

@@ -9,8 +9,8 @@ from scaling.data.format.manifest import load_manifest
 from scaling.data.tools.commands.access import add_storage, read_access
 from scaling.data.tools.commands.build import add_threads
 from scaling.data.tools.commands.index import describe_fairness
-from scaling.data.tools.commands.progress import ProgressLine
 from scaling.data.tools.validate import Validation, validate_data
+from scaling.readable import ProgressLine
 
 MAX_SHOWN = 20
 

@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.errors import UserError
-from scaling.launch.backends.base import Handle, Look, Resources
+from scaling.launch.backends.base import AGAIN, Handle, Look, Resources, next_step
 from scaling.launch.backends.local.machine_locks import DeviceLocks
 from scaling.launch.backends.local.run import LocalRun, WarmServer
 from scaling.launch.backends.local.slots import Slot, cut_slots, this_machine
 from scaling.launch.keeper import start_keeper
-from scaling.launch.policy import AGAIN, next_step
 from scaling.records.attempts.causes import Cause, Decision, decide
+from scaling.records.attempts.contract import BUSY
 from scaling.records.attempts.ends import End, read_ends, settle_end
-from scaling.records.attempts.exit_codes import BUSY
 from scaling.records.ownership.lease import LifeWatch, look
 from scaling.records.ownership.stop_request import clear_stop, request_stop, requested_stop
 from scaling.records.run_dir import StudyDir

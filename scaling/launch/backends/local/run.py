@@ -18,7 +18,7 @@ from typing import Any
 
 from scaling.launch.backends.local.slots import Slot
 from scaling.records.attempts.attempt import latest_number
-from scaling.records.attempts.execution import Execution
+from scaling.records.attempts.contract import Execution
 from scaling.train.entry import train_run
 
 PARTNER_GRACE_SECONDS = 10.0

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-from scaling.records.attempts.exit_codes import LEAVE_SIGNALS, PREEMPTED
+from scaling.records.attempts.contract import LEAVE_SIGNALS, PREEMPTED
 
 PR_SET_PDEATHSIG = 1
 """linux/prctl.h"""

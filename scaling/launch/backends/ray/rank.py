@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaling.records.attempts.exit_codes import MACHINE_TROUBLE
+from scaling.records.attempts.contract import MACHINE_TROUBLE
 from scaling.records.run_dir import RunDir
 
 FOREIGN_VARIABLES = (

@@ -14,15 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling.launch.backends.base import Look
+from scaling.launch.backends.base import AGAIN, Look, next_step
 from scaling.launch.backends.ray.attempt import Attempt, Ending, explain_loss, placement, remove_leftover
 from scaling.launch.backends.ray.order import Order
 from scaling.launch.backends.ray.shape import Node, Shape, can_hold, describe_nodes
-from scaling.launch.policy import AGAIN, next_step
 from scaling.records.attempts.attempt import latest_attempt, latest_number
 from scaling.records.attempts.causes import Cause, Decision
+from scaling.records.attempts.contract import BUSY
 from scaling.records.attempts.ends import read_ends, settle_end
-from scaling.records.attempts.exit_codes import BUSY
 from scaling.records.ownership.lease import LifeWatch
 from scaling.records.ownership.stop_request import requested_stop
 from scaling.records.reading import RecordError

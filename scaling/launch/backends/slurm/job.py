@@ -19,15 +19,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scaling.errors import run_command
+from scaling.launch.backends.base import next_step
 from scaling.launch.backends.slurm.batch import ArrayJob, batch_of
 from scaling.launch.backends.slurm.no_start import no_start, unseen
 from scaling.launch.backends.slurm.requeue import Ending, JobView, queues_again, read_view, refine_cause
 from scaling.launch.backends.slurm.words import note_end
-from scaling.launch.policy import next_step
 from scaling.records.attempts.attempt import latest_attempt
 from scaling.records.attempts.causes import Cause, Decision, Verdict, cause_of_exit, decide
+from scaling.records.attempts.contract import BUSY, FAILED, LEAVE_SIGNALS, MACHINE_TROUBLE
 from scaling.records.attempts.ends import End, read_ends, settle_end
-from scaling.records.attempts.exit_codes import BUSY, FAILED, LEAVE_SIGNALS, MACHINE_TROUBLE
 from scaling.records.ownership.stop_request import request_stop, requested_stop
 from scaling.records.reading import RecordError
 from scaling.records.run_dir import RunDir

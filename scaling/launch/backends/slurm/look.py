@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from scaling.launch.backends.base import Look
+from scaling.launch.backends.base import AGAIN, TELLING, Look
 from scaling.launch.backends.slurm.batch import ArrayJob, batch_of
 from scaling.launch.backends.slurm.hung import Heartbeat
 from scaling.launch.backends.slurm.queue import QueuedTask
-from scaling.launch.policy import AGAIN, TELLING
 from scaling.records.attempts.attempt import latest_number
 from scaling.records.attempts.causes import Cause, decide
 from scaling.records.attempts.ends import read_ends, settle_end

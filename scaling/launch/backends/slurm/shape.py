@@ -14,7 +14,7 @@ from scaling.errors import UserError
 from scaling.launch.backends.slurm.profile import Profile
 from scaling.records.run_plan import RunPlan
 from scaling.spec.launch_spec import LaunchSpec, SlurmShape
-from scaling.spec.matching import matches
+from scaling.spec.settings import matches
 
 MATCHABLE = ("model", "fraction", "seed", "image_size")
 """Fields of a run that `launch.slurm.overrides` may match."""

@@ -18,8 +18,8 @@ from scaling.launch.backends.local.backend import LocalBackend
 from scaling.launch.backends.local.slots import Machine, Slot
 from scaling.records.attempts.attempt import claim_attempt, latest_number
 from scaling.records.attempts.causes import Cause
+from scaling.records.attempts.contract import BAD_INPUT, MACHINE_TROUBLE
 from scaling.records.attempts.ends import End, append_end, read_ends
-from scaling.records.attempts.exit_codes import BAD_INPUT, MACHINE_TROUBLE
 from scaling.spec.launch_spec import LaunchSpec
 from tests.support.run_plans import run_plan
 

@@ -1,8 +1,9 @@
-"""What happened since the last row of the log: sums that stay on the device until somebody asks.
+"""Averages over the processes of a run: of training since the last row of the log, and of the validation split.
 
-The sums are part of a checkpoint, so that the row after a restart averages over the same steps as if there had been
-none. A loss that is not a number makes its sum not a number, however many steps later one looks; when such steps are
-skipped they are counted instead.
+Training's sums stay on the device until somebody asks. They are part of a checkpoint, so that the row after a restart
+averages over the same steps as if there had been none. A loss that is not a number makes its sum not a number, however
+many steps later one looks; when such steps are skipped they are counted instead. Validation picks the weights that are
+kept.
 """
 
 import math
@@ -11,7 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scaling.data.read.loader import EvalLoader
+from scaling.models.networks.vision_model import VisionModel, autocast, normalise
+from scaling.records.run_plan import RunPlan
 from scaling.train.processes.process_group import Processes
+from scaling.train.step.losses import precision_at_1, upstream_loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +83,19 @@ class Tally:
             # Every process of the earlier attempt counted the same steps.
             ratio = processes.world / len(collected)
             self._sums.copy_(torch.tensor(collected, dtype=torch.float64).sum(dim=0) * ratio)
+
+
+@torch.inference_mode()
+def validate(model: VisionModel, loader: EvalLoader, plan: RunPlan, processes: Processes) -> dict[str, float]:
+    """`upstream/loss` and `upstream/precision_at_1`, means over the whole split; called by all ranks together."""
+    model.eval()
+    totals = torch.zeros(3, dtype=torch.float64, device=processes.device)
+    for batch in loader:
+        labels = batch.labels.to(processes.device, non_blocking=True)
+        with autocast(processes.device, plan.recipe.precision):
+            logits = model(normalise(batch.images.to(processes.device, non_blocking=True)))
+        totals[0] += upstream_loss(logits, labels, plan.recipe.loss) * len(labels)
+        totals[1] += precision_at_1(logits, labels).sum()
+        totals[2] += len(labels)
+    loss, hits, count = processes.sum(totals).tolist()
+    return {"upstream/loss": loss / count, "upstream/precision_at_1": hits / count}

@@ -1,9 +1,11 @@
-"""The contract between a training process and whoever started it: exit codes, and signals that ask it to leave.
+"""The contract between a training process and whoever started it: exit codes, signals that ask it to leave, and what it
+is given of its machine, which whoever executes the run decides and its plan never does.
 
 Any other exit code, or death by a signal, means that the process ended without saying why.
 """
 
 import signal
+from dataclasses import dataclass
 
 DONE = 0
 FAILED = 1
@@ -23,3 +25,17 @@ OUT_OF_MEMORY = 7
 LEAVE_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """Each asks a training process to save a checkpoint and leave with PREEMPTED, and a launcher to do so with all its
 runs. SIGUSR1 is the early warning that Slurm is told to send."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """How one training process is executed."""
+
+    threads: int | None = None
+    """Threads of its CPU arithmetic, one for each core that it has for itself; None leaves the library's choice
+    (OMP_NUM_THREADS, or all cores)."""
+    loader_threads: int | None = None
+    """Threads that read and decode images for it; None: as many as its cores allow."""
+
+
+AS_IT_COMES = Execution()

@@ -1,10 +1,17 @@
-"""Peak arithmetic rates of known devices, for model FLOPs utilisation.
+"""The hardware that a run is executed on: its facts for the result, and peak rates of known devices for model FLOPs
+utilisation.
 
-Dense bf16 tensor-core rates without sparsity, by the name that the driver reports. A device or precision that is not
-listed has no peak here, and so no utilisation: none is guessed.
+Peaks are dense bf16 tensor-core rates without sparsity, by the name that the driver reports. A device or precision that
+is not listed has no peak here, and so no utilisation: none is guessed.
 """
 
-from typing import NamedTuple
+import os
+import platform
+from typing import Any, NamedTuple
+
+import torch
+
+from scaling.models.cpu_arithmetic import cpu_flags
 
 
 class Peak(NamedTuple):
@@ -49,3 +56,20 @@ def peak_flops_per_second(device_name: str, precision: str) -> float | None:
     """Peak of one device, FLOP/s; None when it is not known."""
     peak = PEAKS.get(device_name)
     return peak.bf16_flops_per_second if peak is not None and precision == "bf16" else None
+
+
+def describe_hardware() -> dict[str, Any]:
+    """Machine facts that explain a throughput; no host names."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    facts: dict[str, Any] = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores_usable": len(os.sched_getaffinity(0)),
+        "cores_total": os.cpu_count(),
+        "memory_bytes": memory,
+    }
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+        facts |= {"gpu": properties.name, "gpu_memory_bytes": properties.total_memory, "cuda": torch.version.cuda}
+    else:
+        facts["cpu_has_avx512_bf16"] = "avx512_bf16" in cpu_flags()
+    return facts

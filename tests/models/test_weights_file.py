@@ -8,16 +8,16 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from scaling.data.storage.checksum import file_sha256
-from scaling.train.checkpoints.weights_file import save_weights
+from scaling.data.storage.integrity import file_sha256
+from scaling.models.weights.files import save_weights
 
 METADATA = {"step": "30", "identity": "ab" * 32, "model": '{"name": "é/\\"b\\""}', "input": "{}", "more": "x" * 50}
 
 WRITE = """\
 import sys, torch
 from pathlib import Path
-from tests.train.checkpoints.test_weights_file import METADATA
-from scaling.train.checkpoints.weights_file import save_weights
+from tests.models.test_weights_file import METADATA
+from scaling.models.weights.files import save_weights
 save_weights({"b": torch.arange(6.0).view(2, 3), "a": torch.ones(5)}, Path(sys.argv[1]), METADATA)
 """
 

@@ -1,4 +1,8 @@
-"""What is wrong with the data rather than with the program."""
+"""Whether stored bytes are those that were written: the checksum that names a shard, and what is raised where they are
+not."""
+
+import hashlib
+from pathlib import Path
 
 from scaling.errors import UserError
 
@@ -31,3 +35,9 @@ def describe_content(head: bytes) -> str:
         if text.startswith(magic):
             return f" (it begins like {name})"
     return ""
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

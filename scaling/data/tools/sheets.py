@@ -1,11 +1,13 @@
-"""A sheet of sample images with their class names."""
+"""Sheets of images to look at: samples with their class names, and pairs side by side, to judge whether they are
+duplicates."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from scaling.data.read.decode import Pixels
+from scaling.data.read.decode import DecodeError, Pixels, decode_rgb
 from scaling.data.read.pixels import PixelSource
 
 TILE = 128
@@ -38,3 +40,38 @@ def thumbnail(pixels: Pixels, side: int) -> Image.Image:
     scale = side / max(pixels.shape[:2])
     height, width = (max(1, round(length * scale)) for length in pixels.shape[:2])
     return Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+
+
+PAIR_TILE = 112
+PAIR_CAPTION = 28
+PAIR_GAP = 14
+PAIR_COLUMNS = 4
+MAX_PAIRS = 48
+
+
+def spread_over(count: int) -> list[int]:
+    """At most MAX_PAIRS of `count` positions, evenly spread, first and last among them."""
+    if count <= MAX_PAIRS:
+        return list(range(count))
+    return sorted({round(i * (count - 1) / (MAX_PAIRS - 1)) for i in range(MAX_PAIRS)})
+
+
+def draw_pair_sheet(pairs: Sequence[tuple[bytes, bytes, str]], out: Path) -> None:
+    """Write a PNG of pairs of encoded images with a caption of two lines each."""
+    columns = min(PAIR_COLUMNS, len(pairs))
+    width, height = 2 * PAIR_TILE + PAIR_GAP, PAIR_TILE + PAIR_CAPTION
+    sheet = Image.new("RGB", (columns * width, -(-len(pairs) // PAIR_COLUMNS) * height), "white")
+    pen = ImageDraw.Draw(sheet)
+    for place, (one, other, caption) in enumerate(pairs):
+        left, top = place % PAIR_COLUMNS * width, place // PAIR_COLUMNS * height
+        for side, encoded in enumerate((one, other)):
+            sheet.paste(_pair_thumbnail(encoded), (left + side * PAIR_TILE + 2, top + 2))
+        pen.multiline_text((left + 4, top + PAIR_TILE), caption, fill="black", spacing=1)
+    sheet.save(out)
+
+
+def _pair_thumbnail(encoded: bytes) -> Image.Image:
+    try:
+        return thumbnail(decode_rgb(encoded), PAIR_TILE - 4)
+    except DecodeError:
+        return Image.new("RGB", (PAIR_TILE - 4, PAIR_TILE - 4), "lightgrey")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.data.format.held_out import hold_out
+from scaling.data.format.exclusion_list import hold_out
 from scaling.data.format.manifest import Manifest, build_manifest
 from scaling.data.select.order import SampleOrder
 from scaling.data.select.subset import select_subset

@@ -1,6 +1,8 @@
-"""Runs that were continued, or trained again, with other threads, devices or libraries than before: a mark and a note.
+"""What a reader should know about the runs behind a number: notes for reports, and a mark in tables.
 
-Their numbers are no worse, but nobody gets them again bit for bit; `scaling.records.attempts.changes` finds them.
+Runs that were continued, or trained again, with other threads, devices or libraries than before are marked: their
+numbers are no worse, but nobody gets them again bit for bit; `scaling.records.attempts.changes` finds them. Subsets
+that are no fair samples of the data set, which planning finds out, are named in a note.
 """
 
 import pandas as pd
@@ -48,3 +50,18 @@ def used_text(runs: pd.DataFrame) -> str:
     if len(counts) == 1:
         return f"{counts.index[0]:g}"
     return ", ".join(f"{threads:g} ({number} runs)" for threads, number in counts.items())
+
+
+def unfair_note(records: Records) -> str:
+    """A sentence about runs whose subset is no fair sample of the classes; empty where all are."""
+    if "label_spread" not in records.runs:
+        return ""
+    unfair = records.runs[records.runs["label_spread"].notna()]
+    if unfair.empty:
+        return ""
+    spread = unfair["label_spread"].max()
+    return (
+        f"{len(unfair)} of {len(records.runs)} runs saw subsets that are no fair samples: label frequencies vary along "
+        f"the shards of {', '.join(sorted(unfair['data'].unique()))} {spread:.3g} times as much as by chance, so that "
+        "a smaller subset also holds fewer classes, or others; the study allowed it (data.allow_unfair_subsets)."
+    )
