@@ -15,7 +15,7 @@ from scaling.evals.settings import EVALUATIONS, EvaluationKind
 from scaling.plan.check_data import probe_problem
 from scaling.plan.finetune.check import transfer_problem
 from scaling.plan.sources import Sources
-from scaling.plan.suite import SUITE, load_suite, suite_members
+from scaling.plan.suite import SUITE, facts_problem, load_suite, suite_members
 from scaling.records.run_plan import EvalPlan, SuitePlace
 from scaling.spec.document import Document, KeyPath
 from scaling.spec.finetune_recipe import recipes_digest
@@ -49,7 +49,10 @@ def _suite(place: KeyPath, spec: EvalSpec, sources: Sources) -> list[EvalPlan]:
     for member, told in members:
         one = EvalSpec.model_validate(member)
         try:
-            plans.append(_evaluation(place, one, sources).model_copy(update={"suite": told}))
+            plan = _evaluation(place, one, sources).model_copy(update={"suite": told})
+            if problem := facts_problem(suite.member(told.member), plan.sources):
+                raise sources.document.error(place, problem)
+            plans.append(plan)
         except UserError as error:
             raise UserError(
                 f"{error} (suite {told.name}, member {told.member}{_way_out(suite.prepare, told)})"

@@ -11,9 +11,9 @@ has the same form:
     members:
       - {name: digits, group: pictures, splits: {train: 1500, test: 500}, support: a.json, test: b.json}
 
-A member may hold facts that are compared with the data (`splits`, `num_classes`, after `prepare`), and any setting of
-its evaluation. The mean of a suite exists only when every member was scored; `scaling.records.scores.suites` names
-those that are missing. No PyTorch here.
+A member may hold facts that the data is compared with (`splits` and `num_classes`), and any setting of its evaluation.
+The mean of a suite exists only when every member was scored; `scaling.records.scores.suites` names those that are
+missing. No PyTorch here.
 """
 
 import importlib.resources
@@ -24,7 +24,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from scaling.errors import UserError, did_you_mean
-from scaling.records.run_plan import Frozen, SuitePlace
+from scaling.records.run_plan import Frozen, SourcePlan, SuitePlace
 from scaling.spec.document import load_document
 
 SUITE = "suite"
@@ -119,6 +119,17 @@ def read_suite(path: Path) -> Suite:
         if first["type"] == "extra_forbidden":
             message = f"unknown key; {did_you_mean(str(first['loc'][-1]), Suite.model_fields)}"
         raise document.error(first["loc"], message[:1].lower() + message[1:]) from error
+
+
+def facts_problem(member: Member, sources: Mapping[str, SourcePlan]) -> str | None:
+    """Why the data of a member's evaluation is not what the suite says it is; None where it is."""
+    for role, source in sources.items():
+        if member.num_classes is not None and source.num_classes != member.num_classes:
+            return f"{role}: {source.manifest} has {source.num_classes} classes, and {member.name} {member.num_classes}"
+        for split, count in member.splits.items():
+            if source.manifest.endswith(f"/{member.name}/{split}.json") and source.num_samples != count:
+                return f"{role}: {source.manifest} has {source.num_samples:,} images, and {member.name} {count:,}"
+    return None
 
 
 def suite_members(suite: Suite, name: str, given: Mapping[str, Any]) -> list[tuple[dict[str, Any], SuitePlace]]:

@@ -1,5 +1,6 @@
 """Suites: taken apart into evaluations, and put together again only when every member is there."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,22 @@ def test_a_mean_is_that_of_all_members_or_none(suite: Path, tiny_data: Path) -> 
     assert whole["small/mean_1shot_top1"] == pytest.approx(0.5) and whole["small/right_mean_1shot_top1"] == 0.9
     # A chosen part of a suite has no mean, whatever is known of its members.
     assert suite_scores(plans[:2], metrics)[0].missing == ("c",)
+
+
+def test_data_that_is_not_what_the_suite_says_is_refused(tmp_path: Path, tiny_data: Path) -> None:
+    manifest = json.loads((tiny_data / "train.json").read_text())
+    num_classes = len(manifest["classes"])
+    for facts, told in (
+        (f"splits: {{train: 3}}, num_classes: {num_classes}", "images, and NAME 3 .suite own, member NAME"),
+        ("num_classes: 3", "classes, and NAME 3 .suite own, member NAME"),
+    ):
+        (tmp_path / "own.yaml").write_text(
+            "suite: own\nscore: 1shot_top1\nevaluation: {kind: fewshot, shots: [1]}\n"
+            f"members: [{{name: {tiny_data.name}, support: {tiny_data.name}/train.json, "
+            f"test: {tiny_data.name}/val.json, {facts}}}]\n"
+        )
+        with pytest.raises(UserError, match=told.replace("NAME", tiny_data.name)):
+            asked_evaluations(Wish(words=(str(tmp_path / "own.yaml"),), root=str(tiny_data.parent)))
 
 
 def test_what_is_missing_or_unknown_is_named(suite: Path, tmp_path: Path, tiny_data: Path) -> None:

@@ -35,6 +35,8 @@ from scaling.data.tools.build_sources import (
 from scaling.data.tools.label_table import LabelTable, ResolvedLabels, as_text
 from scaling.errors import UserError, did_you_mean
 
+LIBRARY_MISSING = "the library is missing; pip install 'scaling-study[datasets]'"
+
 
 class HuggingFaceSource:
     """A split of a data set of the `datasets` library, with one column of images and one of labels."""
@@ -214,9 +216,7 @@ def _load_split(text: str) -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise UserError(
-            f"{HUGGING_FACE}{text}: the library is missing; pip install 'scaling-study[datasets]'"
-        ) from error
+        raise UserError(f"{HUGGING_FACE}{text}: {LIBRARY_MISSING}") from error
     name, split = text, "train"
     if ":" in text and not Path(text).exists():
         name, _, split = text.rpartition(":")
@@ -231,6 +231,24 @@ def _load_split(text: str) -> Any:
             f"{HUGGING_FACE}{text} cannot be loaded ({_reason(error)}); name a data set and its split"
         ) from error
     return found
+
+
+def hub_splits(name: str) -> list[str]:
+    """Names of the splits of a data set that `HuggingFaceSource` reads."""
+    stored = Path(name) / "dataset_dict.json"
+    try:
+        if stored.exists():
+            return [str(split) for split in json.loads(stored.read_text(encoding="utf-8"))["splits"]]
+        import datasets
+
+        return [str(split) for split in datasets.get_dataset_split_names(name)]
+    except ImportError as error:
+        raise UserError(f"{HUGGING_FACE}{name}: {LIBRARY_MISSING}") from error
+    except Exception as error:  # As in `_load_split`.
+        raise UserError(
+            f"{HUGGING_FACE}{name}: its splits cannot be told ({_reason(error)}); run this where there is a network, "
+            "or name a folder of save_to_disk"
+        ) from error
 
 
 def _columns(features: Any, kind: str) -> list[str]:

@@ -8,6 +8,8 @@ from scaling.data.format.class_names import read_classes
 from scaling.data.tools.build import BuildSettings, build_or_find
 from scaling.data.tools.build_sources import Source, SourceOptions, find_source
 from scaling.data.tools.commands.index import add_classes, add_label_type, describe_classes, summary
+from scaling.data.tools.vtab.prepare import prepare_task
+from scaling.data.tools.vtab.tasks import PREFIX, find_task
 from scaling.errors import UserError
 from scaling.readable import ProgressLine
 
@@ -19,16 +21,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  FILE.csv, FILE.parquet     a table with the columns 'path' and 'labels' (in CSV separated by |)\n"
         "  FILE.json                  the manifest of other shards\n"
         "  hf:NAME[:SPLIT]            a data set of Hugging Face, on the hub or in a folder (extra 'datasets')\n"
-        "  torchvision:CLASS?KEY=VALUE&...   a data set of torchvision with its arguments"
+        "  torchvision:CLASS?KEY=VALUE&...   a data set of torchvision with its arguments\n"
+        "  vtab:TASK                  a task of VTAB-1k: OUT/train800.json, val200.json, train800val200.json, test.json"
     )
     parser.epilog = (
         "examples:\n  python -m scaling.data build photos/ data/photos --shard-samples 1000\n"
-        "  python -m scaling.data build 'torchvision:CIFAR10?root=downloads&train=true&download=true' data/cifar10"
+        "  python -m scaling.data build 'torchvision:CIFAR10?root=downloads&train=true&download=true' data/cifar10\n"
+        "  python -m scaling.data build vtab:dtd data/vtab/dtd --from downloads\n"
+        "  python -m scaling.data build vtab:kitti_distance data/vtab/kitti_distance --from vtab-1k/kitti\n"
+        "\nA task of VTAB-1k has the counts of its table or is refused. Its 1,000 training images are drawn by\n"
+        "--seed: VTAB's own are the first in the order of TensorFlow Datasets, which other libraries do not keep.\n"
+        "To have a published split, name its lists with --from."
     )
     parser.add_argument("source", metavar="SOURCE")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the shards and manifest.json")
     parser.add_argument("--seed", type=int, default=0, help="of the random order (default: 0)")
     parser.add_argument("--shard-samples", type=int, default=1000, help="samples in a shard (default: 1000)")
+    parser.add_argument(
+        "--from",
+        dest="origin",
+        metavar="WHERE",
+        help="of a vtab: task: torchvision's download folder, hf:NAME, or a folder with the lists train800.txt, "
+        "val200.txt, test.txt of lines 'PATH CLASS'",
+    )
     parser.add_argument("--max-side", type=int, metavar="N", help="encode images with a longer side again, at N pixels")
     parser.add_argument("--image-column", metavar="NAME", help="images of an hf: source (default: found by its type)")
     parser.add_argument("--label-column", metavar="NAME", help="labels of an hf: source (default: found by its type)")
@@ -56,6 +71,10 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"--{option.replace('_', '-')} {value}: must be at least 1")
     if args.skip_bad < 0:
         raise UserError(f"--skip-bad {args.skip_bad}: must be at least 0")
+    if args.source.startswith(PREFIX):
+        return _run_vtab(args)
+    if args.origin is not None:
+        raise UserError(f"--from {args.origin}: is for vtab: tasks; name the source itself")
     options = SourceOptions(
         image_column=args.image_column,
         label_column=args.label_column,
@@ -82,6 +101,34 @@ def run(args: argparse.Namespace) -> int:
     if built.was_there:
         print(f"{args.out} holds this data set already; nothing was written")
     print(summary(built.manifest, args.out / "manifest.json"))
+    return 0
+
+
+def _run_vtab(args: argparse.Namespace) -> int:
+    unused = {
+        "--label-type": args.label_type,
+        "--classes": args.classes,
+        "--ignore": args.ignore,
+        "--skip-bad": args.skip_bad,
+        "--no-decode": args.no_decode,
+        "--name": args.name,
+    }
+    for option, value in unused.items():
+        if value:
+            raise UserError(f"{option}: a task of VTAB-1k is prepared as it is; leave the option out")
+    built = prepare_task(
+        find_task(args.source.removeprefix(PREFIX)),
+        args.out,
+        args.origin or "",
+        SourceOptions(image_column=args.image_column, label_column=args.label_column),
+        seed=args.seed,
+        shard_samples=args.shard_samples,
+        max_side=args.max_side,
+        threads=args.threads,
+        progress=ProgressLine("samples"),
+    )
+    for split, manifest in built.items():
+        print(summary(manifest, args.out / f"{split}.json"))
     return 0
 
 
