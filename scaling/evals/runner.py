@@ -1,6 +1,6 @@
 """From a planned evaluation to its numbers: the seam at which further evaluations are added.
 
-An evaluator is a function of a model, the planned evaluation and the circumstances; it returns plain metric
+An evaluator is a function of a model, the planned evaluation and its context; it returns plain metric
 names, which are prefixed with the evaluation's name in the records.
 """
 

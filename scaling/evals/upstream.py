@@ -29,8 +29,8 @@ TOP = 5
 
 
 def evaluate(model: VisionModel, plan: EvalPlan, where: EvaluationContext) -> dict[str, float]:
-    """`precision_at_1` (the highest-scored class is among the labels; with one label this is `top1`, and it is told as
-    that too), `top5` (one of the five highest is), `loss`, `calibration_error`, `mean_confidence`."""
+    """`precision_at_1` (the highest-scored class is among the labels; with one label this is `top1`, and reported under
+    that name too), `top5` (one of the five highest is), `loss`, `calibration_error`, `mean_confidence`."""
     settings = UpstreamSettings.model_validate(plan.settings)
     source = open_pixels(plan.sources["test"])
     loss = settings.loss or ("softmax" if source.manifest.label_type == "single" else "sigmoid")

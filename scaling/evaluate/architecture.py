@@ -1,6 +1,6 @@
 """Which weights `scaling.evaluate` scores and what model they are of, checked before PyTorch is imported.
 
-A weights file that training wrote names its model itself; for any other file the model is told; `timm:NAME` is both.
+A weights file that training wrote names its model itself; for any other file the user names it; `timm:NAME` is both.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Trained runs, one or a study: what is asked for is added to their plans, and a back end computes what is missing.
 
 An evaluation is a job like a training: the same back ends start it, a lease keeps a second process out, what is done is
-recorded at once, and after a kill the same command goes on. So this module adds evaluations to plans and watches.
+recorded at once, and after a kill the same command resumes. So this module adds evaluations to plans and watches.
 """
 
 import logging

@@ -48,7 +48,7 @@ class WeightsRecord(BaseModel):
     """Without classifier."""
     flops_forward_per_image: float
     num_images: int | None = None
-    """Distinct images that they were trained on, as the user said; None without a word."""
+    """Distinct images that they were trained on, as the user said; None if unknown."""
     evals: tuple[EvalPlan, ...] = ()
     """All that was asked so far."""
 
@@ -66,7 +66,7 @@ class WeightsRecord(BaseModel):
 
 
 def earlier_record(folder: Path, plan: EvalPlan, identity: str) -> Evaluation | None:
-    """The record that answers what is asked already; a damaged one is told and computed again."""
+    """The record that answers what is asked already; a damaged one is reported and computed again."""
     try:
         record = Evaluation.load(folder, plan.name)
     except RecordError as error:

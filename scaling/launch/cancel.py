@@ -14,7 +14,7 @@ ALL = "all"
 
 
 def cancel_runs(study_dir: Path, words: Sequence[str], backend: Backend) -> int:
-    """Cancel what the words name; returns the exit code. Runs that have ended are left as they are, and told."""
+    """Cancel what the words name; returns the exit code. Runs that have ended are left as they are, and named."""
     if not study_dir.is_dir():
         raise UserError(f"study directory {study_dir} does not exist; --out names the folder that it lies in")
     chosen = find_runs(study_dir, words)

@@ -1,4 +1,4 @@
-"""What a launcher that is asked to leave does with jobs of a scheduler, which go on without it.
+"""What a launcher that is asked to leave does with jobs of a scheduler, which keep running without it.
 
 Ctrl-C on a terminal asks: leave the jobs running, or let them save and stop. Without a terminal, on a second Ctrl-C,
 and when something else than a person asks (SIGTERM), they are left running: that loses nothing and can be followed by
@@ -14,8 +14,8 @@ from pathlib import Path
 from scaling.launch.backends.base import Backend
 
 QUESTION = """\
-{jobs} on {name}. What is to become of them?
-  l  leave them: they go on by themselves, and the same command comes back to them (also: Enter, Ctrl-C)
+{jobs} on {name}. Leave or stop them?
+  l  leave them: they keep running, and the same command finds them again (also: Enter, Ctrl-C)
   s  stop them: each saves a checkpoint and stays away until --retry-failed
 [l/s] """
 

@@ -16,7 +16,7 @@ example:
 Running the same command again continues the study: finished runs are kept, killed ones continue from their last
 checkpoint, those that another launcher runs are waited for, failed ones are tried again with --retry-failed.
 
-Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint of every run on this machine. Jobs of a cluster go on by themselves: on a
+Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint of every run on this machine. Jobs of a cluster keep running: on a
 terminal Ctrl-C asks whether to leave them or to let them save and stop; a second Ctrl-C, SIGTERM and a launcher without
 a terminal leave them.
 exit code: 0 all runs done (with --detach: submitted), 1 some runs failed or are not finished, 2 bad input, 130 stopped.

@@ -53,7 +53,7 @@ class Watch:
         self._rates: RateBook = rates_of(source.runs())
         self._live = LiveRates()
         self._told: set[str] = set()
-        """Reasons that a person has been told: once for all runs that share one."""
+        """Reasons that have been printed: once for all runs that share one."""
 
     def run(self) -> None:
         """Until every run ended; Ctrl-C lets runs of this machine save a checkpoint first, asks what is to become of

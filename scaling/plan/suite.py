@@ -74,7 +74,7 @@ class Suite(Frozen):
         return found
 
     def member(self, name: str) -> Member:
-        """UserError with the nearest name where there is none."""
+        """UserError with the nearest name for an unknown one."""
         for member in self.members:
             if member.name == name:
                 return member

@@ -134,7 +134,7 @@ class EventLog:
 
 
 def read_events(path: Path) -> EventLog:
-    """Read and resolve one `events.jsonl`; a missing file is an empty log, and one that cannot be read is told and
+    """Read and resolve one `events.jsonl`; a missing file is an empty log, and one that cannot be read is reported and
     counts as one torn line."""
     events: list[Event] = []
     num_torn = 0

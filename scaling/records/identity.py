@@ -4,8 +4,8 @@
 the first eight hex digits of the identity. The identity is SHA-256 over the canonical JSON of model, data
 digests, input, subset, schedule, recipe and seed. Paths, devices, micro-batches, ZeRO stage, memory layout, activation
 checkpointing, compilation, log and checkpoint intervals and the list of evaluations are not in it: they say where and
-how a run is executed, which changes numbers by roundings alone, and what is asked of it afterwards. Devices and
-micro-batch are in it where they change more than roundings: see `EnginePlan.batching_counts`.
+how a run is executed, and what is asked of it afterwards; how it is executed changes numbers by roundings. Devices and
+micro-batch are in it where they change more: see `EnginePlan.batching_counts`.
 
 Planning computes it, and whoever reads a plan computes it again: a plan whose numbers are not those of its name is
 refused. So a field that joins the plan later is hashed only where it differs from what every earlier run did.
@@ -63,7 +63,7 @@ def contradiction(plan: "RunPlan") -> str:
         return f"identity is {plan.identity[:8]}, and by its content it is {identity[:8]}"
     beginning = run_name(plan.model.name, plan.subset.fraction, plan.seed, {}, "").removesuffix("-")
     if plan.start is not None:
-        # Named after the run that it goes on from.
+        # Named after the run that it continues.
         beginning = plan.start.run_id.rpartition("-")[0]
     if not plan.run_id.startswith(beginning) or not plan.run_id.endswith(f"-{identity[:8]}"):
         return f"run_id is {plan.run_id}, and by its content it is {beginning}…-{identity[:8]}"

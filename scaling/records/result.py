@@ -42,7 +42,11 @@ def check_metrics(metrics: dict[str, float]) -> dict[str, float]:
 
 
 class RunResult(BaseModel):
-    """Final numbers of one run's training. Accuracies are fractions in [0, 1]; times are seconds over all attempts."""
+    """Final numbers of one run's training. Accuracies are fractions in [0, 1]; times are seconds.
+
+    They count the steps that led to the final weights, over the attempts that took them; what an attempt did after its
+    last checkpoint, and was done again, is not in them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

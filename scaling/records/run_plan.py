@@ -214,7 +214,7 @@ class EnginePlan(Frozen):
     """Dashboards that follow the run."""
     non_finite: Literal["stop", "skip"] = "stop"
     """At a gradient that is not a number. Not part of the identity: a run that stops has no result to confuse with that
-    of one that went on, and a stopped run may be told to go on."""
+    of one that continued, and a stopped run may be resumed with `skip`."""
     max_corrupt: int = 0
     """Different training samples that may be unusable. Not part of the identity for the same reason: the rule by which
     others stand in is fixed, so runs that end are alike whatever was allowed."""

@@ -89,7 +89,7 @@ class RunState(BaseModel):
         except (FileNotFoundError, NotADirectoryError):
             return cls()
         except RecordError as error:
-            logger.warning("%s; told from %s instead", error, RunDir(run_dir).ends.name)
+            logger.warning("%s; read from %s instead", error, RunDir(run_dir).ends.name)
             return cls._from_ends(run_dir)
 
     @classmethod

@@ -98,7 +98,7 @@ class TuneSpec(Frozen):
         {}, description="Further settings of trials alone, for example {fraction: 0.3, protocol.steps: 200}."
     )
     extend: Annotated[int, Field(ge=0, le=20)] = Field(
-        0, description="How often a search goes on beyond an edge of its space at which its best trial lies."
+        0, description="How often a search is extended beyond an edge of its space at which its best trial lies."
     )
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ INTERRUPTIONS = frozenset(
         Cause.MACHINE_TROUBLE,
     }
 )
-"""Ends after which a run goes on."""
+"""Ends after which a run is resumed."""
 
 
 @dataclass(frozen=True, slots=True)

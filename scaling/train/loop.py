@@ -190,7 +190,7 @@ class Loop:
             try:
                 self._store.save_best(self._engine, step, {"model": self._plan.model, "input": self._plan.input})
             except CheckpointError as error:
-                # Going on would end with other weights than a run on a disk with room.
+                # Continuing would end with other weights than a run on a disk with room.
                 raise self._out_of_room(error) from error
             self.progress = replace(self.progress, best_step=step, best_metrics=metrics, stale_validations=0)
         else:
@@ -259,7 +259,7 @@ class Loop:
         )
 
     def _out_of_room(self, error: CheckpointError) -> CheckpointError:
-        """`error` for a run that cannot go on, with what is left and the way out."""
+        """`error` for a run that cannot continue, with what is left and the way out."""
         return CheckpointError(
             f"{error}; {self._last_checkpoint()}; make room and start the run again (--retry-failed)"
         )

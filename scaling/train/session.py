@@ -164,7 +164,7 @@ def _compare_execution(
 def _end_early(run_dir: Path, processes: Processes, recorder: Recorder, error: Exception) -> int:
     """Record why the attempt ends and return its exit code.
 
-    A partner that died by itself is no failure of the run: it can go on from its last checkpoint. A partner that
+    A partner that died by itself is no failure of the run: it can resume from its last checkpoint. A partner that
     failed has said why, and that is the run's failure.
     """
     if is_lost_partner(error):

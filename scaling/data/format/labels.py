@@ -22,7 +22,7 @@ MAX_CLASSES = 10_000_000
 """Classes of a data set."""
 
 MAX_VALUE = 2**53
-"""Identifiers above are not told apart by every JSON reader."""
+"""Identifiers above are not exact in every JSON reader."""
 
 INTEGER = re.compile(rb"\s*-?[0-9]{1,18}\s*")
 

@@ -68,7 +68,7 @@ class BuildJournal:
             raise UserError(f"{path} is broken ({error}); remove {path.parent} and build again") from error
 
     def open(self, header: dict[str, Any]) -> None:
-        """Begin, or go on with the same build; another one is refused."""
+        """Begin, or resume the same build; another one is refused."""
         if self._rows and self._header != header:
             raise UserError(
                 f"{self._path.parent} holds an unfinished build from another source or with other settings; finish "

@@ -116,7 +116,7 @@ class Backend(Protocol):
     """One place where runs are executed. Made from a validated `LaunchSpec`; making one starts nothing."""
 
     scheduler: str
-    """Whose jobs go on when the launcher leaves, as people call it: `Slurm`; empty where they end with it."""
+    """Whose jobs keep running when the launcher leaves, as people call it: `Slurm`; empty where they end with it."""
 
     poll_seconds: float
     """How long to wait between two polls: 0.2 on this machine, 15 to 30 with Slurm."""
@@ -142,8 +142,8 @@ class Backend(Protocol):
         """Write the markers, then ask these runs to save a checkpoint, leave and not come back; returns at once."""
 
     def close(self, *, detach: bool) -> None:
-        """The launcher leaves. Detached, the jobs go on without it; else those of this launcher that need it (runs on
-        this machine) are asked to save and are waited for, and jobs of a scheduler go on as well."""
+        """The launcher leaves. Detached, the jobs keep running; else those of this launcher that need it (runs on
+        this machine) are asked to save and are waited for, and jobs of a scheduler keep running as well."""
 
 
 class BackendClass(Protocol):

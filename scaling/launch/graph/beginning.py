@@ -75,6 +75,6 @@ def _foresee_cell(study_dir: Path, search: StudySearch, cell: Cell, first: Seque
 
 
 def is_judged(standing: Standing) -> bool:
-    """Whether a trial without a result has told its search what it wanted to know: it diverged, or was stopped because
+    """Whether a trial without a result has answered its search: it diverged, or was stopped because
     others do better."""
     return standing.status is Status.PRUNED or has_diverged(standing)

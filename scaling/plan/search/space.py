@@ -23,7 +23,7 @@ TRIES = 50
 """Draws for each trial that is wanted, before a space is taken to hold no further values."""
 
 EXTENSION = 0.5
-"""By how much of its first width (of its orders of magnitude, where it is logarithmic) a range goes on."""
+"""By how much of its first width (of its orders of magnitude, where it is logarithmic) a range is extended."""
 
 
 def random_values(
@@ -65,10 +65,10 @@ def as_lists(space: Mapping[str, Mapping[str, Any]]) -> Space:
 
 
 def extended(space: Space, first: Space, best: Values, edges: Mapping[str, Side]) -> tuple[Space, list[Space]]:
-    """The space with its settings going on beyond these edges, and for each of them the part that was not searched:
+    """The space with its settings extended beyond these edges, and for each of them the part that was not searched:
     a range from its best value on, or the further value of a list, with all that the other settings cover.
 
-    `first` is the space as the sweep has it: a range goes on by half of its first width. A list goes on by the ratio
+    `first` is the space as the sweep has it: a range is extended by half of its first width, a list by the ratio
     (of positive numbers) or the difference of its last two values.
     """
     whole, rest = dict(space), Space()
@@ -121,7 +121,7 @@ def _between(kind: str, low: float, high: float, share: float) -> float:
 
 
 def _beyond(kind: str, ends: Sequence[float], first: Sequence[float], side: Side) -> float:
-    """The further end of a range that goes on at one side."""
+    """The further end of a range that is extended at one side."""
     low, high = first
     if kind == "log_uniform":
         factor = (high / low) ** EXTENSION

@@ -2,7 +2,7 @@
 
 Threads, devices, library versions and the division of a batch change the order of sums, and so the last digits of a
 step and, after many steps, a result. None of it is part of a run's identity. So a run that is continued, or trained
-again, with anything else says so: in its log, its attempt, its result and every report. Code is told by version; its
+again, with anything else says so: in its log, its attempt, its result and every report. Code is named by version; its
 commits stand in the records.
 """
 
@@ -36,7 +36,7 @@ def changes_between(before: Mapping[str, str], now: Mapping[str, str]) -> str:
 def changes_of(run_dir: Path, attempt: Attempt, step: int, continued: int) -> tuple[str, ...]:
     """All changes that the numbers of `attempt` carry, oldest first, each a sentence without its full stop.
 
-    `attempt` goes on at `step` from a checkpoint of attempt number `continued`, or begins at step 0 (0): then it is
+    `attempt` resumes at `step` from a checkpoint of attempt number `continued`, or begins at step 0 (0): then it is
     held against the training of the same run that ended before, also when the run's folder has been removed since.
     """
     if continued:

@@ -79,7 +79,7 @@ class Ends:
 
 def read_ends(run_dir: Path) -> Ends:
     """All that is known; a missing file is no end yet, damaged lines are left out and counted, and a file that cannot
-    be read is told and counts as one damaged line."""
+    be read is reported and counts as one damaged line."""
     path = RunDir(run_dir).ends
     lines, num_damaged = [], 0
     try:
@@ -134,10 +134,10 @@ def settle_end(
     job: str = "",
     message: str = "",
 ) -> End:
-    """The end of the attempt whose processes are all gone, written unless the run has told it itself.
+    """The end of the attempt whose processes are all gone, written unless the run has recorded it itself.
 
     `code` is the exit code that tells most (None: nobody knows); `cause` is what the backend knows beyond it (a time
-    limit, a dead node) and outweighs what the run said. A process that died before it had claimed an attempt is told by
+    limit, a dead node) and outweighs what the run said. A process that died before it had claimed an attempt is known by
     `begun_after`, which is `attempts.latest_number` from before its start, or by `job`, the scheduler's name for it,
     which the attempts that it claimed bear. Nothing is written about a process that was BUSY, for the run is another's
     then, or about one that found the run done.

@@ -41,7 +41,7 @@ class Holder:
     host: str = ""
     pid: int = 0
     kernel: str = ""
-    """Identifies the running kernel, within which `flock` tells; empty when it cannot be told."""
+    """Identifies the running kernel, within which `flock` tells; empty when it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)

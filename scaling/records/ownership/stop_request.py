@@ -18,7 +18,7 @@ def request_stop(run_dir: Path, cause: StopCause) -> None:
 
 
 def requested_stop(run_dir: Path) -> Cause | None:
-    """CANCELLED or PRUNED; None when the run may go on. Any other content is taken for a cancellation."""
+    """CANCELLED or PRUNED; None when the run may continue. Any other content is taken for a cancellation."""
     try:
         word = RunDir(run_dir).stop.read_text(errors="replace").strip()
     except (FileNotFoundError, NotADirectoryError):

@@ -20,7 +20,7 @@ class TrialPlan(Frozen):
     number: int
     """Of the trial in its cell, from 0. Runs with one number differ in their seed alone."""
     round: int = 0
-    """0, or k for the k-th time that the search went on beyond an edge of its space."""
+    """0, or k for the k-th time that the search was extended beyond an edge of its space."""
     values: dict[str, Any]
     """The searched settings."""
     space: Space

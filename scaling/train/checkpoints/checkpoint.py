@@ -291,7 +291,7 @@ class Checkpoint:
         return cls(path, digests, progress, tensors)
 
     def describe(self) -> dict[str, Any]:
-        """What the other processes are told."""
+        """What the other processes receive."""
         return {"name": self.path.name, "digests": self.digests, "progress": self.progress, "tensors": self.tensors}
 
 

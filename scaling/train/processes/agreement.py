@@ -1,7 +1,7 @@
-"""What the first process found, told to all: values and tensors that no other process reads from a disk by itself.
+"""What the first process found, sent to all: values and tensors that no other process reads from a disk by itself.
 
 On a shared file system two processes may see different newest files for a while, and many processes reading gigabytes
-each is a burden on it. So one reads and the others are told. Every function is called by all processes together.
+each is a burden on it. So one reads and sends it to the others. Every function is called by all processes together.
 """
 
 import json

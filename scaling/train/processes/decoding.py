@@ -11,7 +11,7 @@ MOST_THREADS = 16
 nothing."""
 
 STARVING_SHARE, STARVING_SECONDS = 0.2, 2.0
-"""Of the time of some steps, and at least so long: who waits more for images is told."""
+"""Of the time of some steps, and at least so long: a run that waits more for images logs a warning."""
 
 
 def own_cores(threads: int | None, local_world: int, environment: Mapping[str, str] = os.environ) -> int:

@@ -101,7 +101,7 @@ class Recorder:
 
     def computes_with(self, division: dict[str, int | bool], continued: int) -> tuple[str, ...]:
         """Record how the attempt cuts and computes a batch; returns, and logs, the changes that its numbers carry
-        (`records.attempts.changes`). `continued` is the attempt whose checkpoint it goes on from, 0 for none."""
+        (`records.attempts.changes`). `continued` is the attempt whose checkpoint it resumes from, 0 for none."""
         if not self._is_first:
             return ()
         begun = self.attempt.model_copy(update={"division": division})

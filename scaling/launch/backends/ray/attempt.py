@@ -22,7 +22,7 @@ ANSWER_SECONDS = 30.0
 """How long one call of an actor may take before it is made again."""
 
 NODE_SECONDS = 2.0
-"""How long Ray may take to tell of a node after it has told of an actor that died with it."""
+"""How long Ray may take to report a lost node after it has reported an actor that died with it."""
 
 NODE_DIGITS = 12
 """Of a node id, in a run's records."""
@@ -151,7 +151,7 @@ class Attempt:
                 self._first_loss = time.monotonic()
 
     def _call(self, method: str) -> None:
-        """Call a method of every actor whose process has not ended; one that is lost cannot be told."""
+        """Call a method of every actor whose process has not ended; one that is lost cannot be reached."""
         import ray
 
         for answer in [getattr(self._ranks[number], method).remote() for number in self._open()]:

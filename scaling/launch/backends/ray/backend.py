@@ -36,7 +36,7 @@ START_SECONDS = 120.0
 """How long the queue may take to start."""
 
 SILENT_SECONDS = 20.0
-"""A head that is unreachable for so long is gone; soon after that Ray would end this process without a word."""
+"""A head that is unreachable for so long is gone; soon after that Ray would end this process without an error message."""
 
 
 class RayBackend:
@@ -113,8 +113,8 @@ class RayBackend:
             request_stop(run_dir, Cause.CANCELLED)
 
     def close(self, *, detach: bool) -> None:
-        """Of a cluster the launcher takes its leave. Its own Ray ends when all runs have saved; detached, a keeper
-        goes on with them."""
+        """The launcher disconnects from a cluster. Its own Ray ends when all runs have saved; detached, a keeper
+        takes over."""
         if self._connection.is_embedded:
             left = [*self._leave(), *self._waiting]
             if detach and left:

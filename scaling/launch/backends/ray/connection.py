@@ -145,7 +145,7 @@ def _set_variables(*, is_embedded: bool) -> None:
 
 
 def _this_machine() -> dict[str, float]:
-    """What Ray is told that this machine has."""
+    """The resources of this machine that Ray may schedule."""
     return {
         "CPU": float(len(os.sched_getaffinity(0))),
         "GPU": float(len(visible_gpus())),

@@ -109,7 +109,7 @@ class StudyQueue:
             try:
                 self._turn()
             except Exception:
-                logger.exception("the queue failed in one turn; it goes on")
+                logger.exception("the queue failed in one turn; it continues with the next")
             time.sleep(TURN_SECONDS)
         _remove_itself(name_of(self._study_dir))
 

@@ -2,7 +2,7 @@
 
 It takes no resources itself and lives until the run has ended, whatever becomes of the launcher. When its own node is
 lost Ray starts it again elsewhere; then its processes, which do not outlive it, save and leave, and what the run's
-folder says is all it needs to go on.
+folder says is all it needs to resume.
 """
 
 import contextlib

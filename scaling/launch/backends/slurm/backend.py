@@ -122,7 +122,7 @@ class SlurmBackend:
             unknown = [look.reason for look in found if look.phase == "unknown"]
             if unknown:
                 raise UserError(
-                    f"{study_dir.name}: {unknown[0]}, so its jobs could not be told; the runs are marked and will "
+                    f"{study_dir.name}: {unknown[0]}, so its jobs could not be cancelled; the runs are marked and will "
                     "not be queued again, cancel once more when Slurm answers"
                 )
             # Never `scancel --state=PENDING 17_3`: of an array that waits it takes out all tasks (Slurm 22.05).
@@ -132,7 +132,7 @@ class SlurmBackend:
                     subprocess.run(["scancel", *options, *jobs], capture_output=True, check=False)
 
     def close(self, *, detach: bool) -> None:
-        """Jobs of a scheduler go on without the launcher, detached or not.
+        """Jobs of a scheduler keep running without the launcher, detached or not.
 
         Slurm needs a moment to say why a job waits: who leaves right after submitting stays for that word, which is
         then there for `scaling.status`.

@@ -1,4 +1,4 @@
-"""What to say of a job whose run could not begin: told beside the job, from its log, as the run itself said nothing."""
+"""What to report of a job whose run could not begin: read from the job's log, as the run itself recorded nothing."""
 
 import os
 import stat
