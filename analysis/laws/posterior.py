@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from analysis.laws.curve_prior import CurvePrior
-from analysis.laws.drift import drift_covariance
+from analysis.laws.curve_prior import CurvePrior, drift_covariance
 from analysis.laws.forms import M2, Array
 
 MAX_BINS = 96

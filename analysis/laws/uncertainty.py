@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from analysis.laws.curve_prior import CurvePrior
-from analysis.laws.drift import drift_at, drift_covariance, drift_paths
+from analysis.laws.curve_prior import CurvePrior, drift_at, drift_covariance, drift_paths
 from analysis.laws.estimator import Estimator
 from analysis.laws.fitting import Fit, Prior
 from analysis.laws.forms import M2, Array

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from analysis.figures.canvas.drawing import installed_figures
 from analysis.figures.canvas.style import drawing_style
-from analysis.figures.overfit import with_gap
+from analysis.figures.learning_curves import with_gap
 from analysis.figures.published import published_figure_3
 from analysis.figures.searches import search_figures
 from analysis.laws.law import Law

@@ -17,10 +17,9 @@ from analysis.figures.accuracy_vs_throughput import accuracy_vs_throughput, thro
 from analysis.figures.canvas.drawing import Drawing, present
 from analysis.figures.evaluations import evaluation_figure, evaluation_matrix
 from analysis.figures.law_fits import law_fits
-from analysis.figures.learning_curves import learning_curves
+from analysis.figures.learning_curves import learning_curves, overfit_figure
 from analysis.figures.matched import differences_figure
 from analysis.figures.matched_compute import matched_compute
-from analysis.figures.overfit import overfit_figure
 from analysis.figures.published import beside_published
 from analysis.laws.law import Law
 from analysis.laws.study_laws import study_laws

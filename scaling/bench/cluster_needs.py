@@ -14,7 +14,7 @@ from scaling.errors import UserError
 from scaling.launch.price.forecast import RateBook, Work, train_flops
 from scaling.readable import count_text, short_flops, short_time
 from scaling.records.run_plan import RunPlan
-from scaling.train.reporting.device_peaks import PEAKS
+from scaling.train.reporting.hardware import PEAKS
 
 STATE_BYTES_PER_PARAMETER = {"adam": 12, "sgd": 8}
 """Of a checkpoint: fp32 weights with two moments, or with one momentum."""

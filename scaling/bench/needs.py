@@ -8,11 +8,11 @@ from scaling.bench.cluster_needs import Assumptions, page, run_needs
 from scaling.errors import UserError
 from scaling.launch.graph.beginning import Beginning
 from scaling.launch.price.forecast import RateBook
-from scaling.launch.price.measured import measured_rates
+from scaling.launch.price.rates import measured_rates
 from scaling.launch.study_dir import find_standings
 from scaling.plan.planner import Planner
 from scaling.spec.study import load_study
-from scaling.train.reporting.device_peaks import PEAKS
+from scaling.train.reporting.hardware import PEAKS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

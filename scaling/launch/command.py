@@ -18,7 +18,7 @@ from scaling.launch.graph.beginning import Beginning
 from scaling.launch.graph.finetuning import finetuning_follow_up
 from scaling.launch.graph.study_graph import FollowUp, StudyGraph
 from scaling.launch.options import read_options
-from scaling.launch.price.measured import measured_rates
+from scaling.launch.price.rates import measured_rates
 from scaling.launch.study_dir import PlannedRun, find_standings, write_study
 from scaling.launch.watch import Watch
 from scaling.models.cpu_arithmetic import SLOW_BF16

@@ -16,8 +16,7 @@ from scaling.launch.dry_run import work_left
 from scaling.launch.graph.study_graph import RunSource
 from scaling.launch.leave import leave_jobs
 from scaling.launch.price.forecast import RateBook, Work, remaining_seconds
-from scaling.launch.price.live_rates import LiveRates
-from scaling.launch.price.measured import learn, rates_of
+from scaling.launch.price.rates import LiveRates, learn, rates_of
 from scaling.launch.progress import ProgressView, Running
 from scaling.launch.study_dir import PlannedRun, write_run
 from scaling.records.attempts.causes import Verdict

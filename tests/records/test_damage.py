@@ -18,7 +18,7 @@ from analysis.runs.rows import read_rows
 from scaling.errors import run_command
 from scaling.launch.command import main as launch
 from scaling.launch.dry_run import describe_plan, plan_as_json
-from scaling.launch.price.measured import measured_rates
+from scaling.launch.price.rates import measured_rates
 from scaling.launch.study_dir import PlannedRun, find_standings, write_study
 from scaling.plan.planner import Planner
 from scaling.records.attempts.attempt import claim_attempt

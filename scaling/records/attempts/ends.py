@@ -137,8 +137,8 @@ def settle_end(
     """The end of the attempt whose processes are all gone, written unless the run has recorded it itself.
 
     `code` is the exit code that tells most (None: nobody knows); `cause` is what the backend knows beyond it (a time
-    limit, a dead node) and outweighs what the run said. A process that died before it had claimed an attempt is known by
-    `begun_after`, which is `attempts.latest_number` from before its start, or by `job`, the scheduler's name for it,
+    limit, a dead node) and outweighs what the run said. A process that died before it had claimed an attempt is known
+    by `begun_after`, which is `attempts.latest_number` from before its start, or by `job`, the scheduler's name for it,
     which the attempts that it claimed bear. Nothing is written about a process that was BUSY, for the run is another's
     then, or about one that found the run done.
     """

@@ -1,7 +1,7 @@
 """Means over the members of a suite, from the metrics of one run: exact, or not at all.
 
-A mean over groups is over all members alike, as VTAB's and the Mixer paper's tables are. It is never reported for a part of
-the members: what is missing is named.
+A mean over groups is over all members alike, as VTAB's and the Mixer paper's tables are. It is never reported for a
+part of the members: what is missing is named.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""The ways in which training ends early, by their causes: what the run itself would meet again, and what a machine did."""
+"""Causes of an early end of training: what the run itself would meet again, and what a machine did."""
 
 import errno
 from collections.abc import Iterator

@@ -3,8 +3,7 @@ import pytest
 from scipy.stats import binom
 
 from analysis.laws.backtest import folds
-from analysis.laws.curve_prior import SpreadPrior
-from analysis.laws.drift import drift_covariance
+from analysis.laws.curve_prior import SpreadPrior, drift_covariance
 from analysis.laws.estimator import BASE, choose
 from analysis.laws.forms import M2
 from analysis.laws.law import fit_law

@@ -8,8 +8,7 @@ import pytest
 from scipy.stats import binom
 
 from analysis.fit import main
-from analysis.laws.curve_prior import CurvePrior, SpreadPrior
-from analysis.laws.drift import drift_covariance
+from analysis.laws.curve_prior import CurvePrior, SpreadPrior, drift_covariance
 from analysis.laws.fitting import Prior
 from analysis.laws.forms import M2
 from analysis.laws.law import fit_law

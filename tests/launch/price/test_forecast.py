@@ -3,7 +3,7 @@
 import pytest
 
 from scaling.launch.price.forecast import RateBook, Work, remaining_seconds, state_bytes, train_flops
-from scaling.launch.price.live_rates import LiveRates
+from scaling.launch.price.rates import LiveRates
 from scaling.launch.progress import Running
 from scaling.readable import count_text, short_flops, short_time
 from scaling.records.evaluation import Evaluation
@@ -112,7 +112,7 @@ def test_remaining_time_divides_over_running_runs_but_never_below_the_longest_ru
 def test_a_resumed_run_is_timed_by_the_steps_seen(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     """At step 80 of 100 after a restart, 10 steps in 5 s: a whole run takes 50 s, not the 5.5 of 90 steps in 5 s."""
     now = 0.0
-    monkeypatch.setattr("scaling.launch.price.live_rates.time.monotonic", lambda: now)
+    monkeypatch.setattr("scaling.launch.price.rates.time.monotonic", lambda: now)
     plan, rates, live = run_plan(steps=100), RateBook(), LiveRates()
 
     def see(step: int, seconds: float, attempt: int = 2) -> None:

@@ -36,7 +36,7 @@ START_SECONDS = 120.0
 """How long the queue may take to start."""
 
 SILENT_SECONDS = 20.0
-"""A head that is unreachable for so long is gone; soon after that Ray would end this process without an error message."""
+"""A head that is unreachable for so long is gone; soon after that Ray would end this process without any message."""
 
 
 class RayBackend:
