@@ -8,11 +8,12 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from scaling.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def describe_machine(libraries: Sequence[str]) -> dict[str, Any]:
@@ -28,6 +29,8 @@ def describe_machine(libraries: Sequence[str]) -> dict[str, Any]:
 
 def prepare_device(name: str) -> None:
     """Settle on `auto`, `cpu` or `cuda` and load the trainer for it; call before importing anything of training."""
+    import torch
+
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no GPU; leave --device out to measure on the CPU")
     if name == "cpu":
@@ -35,12 +38,14 @@ def prepare_device(name: str) -> None:
     import scaling.train.processes.preload  # noqa: F401
 
 
-def timed(work: Callable[[], Any], repeats: int, device: torch.device) -> tuple[float, float]:
+def timed(work: Callable[[], Any], repeats: int, device: "torch.device") -> tuple[float, float]:
     """Wall seconds, and CPU seconds of the process, of one of `repeats` turns that the device has done."""
     started = time.perf_counter(), time.process_time()
     for _ in range(repeats):
         work()
     if device.type == "cuda":
+        import torch
+
         torch.cuda.synchronize(device)
     return (time.perf_counter() - started[0]) / repeats, (time.process_time() - started[1]) / repeats
 

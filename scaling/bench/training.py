@@ -14,9 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from scaling.bench.command import add_json, add_model_options, model_settings, write_json
 from scaling.bench.machine import describe_machine, prepare_device, ratio_summary, timed
@@ -24,6 +22,9 @@ from scaling.readable import plain_table
 from scaling.records.events import read_events
 from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import RunPlan
+
+if TYPE_CHECKING:
+    import torch
 
 BARE, TRAINER = "bare PyTorch loop, batches in memory", "trainer, batches in memory"
 
@@ -76,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Seconds a step of each loop, every round, and what follows from them."""
     prepare_device(args.device)
+    import torch
+
     from scaling.bench.planned_trainer import make_images, open_trainer, plan_trainers
     from scaling.train.processes.process_group import join_processes
     from scaling.train.reporting.recorder import device_name
@@ -101,8 +104,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         return _figures(args, plan, device_name(device), seconds, cpu_seconds, memory, rows)
 
 
-def _batch_of(step_seconds: float, plan: RunPlan, device: torch.device) -> int:
+def _batch_of(step_seconds: float, plan: RunPlan, device: "torch.device") -> int:
     """The batch at which a bare step takes about so long."""
+    import torch
+
     from scaling.bench.bare_loop import BareLoop
     from scaling.data.read.loader import Batch
     from scaling.train.scoring import build_planned
@@ -121,9 +126,11 @@ def _batch_of(step_seconds: float, plan: RunPlan, device: torch.device) -> int:
 
 
 def _take_turns(
-    args: argparse.Namespace, plan: RunPlan, loop: Any, device: torch.device, stack: ExitStack
+    args: argparse.Namespace, plan: RunPlan, loop: Any, device: "torch.device", stack: ExitStack
 ) -> tuple[dict[str, list[float]], dict[str, list[float]], dict[str, float]]:
     """Wall seconds and CPU seconds a step, every round, and the most GPU memory, by loop."""
+    import torch
+
     from scaling.bench.bare_loop import BareLoop
     from scaling.train.scoring import build_planned
 
