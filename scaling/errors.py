@@ -8,6 +8,7 @@ keeps its traceback.
 import difflib
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
@@ -18,8 +19,20 @@ REFUSALS = (
 """A file or folder that the system does not give us: for the user to mend, and no defect."""
 
 
+_UNPRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, line breaks, marks that turn the direction of the text, and what UTF-8 cannot hold."""
+
+
+def printable(text: str) -> str:
+    """A text on one line that does nothing to a terminal: control characters are written as `\\x1b`."""
+    return _UNPRINTED.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
 class UserError(ValueError):
-    """Bad input, described in one sentence."""
+    """Bad input, described in one sentence; what it quotes does nothing to a terminal."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(printable(sentence))
 
 
 def shown(value: object, limit: int = 80) -> str:

@@ -1,10 +1,17 @@
 """What commands print for people: numbers (300, 9.06M, 3 %, 41.2 ± 0.6, 3·10¹⁸, 1.3 PFLOP, 3 min 05 s), plain text
-tables for stdout, in which nothing chokes a pipe, and a progress line on stderr."""
+tables for stdout, in which nothing chokes a pipe or a terminal, cells of CSV that are no formulas, and
+a progress line on stderr."""
 
 import math
+import re
 import sys
 import time
 from collections.abc import Sequence
+
+from scaling.errors import printable
+
+_FORMULA = re.compile(r"[=+\-@\t\r]")
+_NUMERIC = re.compile(r"[-+]?[\d.,eE]*(?: (?:to|±) [-+]?[\d.,eE]+)?(?: \(\w+\))?")
 
 
 def short_flops(value: float) -> str:
@@ -100,6 +107,7 @@ def _significant(value: float) -> str:
 
 def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns separated by two spaces; a column whose every cell looks like a number is right-aligned."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     columns = list(zip(headers, *rows, strict=True))
     widths = [max(len(cell) for cell in column) for column in columns]
     numeric = [all(cell[:1].isdigit() or cell[:1] in "-+~" for cell in column[1:]) for column in columns]
@@ -115,6 +123,11 @@ def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 REDRAW_SECONDS = 0.2
+
+
+def defused(text: str) -> str:
+    """A cell of CSV, with an apostrophe in front where a spreadsheet would take it for a formula."""
+    return f"'{text}" if _FORMULA.match(text) and not _NUMERIC.fullmatch(text) else text
 
 
 class ProgressLine:

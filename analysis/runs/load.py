@@ -19,7 +19,7 @@ from analysis.runs.naming import ModelName, parse_model_name
 from analysis.runs.searches import search_table
 from scaling.errors import UserError
 from scaling.records.attempts.changes import changes_between, used_by
-from scaling.records.files import canonical_json
+from scaling.records.files import canonical_json, open_regular
 from scaling.records.result import RunResult
 from scaling.records.run_dir import StudyDir
 from scaling.records.run_plan import InputPlan, RunPlan
@@ -165,7 +165,9 @@ def _question(study_dir: Path) -> str:
     """The sweep's `question`; empty when the sweep asks none or cannot be read."""
     path = StudyDir(study_dir).sweep
     try:
-        sweep = yaml.safe_load(path.read_text(encoding="utf-8")) if path.stat().st_size < _MAX_SWEEP_BYTES else None
+        with open_regular(path) as stream:
+            content = stream.read(_MAX_SWEEP_BYTES)
+        sweep = yaml.safe_load(content) if len(content) < _MAX_SWEEP_BYTES else None
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return ""
     question = sweep.get("question") if isinstance(sweep, dict) else None

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from scaling.records.events import Event, read_events
+from scaling.records.files import open_regular
 from scaling.records.reading import is_intact
 from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import RunPlan
@@ -63,7 +64,8 @@ def _read_log(run_dir: Path) -> tuple[pa.Table | None, tuple[int, int]]:
     Rows of another run count as torn."""
     path = RunDir(run_dir).events
     try:
-        content = path.read_bytes()
+        with open_regular(path) as stream:
+            content = stream.read()
     except FileNotFoundError:
         return None, (0, 0)
     except OSError:

@@ -7,6 +7,7 @@ from typing import Any
 
 from scaling.data.storage.integrity import file_sha256
 from scaling.errors import UserError
+from scaling.records.files import open_regular
 
 IMAGENET_REAL = "imagenet-real"
 """The name of timm's list."""
@@ -29,7 +30,8 @@ def settle(settings: dict[str, Any], root: str) -> dict[str, Any]:
 def read_label_file(path: Path) -> Any:
     """The list or object in a JSON file; UserError for anything else."""
     try:
-        content = json.loads(path.read_bytes())
+        with open_regular(path) as stream:
+            content = json.loads(stream.read())
     except OSError as error:
         raise UserError(f"labels: {path} cannot be read ({error.strerror}); name a JSON file of label sets") from error
     except (ValueError, RecursionError) as error:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from scaling.errors import UserError
@@ -21,13 +20,16 @@ from scaling.launch.graph.study_graph import StudyGraph
 from scaling.launch.study_dir import PlannedRun, find_standings, write_run
 from scaling.launch.watch import Watch
 from scaling.records.attempts.ends import forgive
+from scaling.records.files import open_regular
 from scaling.records.run_dir import RunDir, StudyDir
 from scaling.records.run_plan import EvalPlan, RunPlan
 from scaling.records.scores.suites import suite_scores
 from scaling.records.standing import find_standing
 from scaling.records.state import Status
 from scaling.records.study import RunRecord, load_run
+from scaling.spec.document import MAX_BYTES
 from scaling.spec.launch_spec import LaunchSpec
+from scaling.spec.plain_yaml import read_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -146,9 +148,10 @@ def _tell_failures(runs: Sequence[PlannedRun]) -> None:
 def _launch_spec(study_dir: Path, execution: Execution) -> LaunchSpec:
     """The study's section `launch` with what the command line says; the defaults where the sweep is gone."""
     try:
-        sweep = yaml.safe_load(StudyDir(study_dir).sweep.read_text(encoding="utf-8"))
+        with open_regular(StudyDir(study_dir).sweep) as stream:
+            sweep, _ = read_yaml(stream.read(MAX_BYTES).decode())
         section: dict[str, Any] = dict((sweep or {}).get("launch", {}))
-    except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError):
+    except (OSError, AttributeError, TypeError, ValueError):
         section = {}
     # One device scores one run unless it is said otherwise.
     for part in (section, slurm := dict(section.get("slurm", {}))):

@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from scaling.errors import printable
 from scaling.launch.study_dir import PlannedRun
 from scaling.readable import short_time
 from scaling.records.evaluation import current_evaluations
@@ -63,7 +64,7 @@ class ProgressView:
     """Use as a context manager; `update` as often as wanted, `ended` once per run."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, markup=False)
         self._num_runs = self._num_ended = 0
         self._started = time.monotonic()
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)
@@ -94,7 +95,7 @@ class ProgressView:
         self._console.print(line, soft_wrap=True)
 
     def note(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True)
+        self._console.print(printable(text), soft_wrap=True)
 
     def update(self, running: Sequence[Running], num_ended: int, num_runs: int, eta_seconds: float | None) -> None:
         """The running runs, how many of all runs have ended, and the seconds left; None while that is not known."""

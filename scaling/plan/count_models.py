@@ -23,6 +23,7 @@ from scaling.errors import UserError
 from scaling.models.registry import ENTRY_POINT_GROUP, find_model, is_timm_name
 from scaling.plan.zoo_counts import ModelFacts, ModelQuery, zoo_facts
 from scaling.records.files import write_json_atomic
+from scaling.records.reading import read_object
 from scaling.records.run_plan import content_digest
 
 
@@ -59,7 +60,7 @@ def cache_folder() -> Path:
 
 def _read(query: ModelQuery) -> ModelFacts | None:
     try:
-        body = json.loads(_cache_path(query).read_text())
+        body = read_object(_cache_path(query))
         return ModelFacts(**body["facts"]) if body["query"] == asdict(query) else None
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self, get_args
 
-from scaling.records.files import ends_inside_a_line
+from scaling.records.files import ends_inside_a_line, open_regular, open_to_append
 from scaling.records.reading import is_intact, seal_line
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class EventWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         torn = ends_inside_a_line(path)
-        self._stream: BinaryIO = path.open("ab")
+        self._stream: BinaryIO = open_to_append(path)
         if torn:
             self._stream.write(b"\n")
 
@@ -139,7 +139,7 @@ def read_events(path: Path) -> EventLog:
     events: list[Event] = []
     num_torn = 0
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             for line in iter(lambda: stream.readline(MAX_LINE_BYTES), b""):
                 if not line.strip():
                     continue

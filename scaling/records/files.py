@@ -5,15 +5,49 @@ sees the old file or the new one, never a mixture. Identities and checks of cont
 """
 
 import contextlib
+import errno
 import hashlib
+import io
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 TEMPORARY = ".tmp"
 """Ending of files that are being written; what bears it and belongs to no living process is swept away."""
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """A file to read. OSError for a pipe, a socket or a device: reading one may never end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        refuse_irregular(descriptor, path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return open(descriptor, "rb")  # noqa: PTH123  Of a descriptor.
+
+
+def refuse_irregular(descriptor: int, path: Path) -> None:
+    """OSError when an open file is a folder, a pipe or a device."""
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "is a pipe or a device, no file", str(path))
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """A file to add to, made when there is none; OSError for a pipe or a device."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    try:
+        refuse_irregular(descriptor, path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return open(descriptor, "ab")  # noqa: PTH123  Of a descriptor.
 
 
 def write_text_atomic(path: Path, text: str) -> None:
@@ -58,7 +92,7 @@ def create_exclusively(path: Path, text: str) -> bool:
 
 def append_line(path: Path, line: bytes) -> None:
     """Add a whole line to a file of lines; on the disk when this returns. A torn line before it is closed first."""
-    with path.open("ab") as stream:
+    with open_to_append(path) as stream:
         if ends_inside_a_line(path):
             line = b"\n" + line
         stream.write(line)
@@ -70,7 +104,7 @@ def ends_inside_a_line(path: Path) -> bool:
     """Whether the last line was cut before its line break."""
     if not path.exists() or path.stat().st_size == 0:
         return False
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         stream.seek(-1, os.SEEK_END)
         return stream.read(1) != b"\n"
 

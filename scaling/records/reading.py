@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from scaling.errors import UserError
-from scaling.records.files import content_digest, json_text, write_text_atomic
+from scaling.records.files import content_digest, json_text, open_regular, write_text_atomic
 
 CONTENT_DIGEST = "content_sha256"
 """Key under which a record holds the digest of everything else in it."""
@@ -38,7 +38,7 @@ class RecordError(UserError):
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file; FileNotFoundError when there is none, RecordError for anything else that is wrong."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             content = stream.read(MAX_RECORD_BYTES + 1)
     except FileNotFoundError:
         raise

@@ -7,6 +7,7 @@ lease: the run is running. Then the last words: how the last attempt ended, a re
 from dataclasses import dataclass
 from pathlib import Path
 
+from scaling.errors import printable
 from scaling.records.attempts.attempt import latest_number
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.ends import Ends, read_ends
@@ -111,7 +112,7 @@ def find_standing(run_dir: Path, plan: RunPlan | None = None, watch: LifeWatch |
     else:
         asked_to_stop = requested_stop(run_dir)
         status, reason = (STATUS_AFTER[asked_to_stop], "") if asked_to_stop else (last_status, last_reason)
-    return Standing(status, reason, is_alive, missing, evaluation_failed, state, ends, result)
+    return Standing(status, printable(reason), is_alive, missing, evaluation_failed, state, ends, result)
 
 
 def _last_words(run_dir: Path, state: RunState, ends: Ends) -> tuple[Status, str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.records.events import Event
+from scaling.records.files import open_regular
 from scaling.records.reading import is_intact
 from scaling.records.run_dir import RunDir
 from scaling.records.state import RunState
@@ -50,7 +51,7 @@ def seconds_left(state: RunState, steps: int, pause_share: float) -> float | Non
 def _events_from_the_end(path: Path) -> list[Event]:
     """The newest first; rows that cannot be read are passed over."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             size = stream.seek(0, 2)
             stream.seek(max(0, size - TAIL_BYTES))
             lines = stream.read().splitlines()

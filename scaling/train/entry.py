@@ -18,6 +18,7 @@ from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.contract import AS_IT_COMES, BUSY, DONE, PREEMPTED, Execution
 from scaling.records.attempts.ends import End, append_end, read_ends
 from scaling.records.attempts.rank_failures import RankFailure, clear_failures, report_failure, start_token
+from scaling.records.files import open_to_append
 from scaling.records.ownership.lease import Lease, LeaseLostError
 from scaling.records.ownership.leftovers import sweep_leftovers
 from scaling.records.result import RunResult
@@ -25,7 +26,7 @@ from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import RunPlan
 from scaling.records.standing import STATUS_AFTER, find_standing
 from scaling.records.state import RunState
-from scaling.train.processes.failures import CODES, classify, describe
+from scaling.train.processes.failures import CODES, classify, describe, is_foreseen
 from scaling.train.processes.placement import find_placement
 from scaling.train.processes.preemption import PreemptionFlag
 
@@ -94,7 +95,8 @@ def _attempt(
         code = run_session(folder, plan, flag, execution, lease, attempt)
     except Exception as error:
         cause = classify(error)
-        logger.exception("the run ended outside of its records")
+        trace = None if is_foreseen(error) else error
+        logger.error("the run ended before its records were open: %s", describe(error), exc_info=trace)
         if attempt is None or lease is None:
             report_failure(folder, RankFailure(rank, cause, describe(error)))
         else:
@@ -129,13 +131,15 @@ def job_name() -> str:
 
 
 def _redirect_output(path: Path) -> None:
-    """Send everything this process prints, also from C++, to the run's log."""
+    """Send everything this process prints, also from C++, to the run's log; where none can be had, it stays."""
     sys.stdout.flush()
     sys.stderr.flush()
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    try:
+        with open_to_append(path) as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+    except OSError as error:
+        print(f"warning: the run has no log: {error}", file=sys.stderr)
 
 
 def _set_up_logging(rank: int) -> None:

@@ -20,14 +20,14 @@ from scaling.records.attempts.attempt import Attempt
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.contract import Execution
 from scaling.records.attempts.rank_failures import RankFailure, read_failures, report_failure, start_token, together
-from scaling.records.ownership.lease import Lease, LeaseLostError
+from scaling.records.ownership.lease import Lease
 from scaling.records.ownership.stop_request import requested_stop
 from scaling.records.result import RunResult
 from scaling.records.run_plan import RunPlan
 from scaling.train.checkpoints.checkpoint import CheckpointStore
 from scaling.train.loop import Loop
 from scaling.train.processes.agreement import tell
-from scaling.train.processes.failures import CODES, LostPartnerError, MachineError, classify, describe
+from scaling.train.processes.failures import CODES, LostPartnerError, MachineError, classify, describe, is_foreseen
 from scaling.train.processes.preemption import PreemptionFlag
 from scaling.train.processes.process_group import Processes, is_lost_partner, join_processes
 from scaling.train.reporting.clock import Clock
@@ -172,8 +172,7 @@ def _end_early(run_dir: Path, processes: Processes, recorder: Recorder, error: E
         error = LostPartnerError(f"a process of the run died or stayed silent after step {recorder.step}")
     own = RankFailure(processes.rank, classify(error), describe(error))
     if own.cause is not Cause.LOST:
-        known = isinstance(error, UserError | LeaseLostError)
-        logger.error("the run ends: %s", own.message, exc_info=None if known else error)
+        logger.error("the run ends: %s", own.message, exc_info=None if is_foreseen(error) else error)
     if not processes.is_first:
         if own.cause is not Cause.LOST:
             report_failure(run_dir, own)

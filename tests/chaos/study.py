@@ -1,145 +1,223 @@
-"""The study that is attacked: one tiny run, its unbroken twin, and the comparison of the two."""
+"""The study that is attacked, its unbroken twin, and one attacked copy with everything that its processes say."""
 
-import hashlib
+import contextlib
+import itertools
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors.numpy import load_file
-
 from scaling.data.format.index import expand_urls, index_shards
+from tests.chaos.numbers import numbers
 from tests.support.tiny_study import TINY_SWEEP, write_shards
 
-OPTIONS = ("protocol.steps=120", "defaults.keep_checkpoints=2", "launch.retries=20")
+OPTIONS = ("protocol.steps=120", "defaults.keep_checkpoints=2", "launch.retries=20", "grid.seed=[0,1]")
 
 REPOSITORY = Path(__file__).parents[2]
 
-LAUNCH_SECONDS = 600
+LAUNCH_SECONDS = 300.0
 """A launcher that takes longer hangs."""
 
-NOT_COMPARED = re.compile(r"seconds|per_second|throughput|unix_time|memory|mfu")
-"""Numbers of the machine, not of the run."""
+PATIENCE_SECONDS = 20.0
+"""How long processes may take to leave when the launcher has left."""
 
-FILE = re.compile(r"(/\S+?\.(?:jsonl|json|yaml|txt))\b")
-"""A record that a message names."""
+MARK = "SCALING_CHAOS_TRIAL"
+"""Environment variable by which the processes of a trial are found."""
+
+TRACEBACK = "Traceback (most recent call last)"
+
+PATH = re.compile(r"/[^\s'\",;:()]+")
+
+
+class ChaosStudy:
+    """Two tiny runs on data of their own: the second is trained already, the first waits for its trial.
+
+    Caches and the locks of cores and GPUs are the study's own, so that other launchers of the machine disturb nothing.
+    """
+
+    def __init__(self, folder: Path, num_processes: int) -> None:
+        self.folder, self.num_processes = folder, num_processes
+        self.data, self._sound_data = folder / "data", folder / "sound-data"
+        for split, num_shards, seed in (("train", 5, 0), ("val", 2, 1)):
+            write_shards(self.data / split, num_shards, seed)
+            index_shards(expand_urls([str(self.data / split)]), self.data / f"{split}.json", name=split)
+        shutil.copytree(self.data, self._sound_data)
+        self.sweep = folder / "tiny.yaml"
+        self.sweep.write_text(TINY_SWEEP.format(root=json.dumps(str(self.data))))
+        self.environment = {"PYTHONPATH": str(REPOSITORY), "XDG_CACHE_HOME": str(folder / "cache")}
+        self.environment |= {"TMPDIR": str(folder / "tmp")}
+        (folder / "tmp").mkdir()
+        reference = Trial(self, folder / "reference")
+        started = time.monotonic()
+        assert reference.finish(), reference.words()
+        self.train_seconds = time.monotonic() - started
+        """About how long an undisturbed start takes; attacks strike within it."""
+        self.run_ids: tuple[str, ...] = tuple(json.loads((reference.study_dir / "plan.json").read_text())["run_ids"])
+        self.numbers = {run_id: numbers(reference.study_dir / run_id) for run_id in self.run_ids}
+        self.planned = folder / "planned"
+        shutil.copytree(reference.out, self.planned, ignore=shutil.ignore_patterns("report"))
+        (self.planned / "tiny" / "trained" / f"{self.run_ids[0]}.json").unlink()
+        victim = self.planned / "tiny" / self.run_ids[0]
+        for path in victim.iterdir():
+            if path.name != "run.json":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.foreign = reference.study_dir / self.run_ids[1]
+        """The folder of a run that is not the first."""
+
+    def new_trial(self, number: int) -> "Trial":
+        out = self.folder / f"trial-{number}"
+        shutil.copytree(self.planned, out)
+        return Trial(self, out)
+
+    def restore_data(self) -> None:
+        """Bring the data again, as a person does who is told that it is damaged."""
+        shutil.rmtree(self.data, ignore_errors=True)
+        shutil.copytree(self._sound_data, self.data)
+
+
+@dataclass
+class Launcher:
+    """A started command and the file that takes what it says."""
+
+    process: "subprocess.Popen[bytes]"
+    output: Path
+
+    def words(self) -> str:
+        return self.output.read_text(errors="replace")
 
 
 @dataclass
 class Trial:
-    """One copy of the planned study under attack."""
+    """One copy of the study under attack."""
 
-    sweep: Path
+    study: ChaosStudy
     out: Path
     damaged: set[str] = field(default_factory=set)
     """Names of files that an attack damaged."""
-    tracebacks: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    """Tracebacks and what else must never be said."""
+    hangs: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
+    mounted: bool = False
+    _count: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    @property
+    def study_dir(self) -> Path:
+        return self.out / "tiny"
 
     @property
     def run_dir(self) -> Path:
-        """The folder of the only run; it stays the same when files in it are lost."""
-        (folder,) = (path for path in (self.out / "tiny").iterdir() if path.is_dir() and path.name.startswith("mixer"))
-        return folder
+        """The run that waits to be trained."""
+        return self.study_dir / self.study.run_ids[0]
 
-    def start_launcher(self) -> "subprocess.Popen[str]":
+    @property
+    def _outputs(self) -> Path:
+        return self.out.with_name(f"{self.out.name}.output")
+
+    def start(self, *command: str, prepare: Any = None) -> Launcher:
+        """A command in a session of its own."""
+        self._outputs.mkdir(exist_ok=True)
+        output = self._outputs / f"{next(self._count)}.txt"
+        with output.open("wb") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                cwd=REPOSITORY,
+                env={**os.environ, **self.study.environment, MARK: str(self.out)},
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=prepare,
+            )
+        return Launcher(process, output)
+
+    def start_launcher(self, *more: str, prepare: Any = None) -> Launcher:
         """`python -m scaling.launch` as a person types it."""
-        command = [sys.executable, "-m", "scaling.launch", str(self.sweep), "--out", str(self.out), "--retry-failed"]
-        command += [part for option in OPTIONS for part in ("--set", option)]
-        return subprocess.Popen(
-            command,
-            cwd=REPOSITORY,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        options = (*OPTIONS, f"launch.devices_per_run={self.study.num_processes}", "launch.local.threads=1")
+        sets = [part for option in options for part in ("--set", option)]
+        command = ["scaling.launch", str(self.study.sweep), "--out", str(self.out), "--retry-failed", *sets, *more]
+        return self.start(*command, prepare=prepare)
 
-    def check_output(self, launcher: "subprocess.Popen[str]") -> int:
-        """Wait for a launcher; note tracebacks and refusals; its exit code."""
+    def wait(self, launcher: Launcher, seconds: float = LAUNCH_SECONDS) -> int:
+        """The exit code of a command; one that hangs is noted and killed."""
         try:
-            output, _ = launcher.communicate(timeout=LAUNCH_SECONDS)
+            code = launcher.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            launcher.kill()
-            output, _ = launcher.communicate()
-            self.tracebacks.append(f"the launcher hung for {LAUNCH_SECONDS} s:\n{output}")
-            return 1
-        if "Traceback (most recent call last)" in output:
-            self.tracebacks.append(output)
-        elif launcher.returncode != 0:
-            self.refusals.append(output)
-        return launcher.returncode
+            self.hangs.append(f"{launcher.process.args} hung for {seconds} s:\n{launcher.words()}")
+            self.kill_all()
+            return launcher.process.wait()
+        if code not in (0, 1, 2, 130, -signal.SIGKILL):
+            self.faults.append(f"exit code {code}:\n{launcher.words()}")
+        return code
 
     def finish(self) -> bool:
-        """Launch until the study is done; a record that a refusal names is removed, as its sentence says."""
-        for _ in range(4):
-            if self.check_output(self.start_launcher()) == 0:
+        """Launch until the study is done, and do what refusals ask for: remove a record, bring the data again."""
+        for _ in range(6):
+            launcher = self.start_launcher()
+            if self.wait(launcher) == 0:
                 return True
-            named = [
-                Path(name) for name in re.findall(r"(/\S+?\.(?:jsonl|json|yaml|txt))\b", "".join(self.refusals[-1:]))
-            ]
-            for path in named:
-                if path.is_relative_to(self.out) and path.exists():
-                    path.unlink()
+            self.refusals.append(launcher.words())
+            if self.hangs:
+                return False
+            self._obey(launcher.words())
         return False
 
+    def ask(self, *command: str) -> None:
+        """A command that reads: it may complain of damage in words."""
+        self.wait(self.start(*command), 120)
 
-def make_study(folder: Path) -> Path:
-    """Data and sweep file of the study."""
-    for split, num_shards, seed in (("train", 5, 0), ("val", 2, 1)):
-        write_shards(folder / "data" / split, num_shards, seed)
-        index_shards(expand_urls([str(folder / "data" / split)]), folder / "data" / f"{split}.json", name=split)
-    sweep = folder / "tiny.yaml"
-    sweep.write_text(TINY_SWEEP.format(root=json.dumps(str(folder / "data"))))
-    return sweep
+    def processes(self) -> Iterator[int]:
+        """Ids of all living processes that this trial started."""
+        mark = f"{MARK}={self.out}".encode()
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if mark in (folder / "environ").read_bytes().split(b"\0"):
+                    yield int(folder.name)
 
+    def kill_all(self) -> int:
+        """SIGKILL for the whole tree; how many there were."""
+        found = list(self.processes())
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return len(found)
 
-def new_trial(sweep: Path, planned: Path, out: Path) -> Trial:
-    """A copy of the planned study that nobody has trained."""
-    shutil.copytree(planned, out)
-    return Trial(sweep, out)
+    def left_running(self) -> int:
+        """Processes that are still there though every launcher has left."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while list(self.processes()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return self.kill_all()
 
+    def look_for_tracebacks(self) -> None:
+        """In all that any process said, and in the logs of the runs."""
+        logs = (*self._outputs.glob("*.txt"), *self.study_dir.glob("*/log.txt*"), *self.study_dir.glob("*.log"))
+        for path in logs:
+            if path.is_file() and TRACEBACK in (text := path.read_text(errors="replace")):
+                self.faults.append(f"{path}:\n{text}")
 
-def numbers(run_dir: Path) -> dict[str, Any]:
-    """All that must be equal whatever happened to the run: metrics, counts, the log's evaluations, the weights."""
-    from scaling.records.events import read_events
+    def words(self) -> str:
+        return "\n".join(path.read_text(errors="replace") for path in sorted(self._outputs.glob("*.txt")))
 
-    result = json.loads((run_dir / "result.json").read_text())
-    found: dict[str, Any] = {
-        name: result[name] for name in ("best_step", "steps", "examples_seen", "unique_examples", "flops")
-    }
-    found |= {name: value for name, value in result["metrics"].items() if not NOT_COMPARED.search(name)}
-    for path in sorted((run_dir / "evals").glob("*.json")) if (run_dir / "evals").exists() else []:
-        metrics = json.loads(path.read_text())["metrics"]
-        found |= {name: value for name, value in metrics.items() if not NOT_COMPARED.search(name)}
-    for event in read_events(run_dir / "events.jsonl").events:
-        if event.kind in ("step", "eval"):
-            shown = {name: value for name, value in event.metrics.items() if not NOT_COMPARED.search(name)}
-            found |= {f"{event.kind} {event.step} {name}": value for name, value in shown.items()}
-    weights = run_dir / "checkpoints" / "best" / "model.safetensors"
-    if weights.exists():
-        tensors = load_file(weights)
-        found["weights"] = hashlib.sha256(b"".join(tensors[name].tobytes() for name in sorted(tensors))).hexdigest()
-    return found
+    def remove(self) -> None:
+        if self.mounted:
+            subprocess.run(["umount", "-l", str(self.out)], check=False)
+        shutil.rmtree(self.out, ignore_errors=True)
+        shutil.rmtree(self._outputs, ignore_errors=True)
 
-
-def differences(reference: dict[str, Any], found: dict[str, Any], damaged: set[str]) -> list[str]:
-    """Numbers of `found` that differ from the unbroken run's.
-
-    Rows of a log that was damaged may be missing, and weights damaged after training are not its numbers; every other
-    number has to be there.
-    """
-    wrong = []
-    for name, value in reference.items():
-        is_row, is_weights = name.startswith(("step ", "eval ")), name == "weights"
-        if name not in found:
-            if not (is_row and "events.jsonl" in damaged) and not (is_weights and damaged):
-                wrong.append(f"{name} is missing")
-        elif found[name] != value and not (is_weights and "model.safetensors" in damaged):
-            wrong.append(f"{name}: {value} became {found[name]}")
-    return wrong
+    def _obey(self, words: str) -> None:
+        if str(self.study.data) in words:
+            self.study.restore_data()
+        runs = {self.study_dir / run_id for run_id in self.study.run_ids}
+        for path in {Path(name.rstrip(".")) for name in PATH.findall(words)}:
+            if not path.is_relative_to(self.study_dir) or path in (self.study_dir, *runs) or path.name == "log.txt":
+                continue
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
@@ -191,11 +192,15 @@ def in_its_place(path: Path, what: str) -> None:
     path.unlink(missing_ok=True)
     if what == "folder":
         path.mkdir(parents=True)
+    elif what == "pipe":
+        os.mkfifo(path)
+    elif what == "endless":
+        path.symlink_to("/dev/zero")
     else:
         path.symlink_to(path.name if what == "link to itself" else "nowhere")
 
 
-PLACES = ("folder", "link to itself", "dangling link")
+PLACES = ("folder", "link to itself", "dangling link", "pipe", "endless")
 
 
 def damages(study: FinishedStudy, path: Path, other: Path) -> Iterator[tuple[str, Callable[[], object]]]:

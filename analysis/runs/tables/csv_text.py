@@ -10,9 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from scaling.errors import UserError
+from scaling.readable import defused
 
-_FORMULA = re.compile(r"[=+\-@\t\r]")
-_NUMERIC = re.compile(r"[-+]?[\d.,eE]*(?: (?:to|±) [-+]?[\d.,eE]+)?(?: \(\w+\))?")
 _QUOTED = re.compile(r"'(?=[=+\-@\t\r])")
 
 
@@ -40,8 +39,3 @@ def save_csv(table: pd.DataFrame, path: Path) -> Path:
                 harmless = harmless.assign(**{str(harmless.columns[position]): text})
     harmless.to_csv(path, index=False, lineterminator="\n")
     return path
-
-
-def defused(text: str) -> str:
-    """The text, with an apostrophe in front where a spreadsheet would take it for a formula."""
-    return f"'{text}" if _FORMULA.match(text) and not _NUMERIC.fullmatch(text) else text

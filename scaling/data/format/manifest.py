@@ -32,7 +32,7 @@ from scaling.data.format.homogeneity import Homogeneity
 from scaling.data.format.labels import CLASS_NUMBERS, MAX_CLASSES, LabelRule
 from scaling.data.storage.remote import MAX_TEXT_BYTES, RemoteFiles, is_url
 from scaling.errors import UserError
-from scaling.records.files import write_text_atomic
+from scaling.records.files import open_regular, write_text_atomic
 from scaling.records.run_plan import DEFAULT_ACCESS, AccessPlan, content_digest
 
 MANIFEST_SCHEMA = 1
@@ -220,9 +220,10 @@ def _read_json(place: Path | str, access: AccessPlan) -> Any:
     try:
         if isinstance(place, Path) and place.stat().st_size > MAX_TEXT_BYTES:
             raise UserError(f"{place} has {place.stat().st_size:,} bytes; that is no manifest")
-        return json.loads(
-            place.read_bytes() if isinstance(place, Path) else RemoteFiles(access.storage).read_text(place)
-        )
+        if not isinstance(place, Path):
+            return json.loads(RemoteFiles(access.storage).read_text(place))
+        with open_regular(place) as stream:
+            return json.loads(stream.read())
     except OSError as error:
         raise UserError(f"manifest {place} cannot be read ({error.strerror}); {_near(place) or REMAKE}") from error
     except UserError as error:

@@ -5,6 +5,7 @@ import hashlib
 from pathlib import Path
 
 from scaling.errors import UserError
+from scaling.records.files import open_regular
 
 
 class CorruptShardError(UserError):
@@ -39,5 +40,5 @@ def describe_content(head: bytes) -> str:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

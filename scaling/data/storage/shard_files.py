@@ -22,6 +22,7 @@ from scaling.data.storage.remote import RemoteFiles, is_url
 from scaling.data.storage.shard_cache import ShardCache
 from scaling.data.storage.verified_shards import VerifiedShards
 from scaling.errors import UserError
+from scaling.records.files import open_regular
 from scaling.records.run_plan import AccessPlan
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -50,7 +51,7 @@ class LocalTar:
         """The shard as it came, packed or plain."""
         self.path = self.copy
         try:
-            with self.path.open("rb") as stream:
+            with open_regular(self.path) as stream:
                 self._is_packed = stream.read(2) == GZIP_MAGIC
         except OSError as error:
             raise UserError(

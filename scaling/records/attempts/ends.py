@@ -18,7 +18,7 @@ from typing import Any, Self
 from scaling.records.attempts.attempt import Attempt, latest_attempt
 from scaling.records.attempts.causes import Cause, cause_of_exit
 from scaling.records.attempts.rank_failures import read_failures, together
-from scaling.records.files import append_line
+from scaling.records.files import append_line, open_regular
 from scaling.records.reading import is_intact, seal_line
 from scaling.records.run_dir import RunDir
 from scaling.records.state import RunState
@@ -83,7 +83,8 @@ def read_ends(run_dir: Path) -> Ends:
     path = RunDir(run_dir).ends
     lines, num_damaged = [], 0
     try:
-        lines = path.read_bytes().splitlines()
+        with open_regular(path) as stream:
+            lines = stream.read().splitlines()
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:

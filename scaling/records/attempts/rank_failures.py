@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.records.attempts.causes import Cause
-from scaling.records.files import write_text_atomic
+from scaling.records.files import open_regular, write_text_atomic
 from scaling.records.run_dir import RunDir
 
 START_VARIABLES = (
@@ -24,6 +24,9 @@ START_VARIABLES = (
     "SLURM_RESTART_COUNT",
 )
 """Environment variables that all processes of one start share, and no two starts of a run."""
+
+MAX_BYTES = 2**20
+"""Nobody says as much."""
 
 _GRAVEST_FIRST = (
     *(Cause.BAD_INPUT, Cause.FAILED, Cause.DIVERGED),
@@ -58,7 +61,8 @@ def read_failures(run_dir: Path, token: str | None = None) -> list[RankFailure]:
     failures = []
     for rank, path in _failure_files(run_dir):
         try:
-            row = json.loads(path.read_text(encoding="utf-8"))
+            with open_regular(path) as stream:
+                row = json.loads(stream.read(MAX_BYTES))
             if token in (None, row["token"]):
                 failures.append(RankFailure(rank, Cause(row["cause"]), str(row["message"])))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from scaling.errors import UserError
+from scaling.records.files import open_regular
 from scaling.records.run_dir import RunDir
 
 TTL_SECONDS = 60.0
@@ -208,7 +209,7 @@ def look(run_dir: Path) -> Sighting | None:
     """The lease as it is now; None when there is none. Opened before it is asked for its time: NFS then asks anew."""
     path = RunDir(run_dir).lease
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             holder = _parse_holder(stream.read(4096))
             status = os.fstat(stream.fileno())
     except (FileNotFoundError, NotADirectoryError):
@@ -280,7 +281,8 @@ def _parse_holder(content: bytes) -> Holder:
 
 def _read_holder(path: Path) -> Holder | None:
     try:
-        return _parse_holder(path.read_bytes()[:4096])
+        with open_regular(path) as stream:
+            return _parse_holder(stream.read(4096))
     except OSError:
         return None
 

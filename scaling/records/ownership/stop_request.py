@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from scaling.records.attempts.causes import Cause
-from scaling.records.files import write_text_atomic
+from scaling.records.files import open_regular, write_text_atomic
 from scaling.records.run_dir import RunDir
 
 StopCause = Literal[Cause.CANCELLED, Cause.PRUNED]
@@ -20,7 +20,8 @@ def request_stop(run_dir: Path, cause: StopCause) -> None:
 def requested_stop(run_dir: Path) -> Cause | None:
     """CANCELLED or PRUNED; None when the run may continue. Any other content is taken for a cancellation."""
     try:
-        word = RunDir(run_dir).stop.read_text(errors="replace").strip()
+        with open_regular(RunDir(run_dir).stop) as stream:
+            word = stream.read(100).decode(errors="replace").strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:

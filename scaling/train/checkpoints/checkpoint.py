@@ -33,7 +33,7 @@ from safetensors.torch import load_file, save_file
 from scaling.data.storage.integrity import file_sha256
 from scaling.errors import UserError
 from scaling.models.weights.files import save_weights
-from scaling.records.files import TEMPORARY, sync_folder
+from scaling.records.files import TEMPORARY, open_regular, sync_folder
 from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import RunPlan
 from scaling.train.checkpoints import portable_state
@@ -46,6 +46,8 @@ from scaling.train.step.engine import Engine
 logger = logging.getLogger(__name__)
 
 COMPLETE = "COMPLETE"
+
+MAX_MARK_BYTES = 2**16
 
 STATE, BEST = "state.safetensors", "best.safetensors"
 
@@ -258,7 +260,8 @@ class Checkpoint:
     def read(cls, path: Path, identity: str) -> Self:
         """DamagedError when the checksums or the format do not fit; UserError for another run's or version's."""
         try:
-            digests = json.loads((path / COMPLETE).read_text())
+            with open_regular(path / COMPLETE) as marker:
+                digests = json.loads(marker.read(MAX_MARK_BYTES))
             if not isinstance(digests, dict) or set(digests) - {BEST} != {STATE}:
                 raise DamagedError(f"{COMPLETE} does not name its files")
             for name, digest in digests.items():
@@ -275,8 +278,9 @@ class Checkpoint:
         except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise DamagedError(f"{type(error).__name__}: {error}") from error
         except OSError as error:
-            # A missing file and a bad block are damage; a server that does not answer, or too many open files, is not.
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO):
+            # A missing file, something else in its place and a bad block are damage; a server that does not answer, or
+            # too many open files, is not.
+            if error.errno not in _DAMAGE:
                 raise
             raise DamagedError(f"{error.filename or path}: {error.strerror}") from error
         if written_by != identity:
@@ -294,6 +298,8 @@ class Checkpoint:
         """What the other processes receive."""
         return {"name": self.path.name, "digests": self.digests, "progress": self.progress, "tensors": self.tensors}
 
+
+_DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.ELOOP, errno.EINVAL, errno.ENXIO)
 
 _NAME = re.compile(r"step_(\d{8,18})_attempt(\d{1,9})", re.ASCII)
 

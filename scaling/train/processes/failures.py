@@ -4,7 +4,7 @@ import errno
 from collections.abc import Iterator
 
 from scaling.data.storage.remote import RemoteTroubleError
-from scaling.errors import UserError
+from scaling.errors import REFUSALS, UserError
 from scaling.records.attempts import contract
 from scaling.records.attempts.causes import Cause
 from scaling.records.ownership.lease import LeaseLostError
@@ -126,6 +126,15 @@ def describe(error: BaseException) -> str:
     told = f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(": ")
     way_out = _MORE_MEMORY if classify(error) is Cause.OUT_OF_MEMORY else _WAYS_OUT.get(_errno(error) or 0)
     return f"{told}; {way_out}" if way_out else told
+
+
+def is_foreseen(error: BaseException) -> bool:
+    """Whether `describe` says all there is to say: the input, the machine or the disk, and no defect of the code."""
+    if classify(error) in (Cause.BUSY, Cause.BAD_INPUT, Cause.LOST, Cause.DIVERGED):
+        return True
+    if isinstance(error, CheckpointError) or classify(error) in (Cause.MACHINE_TROUBLE, Cause.OUT_OF_MEMORY):
+        return True
+    return _errno(error) in {*REFUSALS, *_WAYS_OUT, errno.EFBIG}
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -10,7 +10,7 @@ from scaling.data.tools.build_sources import Source, SourceOptions, find_source
 from scaling.data.tools.commands.index import add_classes, add_label_type, describe_classes, summary
 from scaling.data.tools.vtab.prepare import prepare_task
 from scaling.data.tools.vtab.tasks import PREFIX, find_task
-from scaling.errors import UserError
+from scaling.errors import UserError, printable
 from scaling.readable import ProgressLine
 
 
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         ignore=tuple(args.ignore),
     )
     source = find_source(args.source, options)
-    print("\n".join(describe_build_source(source)), flush=True)
+    print("\n".join(map(printable, describe_build_source(source))), flush=True)
     built = build_or_find(
         source,
         args.out,

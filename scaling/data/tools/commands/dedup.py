@@ -15,7 +15,7 @@ from scaling.data.tools.commands.build import add_threads
 from scaling.data.tools.dedup import EQUAL_BYTES, Findings, Match, find_duplicates
 from scaling.data.tools.sheets import draw_pair_sheet, spread_over
 from scaling.errors import UserError
-from scaling.readable import ProgressLine, plain_table
+from scaling.readable import ProgressLine, defused, plain_table
 
 MAX_DISTANCE = 16
 """Bits; beyond, a quarter of those in which unrelated images differ, the matches are no duplicates."""
@@ -96,7 +96,8 @@ def _write_pairs(matches: Sequence[Match], names: Sequence[str], path: Path) -> 
         )
         for match in matches:
             distance = "equal" if match.distance == EQUAL_BYTES else match.distance
-            rows.writerow([*match.train, names[match.evaluation], *match.val, distance])
+            row = [*match.train, names[match.evaluation], *match.val, distance]
+            rows.writerow([defused(cell) if isinstance(cell, str) else cell for cell in row])
 
 
 def _draw(matches: Sequence[Match], train: Manifest, evaluations: Sequence[Manifest], path: Path) -> None:

@@ -14,6 +14,7 @@ from scaling.data.format.index import IndexReport, LabelForm, expand_urls, index
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.shard import IMAGE_EXTENSIONS
 from scaling.data.tools.commands.access import add_storage, read_access
+from scaling.errors import printable
 from scaling.readable import ProgressLine
 
 
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         threads=args.threads,
         progress=ProgressLine("shards"),
     )
-    print("\n".join([*describe_report(report), summary(report.manifest, args.out)]))
+    print("\n".join(map(printable, [*describe_report(report), summary(report.manifest, args.out)])))
     return 0
 
 

@@ -10,6 +10,7 @@ from scaling.data.tools.commands.access import add_storage, read_access
 from scaling.data.tools.commands.build import add_threads
 from scaling.data.tools.commands.index import describe_fairness
 from scaling.data.tools.validate import Validation, validate_data
+from scaling.errors import printable
 from scaling.readable import ProgressLine
 
 MAX_SHOWN = 20
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         threads=args.threads,
         progress=ProgressLine("shards"),
     )
-    print(json.dumps(asdict(result)) if args.json else "\n".join(_report(result)))
+    print(json.dumps(asdict(result)) if args.json else "\n".join(map(printable, _report(result))))
     return 1 if result.findings else 0
 
 

@@ -4,13 +4,12 @@ The study's queue, an actor of the cluster, reads its runs from these files, als
 another node, and removes a file when all of its runs have ended.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from scaling.launch.backends.ray.shape import Shape
 from scaling.records.attempts.attempt import latest_number
-from scaling.records.reading import read_record, write_record
+from scaling.records.reading import read_object, read_record, write_record
 from scaling.records.run_dir import StudyDir
 from scaling.records.run_plan import Frozen
 
@@ -89,9 +88,9 @@ def load_batches(study_dir: Path, since: float = 0.0) -> list[Batch]:
     batches = []
     for path in StudyDir(study_dir).jobs.glob("*.json"):
         try:
-            value = json.loads(path.read_text(encoding="utf-8") or "{}")
+            value = read_object(path) if path.stat().st_size else {}
         except FileNotFoundError:
             continue  # Its runs have ended in this moment.
-        if isinstance(value, dict) and "ray_schema" in value:
+        if "ray_schema" in value:
             batches.append(read_record(path, Batch, schema_key="ray_schema", schema=RAY_SCHEMA))
     return sorted((batch for batch in batches if batch.unix_time >= since), key=lambda batch: batch.unix_time)

@@ -6,7 +6,6 @@ in the job's comment. `run_dir/job.json` names the batch that a run was submitte
 one leaves the run alone.
 """
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from scaling.records.files import TEMPORARY, json_text
-from scaling.records.reading import RecordError, read_record, write_record
+from scaling.records.reading import RecordError, read_object, read_record, write_record
 from scaling.records.run_dir import RunDir, StudyDir
 
 BATCH_SCHEMA = 1
@@ -71,8 +70,7 @@ def load_batches(study_dir: Path) -> list[ArrayJob]:
     """All batches of a study, oldest first; RecordError names one that is damaged."""
     batches = []
     for path in StudyDir(study_dir).jobs.glob("*.json"):
-        value = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size else {}
-        if isinstance(value, dict) and "batch_schema" in value:
+        if path.stat().st_size and "batch_schema" in read_object(path):
             batches.append(ArrayJob.load(path))
     return sorted(batches, key=lambda batch: batch.unix_time)
 
@@ -93,7 +91,7 @@ def mark_runs(batch: ArrayJob) -> None:
 def batch_of(run_dir: Path) -> tuple[str, int] | None:
     """Nonce and index that a run was submitted under last; None when it never was."""
     try:
-        value = json.loads(RunDir(run_dir).job.read_text(encoding="utf-8"))
+        value = read_object(RunDir(run_dir).job)
         return str(value["nonce"]), int(value["index"])
     except (FileNotFoundError, NotADirectoryError):
         return None
