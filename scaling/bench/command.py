@@ -20,7 +20,8 @@ examples:
   python -m scaling.bench study
   python -m scaling.bench launch
   python -m scaling.bench needs sweeps/data_size.yaml --devices 64 --mfu "*=0.35" --price 2.5
-  python -m scaling.bench inference mixer-s/32 mixer-conv-s/32
+  python -m scaling.bench inference --models mixer-s/32 mixer-conv-s/32
+  python -m scaling.bench inference --study runs/quickstart
 """
 
 BENCHMARKS = {
@@ -29,7 +30,10 @@ BENCHMARKS = {
     "study": ("scaling.bench.study.command", "where the time of a whole study goes, from the command to the report"),
     "launch": ("scaling.bench.launching", "seconds of planning 28 and 10,000 runs, and of 1,000 array tasks of Slurm"),
     "needs": ("scaling.bench.needs", "hours, cores, object store, disk and money of a study on a cluster, as a page"),
-    "inference": ("scaling.bench.inference", "images per second of models side by side, in inference and training"),
+    "inference": (
+        "scaling.bench.inference",
+        "images per second of models, side by side or each at its best batch",
+    ),
 }
 
 

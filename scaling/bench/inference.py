@@ -1,117 +1,93 @@
-"""`python -m scaling.bench inference`: which of some models is faster, in inference and in a training step.
+"""`python -m scaling.bench inference`: how fast models are, side by side or each alone on its device.
 
-The models take turns on random images made on the device, so that drifts of the machine meet all alike; each is
-compared with the first in the same round. A training step is forward, backward, clipping and AdamW in bare PyTorch.
+Without --search-batch the models take turns at one batch size, so that drifts of the machine meet all alike; each is
+compared with the first in the same round, in inference and in a training step (forward, backward, clipping and AdamW
+in bare PyTorch).
+
+With --search-batch each model is measured in a process of its own, alone on its device, as the Mixer paper does: the
+batch is doubled from --batch until nothing is gained or memory ends, and the best one is timed --repeats times. What
+else the machine did meanwhile is in the row. `python -m analysis STUDY_DIR --throughput FILE` draws such rows.
 """
 
 import argparse
-import itertools
-import statistics
-import tempfile
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import torch
+from scaling.bench.command import add_json, add_model_options
+from scaling.errors import UserError
 
-from scaling.bench.command import add_json, add_model_options, model_settings, write_json
-from scaling.bench.machine import describe_machine, prepare_device, ratio_summary, timed
-from scaling.readable import plain_table
+EXAMPLES = """\
+examples:
+  python -m scaling.bench inference --models mixer-s/32 mixer-conv-s/32 --batch 4 --rounds 9
+  python -m scaling.bench inference --models mixer-s/32 vit-s/32 --search-batch --rows throughput.jsonl
+  python -m scaling.bench inference --study runs/quickstart
+"""
 
-LIBRARIES = ("torch", "timm")
-
-WORK = ("inference", "training")
+DEFAULT_MODELS = ["mixer-s/32", "mixer-conv-s/32"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = __doc__
-    parser.epilog = "example:\n  python -m scaling.bench inference mixer-s/32 mixer-conv-s/32 --batch 4 --rounds 9"
+    parser.epilog = EXAMPLES
     parser.add_argument(
-        "models",
-        nargs="*",
-        default=["mixer-s/32", "mixer-conv-s/32"],
-        metavar="MODEL",
-        help="default: one Mixer as matrix products and as convolutions",
+        "--models", nargs="+", metavar="NAME", help="default: one Mixer as matrix products and as convolutions"
     )
-    parser.add_argument("--batch", type=int, default=4, help="images at a time (default: 4)")
+    parser.add_argument("--batch", type=_above_zero, help="images at a time (4), or the first batch tried (32)")
     add_model_options(parser)
-    parser.add_argument("--passes", type=int, default=3, help="per model and round (default: 3)")
-    parser.add_argument("--rounds", type=int, default=9, help="default: 9")
+    parser.set_defaults(precision=None, threads=None)
     add_json(parser)
+    beside = parser.add_argument_group("side by side")
+    beside.add_argument("--passes", type=_above_zero, default=3, help="per model and round (default: 3)")
+    beside.add_argument("--rounds", type=_above_zero, default=9, help="default: 9")
+    alone = parser.add_argument_group("each model alone (--search-batch)")
+    alone.add_argument("--search-batch", action="store_true", help="find each model's fastest batch")
+    alone.add_argument(
+        "--study",
+        type=Path,
+        metavar="STUDY_DIR",
+        help="measure the models of this study as it trains them, on as many threads; rows go to its throughput.jsonl",
+    )
+    alone.add_argument("--training", action="store_true", help="measure training steps as well")
+    alone.add_argument("--largest-batch", type=_above_zero, default=8192, help="default: 8192")
+    alone.add_argument("--repeats", type=_above_zero, default=5, help="timings of the best batch (default: 5)")
+    alone.add_argument("--seconds", type=_seconds, default=0.4, help="least length of a timing (default: 0.4)")
+    alone.add_argument(
+        "--compile",
+        choices=("none", "default", "reduce-overhead", "max-autotune"),
+        help="mode of torch.compile (default: none, or as the study has it)",
+    )
+    alone.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in scaling.launch")
+    alone.add_argument(
+        "--rows", type=Path, metavar="FILE", help="add the rows to this file, and keep those that it holds already"
+    )
+    alone.add_argument("--again", action="store_true", help="measure again what the file holds already")
 
 
 def run(args: argparse.Namespace) -> int:
-    figures = measure(args)
-    rows = []
-    for name in args.models:
-        cells = []
-        for kind in ("inference", "training"):
-            ratio = figures[kind][name]["speed_ratio"]
-            cells += [
-                f"{figures[kind][name]['images_per_second']:,.1f}",
-                f"{ratio['median']:.2f} ({ratio['lower_quartile']:.2f}-{ratio['upper_quartile']:.2f})",
-            ]
-        rows.append([name, *cells])
-    print(plain_table(["model", "inference images/s", "ratio", "training images/s", "ratio"], rows))
-    write_json(figures, args.json)
-    return 0
+    if args.study is not None and args.models:
+        raise UserError("--study measures the models of that study; leave --models out, or --study")
+    if args.search_batch or args.study is not None:
+        from scaling.bench.throughput.command import run_alone
+
+        return run_alone(args)
+    for name, given in (("--rows", args.rows), ("--training", args.training), ("--compile", args.compile)):
+        if given:
+            raise UserError(f"{name} belongs to --search-batch; add that, or leave {name} out")
+    args.models = args.models or DEFAULT_MODELS
+    args.batch, args.threads, args.precision = args.batch or 4, args.threads or 1, args.precision or "fp32"
+    from scaling.bench.throughput import side_by_side
+
+    return side_by_side.run(args)
 
 
-def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Images per second of each model, and its speed over the first model's, round by round."""
-    prepare_device(args.device)
-    from scaling.train.reporting.recorder import device_name
-
-    torch.set_num_threads(args.threads)
-    device = torch.device("cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu")
-    seconds: dict[str, dict[str, list[float]]] = {kind: {name: [] for name in args.models} for kind in WORK}
-    with tempfile.TemporaryDirectory() as folder:
-        works = _works(args, Path(folder), device)
-    for round_number in range(args.rounds + 1):
-        for (kind, name), work in works.items():
-            elapsed, _ = timed(work, args.passes, device)
-            if round_number:  # The first one warms up.
-                seconds[kind][name].append(elapsed)
-    base = args.models[0]
-    figures = {
-        kind: {
-            name: {
-                "images_per_second": args.batch / statistics.median(times),
-                "speed_ratio": ratio_summary(by_model[base], times),
-            }
-            for name, times in by_model.items()
-        }
-        for kind, by_model in seconds.items()
-    }
-    settings = {name: getattr(args, name) for name in ("batch", "image_size", "precision", "threads", "rounds")}
-    return {**figures, "device": device_name(device), "settings": settings, "machine": describe_machine(LIBRARIES)}
+def _above_zero(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
 
 
-def _works(args: argparse.Namespace, folder: Path, device: torch.device) -> dict[tuple[str, str], Callable[[], object]]:
-    """What is timed: one pass of each kind and model."""
-    from scaling.bench.bare_loop import BareLoop
-    from scaling.bench.planned_trainer import make_images, plan_trainers
-    from scaling.data.read.loader import Batch
-    from scaling.models.networks.vision_model import VisionModel, autocast, normalise
-    from scaling.train.scoring import build_planned
-
-    manifest = make_images(folder, 32)
-    settings = model_settings(args)
-    plans = plan_trainers(folder, manifest, args.models, args.batch, log_steps=1, settings=settings)
-    works: dict[tuple[str, str], Callable[[], object]] = {}
-    for plan in plans:
-        side = plan.model.image_size
-        images = torch.randint(0, 256, (args.batch, 3, side, side), dtype=torch.uint8)
-        labels = torch.zeros(args.batch, 1, dtype=torch.int64)
-        pixels = images.to(device)
-        frozen = build_planned(plan.model).to(device).eval()
-
-        def infer(model: VisionModel = frozen, pixels: torch.Tensor = pixels) -> None:
-            with torch.inference_mode(), autocast(device, args.precision):
-                model(normalise(pixels))
-
-        trained = BareLoop(build_planned(plan.model).to(device), plan, device)
-        works["inference", plan.model.name] = infer
-        works["training", plan.model.name] = partial(trained.step, itertools.repeat(Batch(images, labels, 0, ())))
-    return works
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 3600 seconds")
+    return seconds

@@ -20,6 +20,7 @@ from scaling.launch.graph.study_graph import FollowUp, StudyGraph
 from scaling.launch.options import read_options
 from scaling.launch.price.rates import measured_rates
 from scaling.launch.study_dir import PlannedRun, find_standings, write_study
+from scaling.launch.throughput import measure_throughput
 from scaling.launch.watch import Watch
 from scaling.models.cpu_arithmetic import SLOW_BF16
 from scaling.plan.finetune.planner import FineTunePlanner
@@ -113,6 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print_lines(plan_as_json(ended, measured_rates(args.out, ended)))
     is_answered = beginning.search is None or beginning.search.is_answered([run.plan for run in ended])
     told = [run for run in ended if run.plan.run_id not in graph.answered]
+    if study.launch.throughput and any(run.standing.is_finished for run in told):
+        measure_throughput(study_dir, backend)
     return max(_report(study_dir, told, quiet=args.json), 0 if is_answered else 1)
 
 

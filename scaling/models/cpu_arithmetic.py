@@ -1,5 +1,6 @@
-"""Whether this machine's CPU computes in bf16 by itself. Imports no PyTorch."""
+"""This machine's CPU: its name, and whether it computes in bf16 by itself. Imports no PyTorch."""
 
+import os
 from pathlib import Path
 
 BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
@@ -26,3 +27,13 @@ def bf16_is_slow() -> bool:
     """Whether this CPU is known to have no instructions for bf16."""
     flags = cpu_flags()
     return bool(flags) and not flags.intersection(BF16_INSTRUCTIONS)
+
+
+def cpu_name(path: Path = Path("/proc/cpuinfo")) -> str:
+    """Model name of the CPU as the system reports it, else the machine's architecture."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    told = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(told, os.uname().machine)

@@ -4,6 +4,7 @@ runs/<study>/study.yaml                the sweep as planned
 runs/<study>/plan.json                 run ids of the current plan, in plan order
 runs/<study>/jobs/NONCE.json           what was submitted to a scheduler, written before it was
 runs/<study>/trained/<run_id>.json     what a run was trained with first; outlives its folder
+runs/<study>/throughput.jsonl          how fast each model is, measured alone, a row a line
 runs/<study>/scheduler.json            what the scheduler last said of each run, and when
 runs/<study>/report/                   made by the analysis
 runs/<study>/<run_id>/run.json         frozen plan
@@ -145,6 +146,10 @@ class StudyDir:
     @property
     def scheduler(self) -> Path:
         return self.path / "scheduler.json"
+
+    @property
+    def throughput(self) -> Path:
+        return self.path / "throughput.jsonl"
 
     @property
     def models(self) -> Path:

@@ -178,6 +178,11 @@ class LaunchSpec(BaseModel):
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = Field(
         (), description="List of dashboards that follow every run: tensorboard, wandb, mlflow, trackio; default: []."
     )
+    throughput: Literal["after"] | None = Field(
+        None,
+        description="after: when the runs have ended, measure the inference throughput of each model once, alone on "
+        "this machine (scaling.bench inference --study); of a study on a cluster, do that on one of its nodes.",
+    )
     local: LocalSection = LocalSection()
     slurm: SlurmSection = SlurmSection()
     ray: RaySection = RaySection()

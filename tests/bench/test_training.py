@@ -34,7 +34,7 @@ def test_training_reports_every_loop_on_both_kinds_of_input(tmp_path: Path) -> N
 def test_inference_compares_with_the_first_model(tmp_path: Path) -> None:
     names = ["mixer-laptop-32px", "mixer-conv-laptop-32px"]
     sizes = ["--batch", "2", "--passes", "1", "--rounds", "2"]
-    printed = bench("inference", *names, *sizes, "--json", str(tmp_path / "out.json"))
+    printed = bench("inference", "--models", *names, *sizes, "--json", str(tmp_path / "out.json"))
     figures = json.loads((tmp_path / "out.json").read_text())
     for kind in ("inference", "training"):
         assert list(figures[kind]) == names

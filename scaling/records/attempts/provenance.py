@@ -44,9 +44,12 @@ def describe_packages() -> dict[str, str]:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    """Output of a git command, empty when git is missing or says no."""
+    """Output of a git command, empty when git is missing or says no. It takes no lock: one that is killed with its run
+    would leave the user's checkout locked."""
     try:
-        answer = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+        answer = subprocess.run(
+            ["git", "--no-optional-locks", *arguments], cwd=folder, capture_output=True, text=True, check=False
+        )
     except FileNotFoundError:
         return ""
     return answer.stdout.strip() if answer.returncode == 0 else ""

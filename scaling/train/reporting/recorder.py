@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from scaling.models.cpu_arithmetic import cpu_name
 from scaling.records.attempts.attempt import Attempt, claim_attempt
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.changes import changes_of
@@ -236,7 +237,4 @@ def device_name(device: torch.device) -> str:
     """The device as its driver reports it; for a CPU its model name."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return os.uname().machine
+    return cpu_name()
