@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +194,8 @@ def in_its_place(path: Path, what: str) -> None:
         path.mkdir(parents=True)
     elif what == "pipe":
         os.mkfifo(path)
+    elif what == "file":
+        path.write_bytes(b"")
     elif what == "endless":
         path.symlink_to("/dev/zero")
     else:
@@ -281,6 +283,30 @@ def test_a_damaged_record_costs_its_own_run_alone(
         else:
             assert study.victim in look(study, folder, capsys)
             check_numbers(study, folder, {study.victim} if name != "run.json" else set())
+
+
+@pytest.mark.parametrize("name", ["attempts", "evals", "checkpoints", "../trained", "../jobs", ""])
+def test_what_lies_in_the_place_of_a_folder_costs_its_own_run_alone(
+    name: str, study: FinishedStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in ("file", *PLACES[1:4]):
+        folder = study.copy(tmp_path / place)
+        path = Path(os.path.normpath(folder / study.victim / name))
+        in_its_place(path, place)
+
+        def plan_again(argv: Sequence[str] | None) -> int:
+            write_study(Path((argv or [""])[0]), Document(study.sweep, study.document.data), study.plans)
+            return 0
+
+        command = [str(study.sweep), "--set", "grid.seed=[0,1]", "--dry-run", "--json", "--out", str(folder.parent)]
+        assert run_command(status, [str(folder), "--json"]) in (0, 1)
+        (row,) = [row for row in json.loads(capsys.readouterr().out) if row["run_id"] == study.other]
+        assert row["status"] == "done"
+        assert run_command(launch, command) == 0
+        assert len(json.loads(capsys.readouterr().out)) == 2
+        check_numbers(study, folder, {study.victim})
+        code = run_command(plan_again, [str(folder)])
+        assert code == (0 if name else 2)  # Nothing else can be done about a run without a folder.
 
 
 @pytest.mark.parametrize("name", STUDY_FILES)

@@ -1,5 +1,6 @@
 """A real HTTP server with byte ranges that serves a folder and can be told to misbehave."""
 
+import contextlib
 import re
 import socket
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 class FaultyServer(ThreadingHTTPServer):
     """Serves `folder`. Each entry of `faults` befalls one of the next answers with content, in order:
     `cut` (the connection ends in mid-body), `503`, `short` (fewer bytes than asked, honestly told), `stall` (half of
-    the body, then silence), `403`, `noise` (other bytes of the right number)."""
+    the body, then silence), `403`, `noise` (other bytes of the right number), `endless` (the whole, over and over)."""
 
     daemon_threads = True
 
@@ -27,6 +28,8 @@ class FaultyServer(ThreadingHTTPServer):
         """First byte of every range asked for."""
         self.knows_ranges = True
         self.stall_seconds = 30.0
+        self.num_endless_bytes = 0
+        """Sent in endless answers."""
         self.lock = threading.Lock()
 
     @property
@@ -45,6 +48,13 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200 if path.is_file() else 404)
         self.send_header("Content-Length", str(path.stat().st_size if path.is_file() else 0))
         self.end_headers()
+
+    def _send_endlessly(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            while self.server.num_endless_bytes < 2**30:
+                self.wfile.write(data)
+                self.server.num_endless_bytes += len(data)
+        self.close_connection = True
 
     def do_GET(self) -> None:
         path = self.server.folder / self.path.lstrip("/")
@@ -66,9 +76,13 @@ class Handler(BaseHTTPRequestHandler):
             data = data[: len(data) // 3]
         if fault == "noise":
             data = bytes(byte ^ 1 for byte in data)
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
+        self.send_response(200 if fault == "endless" else status)
+        if fault != "endless":
+            self.send_header("Content-Length", str(len(data)))
         self.end_headers()
+        if fault == "endless":
+            self._send_endlessly(data)
+            return
         if fault in ("cut", "stall"):
             self.wfile.write(data[: len(data) // 2])
             if fault == "stall":

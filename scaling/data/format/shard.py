@@ -61,12 +61,10 @@ class Shard:
         self.location = location
         self._rule = rule
         self._tar = tar or ShardFiles(DEFAULT_ACCESS).open(location)
-        status = self._tar.path.stat()
-        self._tar_bytes = status.st_size
-        self._stamp = (status.st_mtime_ns, status.st_ino)
-        if self._tar_bytes == 0:
-            raise CorruptShardError(f"shard {location} is empty; make or copy it again")
+        self._tar_bytes, self._stamp = -1, (0, 0)
         with self._opened() as descriptor:
+            if self._tar_bytes == 0:
+                raise CorruptShardError(f"shard {location} is empty; make or copy it again")
             listing = read_members(lambda start, size: os.pread(descriptor, size, start), self._tar_bytes, location)
         self.has_end_marker = listing.has_end_marker
         self._samples = group_samples(listing.members, location)
@@ -115,6 +113,8 @@ class Shard:
         descriptor = self._tar.open()
         try:
             status = os.fstat(descriptor)
+            if self._tar_bytes < 0:  # The first opening: a copy in a cache may be gone at any other moment.
+                self._tar_bytes, self._stamp = status.st_size, (status.st_mtime_ns, status.st_ino)
             if status.st_size != self._tar_bytes:
                 raise CorruptShardError(f"shard {self.location} changed its size while in use; start again")
             if (status.st_mtime_ns, status.st_ino) != self._stamp and self._tar.check is not None:

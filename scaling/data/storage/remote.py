@@ -109,8 +109,8 @@ class RemoteFiles:
         while position < num_bytes:
             stop = min(position + step, num_bytes)
             try:
-                data = _read_range(system, path, position, stop)
                 # A server that does not know ranges answers the first one with the whole object.
+                data = _read_range(system, path, position, stop, limit=stop - position if position else num_bytes)
                 is_whole = position == 0 and len(data) == num_bytes
                 if len(data) > stop - position and not is_whole:
                     raise RemoteReadError(
@@ -148,7 +148,7 @@ class RemoteFiles:
     def _first_bytes(self, system: Any, path: str) -> str:
         """What an object seems to be, where it is no archive."""
         try:
-            return describe_content(_read_range(system, path, 0, 64))
+            return describe_content(_read_range(system, path, 0, 64, limit=STEP_BYTES)[:64])
         except Exception:  # The size alone says enough.
             return ""
 
@@ -180,17 +180,39 @@ class RemoteFiles:
         return system, system._strip_protocol(url)
 
 
-def _read_range(system: Any, path: str, start: int, stop: int) -> bytes:
-    """One request; an asynchronous file system's is cancelled when it stalls, another one is left behind."""
+def _read_range(system: Any, path: str, start: int, stop: int, limit: int) -> bytes:
+    """One request; an asynchronous file system's is cancelled when it stalls, another one is left behind. Of an HTTP
+    server that sends more than `limit` bytes, one more than those."""
     if not system.async_impl:
         return bytes(_bounded(lambda: system.cat_file(path, start=start, end=stop)))
     from fsspec.asyn import sync
 
+    is_http = "http" in system.protocol
+    request = (
+        _http_range(system, path, start, stop, limit) if is_http else system._cat_file(path, start=start, end=stop)
+    )
+
     async def bounded() -> bytes:
-        return bytes(await asyncio.wait_for(system._cat_file(path, start=start, end=stop), STALL_SECONDS))
+        return bytes(await asyncio.wait_for(request, STALL_SECONDS))
 
     data: bytes = sync(system.loop, bounded)
     return data
+
+
+async def _http_range(system: Any, url: str, start: int, stop: int, limit: int) -> bytes:
+    """As fsspec's `_cat_file`, which would take in whatever a server sends that ignores the range, or unpacks to."""
+    options = {"headers": {}, **system.kwargs}
+    options["headers"] = {**options["headers"], "Range": f"bytes={start}-{stop - 1}"}
+    session = await system.set_session()
+    data = bytearray()
+    async with session.get(system.encode_url(url), **options) as response:
+        system._raise_not_found_for_status(response, url)
+        async for piece in response.content.iter_any():
+            data += piece
+            if len(data) > limit:
+                response.close()
+                return bytes(data[: limit + 1])
+    return bytes(data)
 
 
 def _bounded(action: Callable[[], Answer]) -> Answer:

@@ -50,17 +50,25 @@ class LocalTar:
         self.copy = Path(location) if fetch is None else fetch()
         """The shard as it came, packed or plain."""
         self.path = self.copy
-        try:
-            with open_regular(self.path) as stream:
-                self._is_packed = stream.read(2) == GZIP_MAGIC
-        except OSError as error:
-            raise UserError(
-                f"shard {location} cannot be read ({error.strerror}); is the manifest's folder right?"
-            ) from error
-        if self._is_packed:
-            self._folder = tempfile.TemporaryDirectory(prefix="shard-", ignore_cleanup_errors=True)
-            self.path = Path(self._folder.name) / "unpacked.tar"
-            _unpack(self.copy, self.path, location)
+        with self._open_copy(location) as stream:
+            self._is_packed = stream.read(2) == GZIP_MAGIC
+            if self._is_packed:
+                stream.seek(0)
+                self._folder = tempfile.TemporaryDirectory(prefix="shard-", ignore_cleanup_errors=True)
+                self.path = Path(self._folder.name) / "unpacked.tar"
+                _unpack(stream, self.path, location)
+
+    def _open_copy(self, location: str) -> BinaryIO:
+        """The shard as it came; a copy that the cache removes at that moment is fetched again."""
+        while True:
+            try:
+                return open_regular(self.copy)
+            except FileNotFoundError as error:
+                if self._fetch is None:
+                    raise _unreadable(location, error) from error
+                self._fetch()
+            except OSError as error:
+                raise _unreadable(location, error) from error
 
     def open(self) -> int:
         """A descriptor to read from, to be closed by the caller."""
@@ -136,7 +144,11 @@ class ShardFiles:
             return self._cache
 
 
-def _unpack(copy: Path, target: Path, location: str) -> None:
+def _unreadable(location: str, error: OSError) -> UserError:
+    return UserError(f"shard {location} cannot be read ({error.strerror}); is the manifest's folder right?")
+
+
+def _unpack(copy: BinaryIO, target: Path, location: str) -> None:
     with gzip.open(copy) as packed, target.open("wb") as unpacked:
         try:
             while block := packed.read(COPY_BYTES):

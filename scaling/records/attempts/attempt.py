@@ -4,6 +4,7 @@ Creating the file claims the number: two processes never have the same one, what
 that trains writes it, so that it names the code and packages that made the numbers, not those of the planner.
 """
 
+import logging
 import os
 import time
 from pathlib import Path
@@ -15,6 +16,8 @@ from scaling.records.attempts.provenance import describe_harness_source, describ
 from scaling.records.files import create_exclusively
 from scaling.records.reading import RecordError, read_record, sealed_text, write_record
 from scaling.records.run_dir import RunDir
+
+logger = logging.getLogger(__name__)
 
 ATTEMPT_SCHEMA = 1
 
@@ -101,4 +104,7 @@ def _numbers(run: RunDir) -> list[int]:
         names = [path.stem for path in run.attempts.iterdir() if path.suffix == ".json"]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [int(name) for name in names if name.isascii() and name.isdecimal() and len(name) < 10]
+    except OSError as error:
+        logger.warning("%s cannot be read (%s); it counts as empty", run.attempts, error.strerror)
+        return []
+    return [int(name) for name in names if name.isascii() and name.isdecimal() and len(name) < 9]

@@ -8,6 +8,7 @@ node).
 
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -56,8 +57,19 @@ class End:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """Inverse of `to_line` on the parsed object. ValueError, TypeError or KeyError for a row that no run wrote."""
         known = {field.name: row[field.name] for field in fields(cls) if field.name in row}
-        return cls(**{**known, "attempt": int(row["attempt"]), "cause": Cause(row["cause"])})
+        end = cls(**{**known, "cause": Cause(row["cause"])})
+        if not all(type(count) is int and 0 <= count < 2**63 for count in (end.attempt, end.step)):
+            raise ValueError("a count is no natural number")
+        amounts = (end.seconds, end.train_seconds, end.unix_time)
+        if not all(type(amount) in (int, float) and 0 <= amount < math.inf for amount in amounts):
+            raise ValueError("an amount is not positive and finite")
+        if not all(isinstance(text, str) for text in (end.host, end.job, end.message)):
+            raise ValueError("a text is none")
+        if end.code is not None and type(end.code) is not int:
+            raise ValueError("a code is no number")
+        return end
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +102,10 @@ def read_ends(run_dir: Path) -> Ends:
     except OSError as error:
         logger.warning("%s cannot be read (%s); how its attempts ended is not known", path, error.strerror)
         num_damaged = 1
-    every: list[End] = []
-    counted: list[End] = []
+    every: dict[object, End] = {}
+    counted: dict[object, End] = {}
     is_forgiven = False
-    for line in lines:
+    for number, line in enumerate(lines):
         if not line.strip():
             continue
         try:
@@ -101,7 +113,7 @@ def read_ends(run_dir: Path) -> Ends:
                 raise ValueError("damaged")
             row = json.loads(line)
             if row["cause"] == FORGIVEN:
-                counted, is_forgiven = [], True
+                counted, is_forgiven = {}, True
                 continue
             end = End.from_row(row)
         except (ValueError, TypeError, KeyError, RecursionError):
@@ -109,10 +121,11 @@ def read_ends(run_dir: Path) -> Ends:
             continue
         is_forgiven = False
         for ends in (every, counted):
-            if end.attempt:
-                ends[:] = [earlier for earlier in ends if earlier.attempt != end.attempt]
-            ends.append(end)
-    return Ends(tuple(every), tuple(counted), is_forgiven, num_damaged)
+            # An attempt has one end, the last that was written; a process without an attempt has its own.
+            key = end.attempt or f"line {number}"
+            ends.pop(key, None)
+            ends[key] = end
+    return Ends(tuple(every.values()), tuple(counted.values()), is_forgiven, num_damaged)
 
 
 def append_end(run_dir: Path, end: End) -> None:

@@ -159,7 +159,7 @@ def test_any_table_gives_classes_that_occur_or_a_sentence(tmp_path: Path, rows: 
         for part in str(label).split("|")
         if part.strip()
     }
-    numbers = {str(int(float(text))) for text in texts if text.replace(".", "").replace("e+", "").isdigit()}
+    numbers = {str(int(float(text))) for text in texts if text.replace(".", "").replace("e+", "").isdecimal()}
     assert set(source.classes) <= texts | numbers
 
 

@@ -10,10 +10,12 @@ import pytest
 
 from scaling.data.command import main
 from scaling.data.format.manifest import load_manifest
+from scaling.data.format.shard import Shard
 from scaling.data.read.pixels import PixelSource
 from scaling.data.storage import remote
 from scaling.data.storage.remote import RemoteReadError
 from scaling.data.storage.shard_cache import ShardCache
+from scaling.data.storage.shard_files import LocalTar
 from scaling.errors import UserError
 from scaling.records.run_plan import AccessPlan
 from tests.support.http_server import serve
@@ -112,3 +114,21 @@ def test_a_manifest_with_such_a_checksum_is_refused(data: Path) -> None:
     (data / "train.json").write_text(json.dumps(body))
     with pytest.raises(UserError, match=r"shards\.sha256: '\.\./victim' is not 64"):
         load_manifest(data / "train.json")
+
+
+def test_a_copy_that_the_cache_removes_at_the_worst_moment_is_fetched_again(tmp_path: Path) -> None:
+    write_shards(tmp_path / "store", 1, seed=0, samples=5)
+    content = (tmp_path / "store" / "shard-000.tar").read_bytes()
+    copy, fetched = tmp_path / "copy", []
+
+    def fetch() -> Path:
+        fetched.append(copy)
+        if len(fetched) > 1:  # The first copy is gone before it is opened.
+            copy.write_bytes(content)
+        return copy
+
+    tar = LocalTar("http://store/shard-000.tar", fetch)
+    copy.unlink()  # And this one before it is indexed.
+    shard = Shard("http://store/shard-000.tar", tar)
+    copy.unlink()
+    assert len(shard) == 5 and shard.read_image(0) and len(fetched) == 4

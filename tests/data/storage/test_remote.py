@@ -115,6 +115,13 @@ def test_a_server_without_ranges_serves_when_it_sends_the_whole_at_once(server: 
         list(files.stream(f"{server.url}/train/shard-000.tar", len(whole) - 30_000))
 
 
+def test_a_server_that_sends_without_end_is_left(server: FaultyServer) -> None:
+    server.faults = ["endless"]
+    with pytest.raises(RemoteReadError, match="ignores byte ranges"):
+        list(RemoteFiles({}).stream(f"{server.url}/train/shard-000.tar", 50_000))
+    assert server.num_endless_bytes < 100_000_000  # What fits into the buffers between the two.
+
+
 @pytest.mark.parametrize("location", ["pipe:touch executed", "ftp://host/a.tar", "file:///a.tar", "s3::http://a/b.tar"])
 def test_commands_and_other_protocols_are_refused(
     location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
