@@ -2,18 +2,20 @@
 
 Differences are taken run by run where both models have the seed, so that what the seed does to both cancels; their
 spread is pooled over sizes, because a size has few seeds. Without pairs the two spreads add (Welch). One seed gives a
-difference without an interval. Intervals cover the spread between runs and nothing else.
+difference without an interval. Intervals cover the spread between runs; where two models were scored on other test
+images or other support draws, also what that adds (`analysis.comparison.noise_apart`).
 """
 
 import itertools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
+from analysis.comparison.noise_apart import NoiseApart
 from analysis.runs.load import Records
 from analysis.runs.metrics import Array, Metric
 
@@ -33,6 +35,8 @@ COLUMNS = [
 ]
 PAIR_KEYS = ("num_images", "seed", "subset_seed")
 """Runs of two models that agree in these belong together."""
+_NORMAL = 1e6
+"""Degrees of freedom from which Student's t is a normal distribution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +50,12 @@ class Difference:
     num_pairs: int
     """0 for unpaired runs."""
     standard_error: float = math.nan
-    """Of `mean`; NaN when the spread is unknown."""
+    """Of `mean`, by the spread between runs; NaN when that is unknown."""
     freedom: float = 0.0
     """Degrees of freedom of the standard error."""
+    evaluation_error: float = 0.0
+    """Standard error that other test images and support draws add; common to all sizes of two models. It is part of the
+    interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +80,12 @@ def at_matched_data(records: Records, metric: str) -> pd.DataFrame:
     runs = records.runs[records.runs[metric].notna()]
     models = sorted(runs["model"].unique(), key=lambda model: records.models[model])
     values, unit_sizes = values_by_model(runs, metric)
-    measure = records.metric(metric)
+    measure, noise = records.metric(metric), NoiseApart(records, metric)
     rows: list[dict[str, object]] = []
     for first, second in itertools.combinations(models, 2):
         a, b = values[first], values[second]
-        for size, difference in differences_by_size(a, b, unit_sizes):
+        for size, plain in differences_by_size(a, b, unit_sizes):
+            difference = widened(plain, noise.error(first, second, size))
             means = (float(np.mean(a.of(size))), float(np.mean(b.of(size))))
             rows.append(row_of("images", size, (first, second), means, difference, measure))
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -136,6 +144,17 @@ def differences_by_size(a: ModelValues, b: ModelValues, unit_sizes: Array) -> li
             error = spread / math.sqrt(len(here))
             found.append((size, difference_from(float(here.mean()), error, freedom, len(here))))
     return found
+
+
+def widened(difference: Difference, evaluation_error: float) -> Difference:
+    """With a further, normal error of known size; the degrees of freedom of both together are Satterthwaite's."""
+    error, freedom = difference.standard_error, difference.freedom
+    if not evaluation_error or math.isnan(error):
+        return replace(difference, evaluation_error=evaluation_error)
+    total = math.hypot(error, evaluation_error)
+    shared = min(freedom * (total / error) ** 4, _NORMAL) if error else _NORMAL
+    both = difference_from(difference.mean, total, shared, difference.num_pairs)
+    return replace(both, standard_error=error, freedom=freedom, evaluation_error=evaluation_error)
 
 
 def difference_from(mean: float, standard_error: float, freedom: float, num_pairs: int) -> Difference:

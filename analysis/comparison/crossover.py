@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import chdtri
 
-from analysis.comparison.compare import Difference, differences_by_size, values_by_model
+from analysis.comparison.compare import Difference, differences_by_size, values_by_model, widened
+from analysis.comparison.noise_apart import NoiseApart
 from analysis.laws.forms import Array
 from analysis.laws.law import Law
 from analysis.runs.load import Records
@@ -59,7 +60,7 @@ def crossovers(records: Records, metric: str, laws: Mapping[str, Law]) -> pd.Dat
     """Every pair of models that have a law, ordered so that `earlier` leads at the smallest common size."""
     runs = records.runs[records.runs[metric].notna()]
     values, unit_sizes = values_by_model(runs, metric)
-    direction = records.metric(metric).direction
+    direction, noise = records.metric(metric).direction, NoiseApart(records, metric)
     rows = []
     for first, second in itertools.combinations(laws, 2):
         differences = differences_by_size(values[first], values[second], unit_sizes)
@@ -68,6 +69,8 @@ def crossovers(records: Records, metric: str, laws: Mapping[str, Law]) -> pd.Dat
         if direction * differences[0][1].mean < 0:
             first, second = second, first
             differences = differences_by_size(values[first], values[second], unit_sizes)
+        if noise.is_apart(first, second):
+            differences = [(size, widened(found, noise.error(first, second, size))) for size, found in differences]
         found = crossover((first, second), (laws[first], laws[second]), differences, direction)
         rows.append({name: getattr(found, name) for name in Crossover.__slots__})
     return pd.DataFrame(rows, columns=list(Crossover.__slots__))
@@ -82,6 +85,9 @@ def crossover(
     beyond = sizes[-1] * np.geomspace(1.0, BEYOND, _STEPS_BEYOND)[1:]
     behind, ahead = (law.draws.log_mean_curve(np.concatenate([sizes[-1:], beyond])) for law in laws)
     after = behind - ahead
+    shared = np.array([difference.evaluation_error for _, difference in differences])
+    if shared.any():
+        after = after + _common_draws(len(after))[:, None] * shared[-1] / _mean_error(laws, sizes[-1:])
     if all(math.isfinite(difference.standard_error) for _, difference in differences):
         in_data = -direction * _difference_draws([difference for _, difference in differences])
         after = _aligned(after, in_data[:, -1])
@@ -89,6 +95,7 @@ def crossover(
         p_last = 1 - p_last
     else:  # one seed: the run spread that the laws lean on
         in_data = _mean_draws(laws[0], sizes) - _mean_draws(laws[1], sizes)
+        in_data = in_data + _common_draws(len(in_data))[:, None] * shared / _mean_error(laws, sizes)
         p_first, p_last = float(np.mean(in_data[:, 0] <= 0)), float(np.mean(in_data[:, -1] > 0))
     gap = np.concatenate([in_data, after[:, 1:]], axis=1)
     grid = np.concatenate([sizes, beyond])
@@ -136,7 +143,18 @@ def _difference_draws(differences: list[Difference]) -> Array:
     for place, difference in enumerate(differences):
         normal, spread = _standard_draws(len(differences), difference.freedom)
         columns.append(difference.mean + difference.standard_error * spread * normal[:, place])
-    return np.stack(columns, axis=1)
+    shared = np.array([difference.evaluation_error for difference in differences])
+    return np.stack(columns, axis=1) + _common_draws(NUM_DRAWS)[:, None] * shared
+
+
+def _common_draws(number: int) -> Array:
+    """[number] normal numbers that all sizes share: the noise of two evaluations that differ."""
+    return np.random.default_rng(1).standard_normal(number)
+
+
+def _mean_error(laws: tuple[Law, Law], sizes: Array) -> Array:
+    """[K] measured error at each size, the geometric mean of both models."""
+    return np.exp(np.mean([[np.log(law.y[law.x == size]).mean() for size in sizes] for law in laws], axis=0))
 
 
 @lru_cache(maxsize=64)

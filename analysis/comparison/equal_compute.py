@@ -173,7 +173,7 @@ def _measured(records: Records, level: Budget, metric: str) -> pd.DataFrame:
 def _between(records: Records, low: Budget, high: Budget, metric: str) -> pd.DataFrame:
     """Halfway in log cost a straight line between two budgets is the mean of its ends."""
     keys = [name for name in _RUN_KEYS if name in low.runs]
-    ends = low.runs[[*keys, metric]], high.runs[[*keys, metric]]
+    ends = low.runs[[*keys, metric, "run_id"]], high.runs[[*keys, metric]]
     if any(end.duplicated(keys).any() for end in ends):
         return pd.DataFrame()  # nothing says which runs of a repeated seed belong together
     joined = ends[0].merge(ends[1], on=keys, suffixes=("", "_high"))

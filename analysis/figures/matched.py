@@ -55,8 +55,9 @@ def differences_figure(records: Records, table: pd.DataFrame, metric: str, match
         title=f"Differences at matched {matched}",
         caption=(
             f"Difference in {measure.title} between two models at their largest common value of {matched}, "
-            "sorted, with 90 % intervals over paired seeds. On the right: the probability that the first is better. "
-            "Pairs whose interval crosses 0 cannot be told apart."
+            "sorted, with 90 % intervals over paired seeds; where models were scored on other test images or support "
+            "draws, with the noise of that, too. On the right: the probability that the first is better. Pairs whose "
+            "interval crosses 0 cannot be told apart."
             + (f" Drawn are {closest.removesuffix(', ')}; comparisons.csv has all." if closest else "")
         ),
         figure=figure,

@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.comparison.compare import COLUMNS, at_matched_data
 from analysis.comparison.crossover import crossovers
 from analysis.comparison.matched_cost import at_matched_cost, family_curves, model_curves
+from analysis.comparison.noise_apart import NoiseApart
 from analysis.figures.accuracy_vs_cost import accuracy_vs_cost
 from analysis.figures.accuracy_vs_setting import accuracy_vs_setting
 from analysis.figures.accuracy_vs_size import accuracy_vs_size
@@ -168,9 +169,10 @@ def _comparison_section(
         if kind == "images":
             drawings += present(differences_figure(records, rows, metric, name))
         printed = comparison_table(records, rows, metric)
+        told = _unequal_text(rows) + _apart_text(records, rows, metric)
         tables.append(
             PageTable(
-                f"{records.metric(metric).title} at matched {name}{_unequal_text(rows)}",
+                f"{records.metric(metric).title} at matched {name}{told}",
                 printed,
                 _pair_tips(records, rows, printed, metric),
             ).shortened("comparisons.csv")
@@ -189,6 +191,13 @@ def _unequal_text(rows: pd.DataFrame) -> str:
         f". In {int(apart.sum())} of {len(rows)} rows A - B is not the difference of the means: the two models have "
         "unequal seeds, each mean is over all runs of its model, and A - B is over the paired seeds alone"
     )
+
+
+def _apart_text(records: Records, rows: pd.DataFrame, metric: str) -> str:
+    """What evaluations that the models do not share do to the intervals."""
+    data = rows[rows["matched"] == "images"]
+    told = NoiseApart(records, metric).text(data) if len(data) else ""
+    return f". {told}" if told else ""
 
 
 def _pair_tips(records: Records, rows: pd.DataFrame, printed: pd.DataFrame, metric: str) -> pd.DataFrame:

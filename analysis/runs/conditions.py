@@ -1,9 +1,9 @@
 """What may be compared: runs are averaged and drawn together only when nothing but model, size and seed differs.
 
-A condition is what must be equal for a comparison of models: the training data, the protocol with its budget, the
-batch and the evaluations. Each condition gets figures of its own. Within one, runs of the same model and size that
-differ in a setting (a learning rate, say) become series of their own, named after what differs; a setting that
-changes only from size to size belongs to the protocol and stays in one series.
+A condition is what must be equal for a comparison of models: the training and validation data, the protocol with its
+budget, the batch and the evaluations. Each condition gets figures of its own. Within one, runs of the same model and
+size that differ in a setting (a learning rate, say) become series of their own, named after what differs; a setting
+that changes only from size to size belongs to the protocol and stays in one series.
 """
 
 from dataclasses import replace
@@ -58,14 +58,16 @@ def _differing_settings(group: pd.DataFrame) -> list[str]:
 
 
 def condition_parts(runs: pd.DataFrame) -> pd.DataFrame:
-    """What must be equal for a comparison, in words: a column each for data, protocol, batch and evaluations."""
+    """What must be equal for a comparison, in words: a column each for data, protocol, batch, and
+    validation set and evaluations where they differ."""
     parts = pd.DataFrame(index=runs.index)
     parts["data"] = _data_names(runs)
     parts["protocol"] = _budgets(runs)
     parts["batch"] = "batch " + runs["batch"].astype(str) if "batch" in runs else ""
-    if "evals" in runs and runs["evals"].nunique() > 1:
-        ranks = {text: rank for rank, text in enumerate(sorted(runs["evals"].unique()), 1)}
-        parts["evals"] = "evaluations " + runs["evals"].map(ranks).astype(str)
+    for name, title in (("val_digest", "validation set"), ("evals", "evaluations")):
+        if name in runs and runs[name].nunique() > 1:
+            ranks = {text: rank for rank, text in enumerate(sorted(runs[name].unique()), 1)}
+            parts[name] = f"{title} " + runs[name].map(ranks).astype(str)
     return parts
 
 

@@ -1,7 +1,8 @@
 """What the plans tell about the evaluations: which metrics there are, the level of chance, and how noisy they are.
 
 The spread between runs is measured; the noise of an evaluation is known in closed form: test images are a sample
-(binomial), and a few-shot probe averages a few draws of its support. It is stated beside every interval over runs.
+(binomial), and a few-shot probe averages a few draws of its support. It is stated beside every interval over runs;
+`analysis.comparison.noise_apart` has what it adds to a difference.
 """
 
 import math
@@ -12,11 +13,11 @@ import numpy as np
 
 from analysis.runs.load import Records
 from analysis.runs.metrics import metric_names
-from scaling.records.run_plan import EvalPlan, RunPlan
+from scaling.records.run_plan import RunPlan, SourcePlan
 
 _NO_EVALUATION = ("train", "throughput", "overfit")
 """Names before the slash that hold no evaluation of the kept weights."""
-_LEVEL_Z = 1.645
+LEVEL_Z = 1.645
 """Standard deviations to each side of a 90 % interval."""
 
 
@@ -32,7 +33,7 @@ class Noise:
 
     def from_test_images(self, value: float) -> float:
         """Of a share `value` of right answers."""
-        return _LEVEL_Z * math.sqrt(max(value * (1 - value), 0.0) / self.num_test_images)
+        return LEVEL_Z * math.sqrt(max(value * (1 - value), 0.0) / self.num_test_images)
 
     def total(self, value: float) -> float:
         """Both together."""
@@ -69,7 +70,7 @@ def evaluation_noise(records: Records, metric: str) -> Noise | None:
         return None
     draws = [name for name in records.runs if str(name).startswith(f"{metric}_seed")]
     sd = float(np.sqrt(records.runs[draws].var(axis=1, ddof=1).mean())) if len(draws) > 1 else math.nan
-    return Noise(count, len(draws), _LEVEL_Z * sd / math.sqrt(len(draws)) if draws else math.nan)
+    return Noise(count, len(draws), LEVEL_Z * sd / math.sqrt(len(draws)) if draws else math.nan)
 
 
 def noise_text(records: Records, metric: str) -> str:
@@ -99,14 +100,14 @@ def _plans(records: Records) -> list[RunPlan]:
     return [records.plans[run_id] for run_id in records.runs["run_id"] if run_id in records.plans]
 
 
-def _evaluation(plan: RunPlan, metric: str) -> EvalPlan | None:
+def _test_set(plan: RunPlan, metric: str) -> SourcePlan | None:
     name = metric.partition("/")[0]
-    return next((evaluation for evaluation in plan.evals if evaluation.name == name), None)
+    evaluation = next((evaluation for evaluation in plan.evals if evaluation.name == name), None)
+    return evaluation.sources.get("test") if evaluation else plan.val if name == "upstream" else None
 
 
 def _chance_of(plan: RunPlan, metric: str) -> float | None:
-    evaluation = _evaluation(plan, metric)
-    source = evaluation.sources.get("test") if evaluation else plan.val if metric.startswith("upstream/") else None
+    source = _test_set(plan, metric)
     top = re.search(r"(?:top_?|precision_at_)(\d+)$", metric)
     if source is None or source.label_type != "single" or top is None:
         return None
@@ -114,8 +115,7 @@ def _chance_of(plan: RunPlan, metric: str) -> float | None:
 
 
 def _num_test_images(plan: RunPlan, metric: str) -> int | None:
-    evaluation = _evaluation(plan, metric)
-    source = evaluation.sources.get("test") if evaluation else plan.val if metric.startswith("upstream/") else None
+    source = _test_set(plan, metric)
     return source.num_samples if source else None
 
 

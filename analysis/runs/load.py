@@ -240,6 +240,7 @@ def _run_row(record: RunRecord, result: RunResult) -> dict[str, object]:
         "flops_forward_per_image": plan.model.flops_forward_per_image,
         "data": Path(plan.train.manifest).parent.name,
         "data_digest": plan.train.digest,
+        "val_digest": plan.val.digest,
         "label_spread": math.nan if plan.subset.label_spread is None else plan.subset.label_spread,
         "exclusion": plan.subset.exclusion_digest[:8] or "none",
         "protocol": plan.schedule.protocol,

@@ -109,8 +109,8 @@ def _without_repeats(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     kept = runs.drop(index=repeated.index).reset_index(drop=True)
     keys = [
         name for name in kept
-        if name in ("study", "model", "num_images", "seed", "subset_seed", "data", "data_digest", "protocol", "batch",
-                    "evals", "device", "precision", *SERIES_SETTINGS, *BUDGETS.values())
+        if name in ("study", "model", "num_images", "seed", "subset_seed", "data", "data_digest", "val_digest",
+                    "protocol", "batch", "evals", "device", "precision", *SERIES_SETTINGS, *BUDGETS.values())
     ]  # fmt: skip
     twin = kept.groupby(keys, dropna=False, sort=False)["run_id"].transform("first")
     clash = kept[twin != kept["run_id"]]

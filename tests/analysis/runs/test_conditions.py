@@ -14,6 +14,16 @@ def test_other_budgets_are_other_conditions(tmp_path: Path) -> None:
     assert runs.groupby("condition")["steps"].unique().map(list).tolist() == [[100], [500]]
 
 
+def test_runs_validated_on_other_images_are_not_averaged(tmp_path: Path) -> None:
+    study = make_study(tmp_path, models=["mixer-b/32"], seeds=(0, 1))
+    for path in sorted(study.glob("*_s1-*/run.json")):
+        plan = RunPlan.load(path.parent)
+        change_run(path.parent, {"val": plan.val.model_copy(update={"digest": "1" * 64})})
+    runs = load_records([study]).runs
+    assert {name.rpartition(", ")[2] for name in runs["condition"]} == {"validation set 1", "validation set 2"}
+    assert runs.groupby("condition")["seed"].nunique().tolist() == [1, 1]
+
+
 def test_epoch_budgets_that_differ_only_by_rounding_are_one_condition(tmp_path: Path) -> None:
     study = make_study(tmp_path, models=["mixer-b/32"], protocol="constant_epochs")
     for path in sorted(study.glob("*/run.json")):
