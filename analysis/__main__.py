@@ -32,6 +32,7 @@ def _run(argv: Sequence[str] | None) -> int:
     from analysis.report.make_report import make_report
     from analysis.report.published_report import make_published_report
     from analysis.runs.load import load_records
+    from analysis.runs.speeds import with_throughput
     from analysis.runs.tables.from_csv import records_from_csv
 
     if options.published_only:
@@ -45,6 +46,8 @@ def _run(argv: Sequence[str] | None) -> int:
         records = records_from_csv(options.sources, options.metric, declared)
     else:
         records = load_records(options.sources, declared)
+    if options.throughput:
+        records = with_throughput(records, options.throughput)
     first = options.sources[0]
     out = options.out or (first.with_suffix("") if read_csv else first) / "report"
     if options.check:
@@ -102,6 +105,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--metric", metavar="NAME", help="headline metric (default: the first few-shot 5-shot top-1)")
     add_metric_options(parser, "--metric")
+    parser.add_argument(
+        "--throughput",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        help="take throughput from these rows of scaling.bench inference --search-batch, not from the runs (repeat)",
+    )
     parser.add_argument("--published", action="store_true", help="also draw the papers' numbers beside the study's")
     parser.add_argument("--overlay", action="store_true", help="draw studies and conditions into one set of figures")
     parser.add_argument(

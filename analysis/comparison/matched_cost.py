@@ -8,19 +8,23 @@ the common range.
 import itertools
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from analysis.comparison.compare import COLUMNS, difference_from, row_of
 from analysis.runs.load import Records
-from analysis.runs.metrics import Metric
+from analysis.runs.metrics import THROUGHPUT_METRIC, Metric
+from analysis.runs.speeds import TRAINING_RATE, places, speeds
 from scaling.errors import UserError
 
 MIN_RANGE = 1.05
 """A common range must span at least this factor; less is measurement noise, not a range."""
 _NUM_TARGETS = 3
 _PLACE = ["device", "precision", "num_devices"]
+_RATE = "rate of the model"
+"""A column of one place, whatever the runs were trained on."""
 
 Curve = tuple[np.ndarray, np.ndarray]
 """Costs, ascending, and the metric at each."""
@@ -76,6 +80,23 @@ def at_matched_cost(curves: Curves, cost: str, metric: Metric, known: Collection
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def at_matched_speed(records: Records, metric: str) -> pd.DataFrame:
+    """Families between their models at matched throughput, apart for each place where it was measured; column `matched`
+    names the place where there are several."""
+    measure, table = records.metric(metric), speeds(records)
+    found = [pd.DataFrame(columns=COLUMNS)]
+    groups = places(table)
+    for where, rows in groups:
+        rates = dict(zip(rows["model"], rows["throughput_median"], strict=True))
+        runs = records.runs[records.runs["model"].isin(rates)]
+        runs = runs.assign(**{_RATE: runs["model"].map(rates)})
+        curves = family_curves(replace(records, runs=runs), metric, _RATE)
+        kind = THROUGHPUT_METRIC if rows["work"].iloc[0] == "inference" else TRAINING_RATE
+        named = kind if len(groups) == 1 else f"{kind} ({where})"
+        found.append(at_matched_cost(curves, named, measure))
+    return pd.concat([part for part in found if len(part)] or found[:1], ignore_index=True)
+
+
 def value_at(curve: Curve, cost: float) -> float:
     """The metric at `cost`, linear in its log between measured points."""
     return float(np.interp(math.log(cost), np.log(curve[0]), curve[1]))
@@ -86,10 +107,10 @@ def _measured(records: Records, metric: str, cost: str) -> pd.DataFrame:
     if cost not in records.runs:
         return records.runs.iloc[:0]
     runs = records.runs[records.runs[metric].notna() & (records.runs[cost] > 0)]
-    places = runs.groupby(_PLACE).ngroups if cost != "flops" and len(runs) else 1
-    if places > 1:
+    ways = runs.groupby(_PLACE).ngroups if cost not in ("flops", _RATE) and len(runs) else 1
+    if ways > 1:
         raise UserError(
-            f"{cost} were measured in {places} ways (device, precision, number of devices) and cannot be matched "
+            f"{cost} were measured in {ways} ways (device, precision, number of devices) and cannot be matched "
             "across them; compare runs of one kind of device, or match flops"
         )
     return runs
@@ -103,6 +124,6 @@ def _curves_of(runs: pd.DataFrame, kind: str, metric: str, cost: str) -> dict[st
     ordered = ordered.sort_values([kind, "seed", cost], kind="stable")
     costs, values = ordered[cost].to_numpy(float), ordered[metric].to_numpy(float)
     curves: dict[str, dict[int, Curve]] = {}
-    for (name, seed), places in ordered.groupby([kind, "seed"], sort=True).indices.items():
-        curves.setdefault(str(name), {})[int(seed)] = (costs[places], values[places])
+    for (name, seed), positions in ordered.groupby([kind, "seed"], sort=True).indices.items():
+        curves.setdefault(str(name), {})[int(seed)] = (costs[positions], values[positions])
     return curves

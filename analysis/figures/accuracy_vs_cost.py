@@ -29,9 +29,9 @@ def accuracy_vs_cost(records: Records, metric: str) -> list[Drawing]:
     """The FLOPs figure, then one for device-hours on each device, precision and device count."""
     runs = records.runs[records.runs[metric].notna()]
     drawings = []
-    if _known(runs, "flops"):
+    if is_known(runs, "flops"):
         drawings.append(_draw(records, cost_cells(records, runs, metric, "flops"), metric, "flops", "", ""))
-    if _known(runs, "device_hours"):
+    if is_known(runs, "device_hours"):
         groups = list(runs.groupby(["device", "precision", "num_devices"], sort=True))
         for (device, precision, num_devices), rows in groups:
             where = f"{device}, {precision}" + (f", {num_devices} devices" if num_devices > 1 else "")
@@ -61,7 +61,7 @@ def cost_cells(records: Records, runs: pd.DataFrame, metric: str, cost: str) -> 
 
 def same_work_pooled(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """`cost_cells` of times, with one time and range for all sizes of a model whose runs took equal FLOPs."""
-    if not _known(runs, "flops"):
+    if not is_known(runs, "flops"):
         return table
     work = runs.groupby("model")["flops"].agg(["min", "max"])
     same = work.index[work["max"] <= SAME_WORK * work["min"]]
@@ -85,7 +85,8 @@ def cheapest_front(table: pd.DataFrame, measure: Metric) -> pd.DataFrame:
     return front_of(table.assign(merit=measure.direction * table["mean"]), "cost_mean", ascending=True)
 
 
-def _known(runs: pd.DataFrame, cost: str) -> bool:
+def is_known(runs: pd.DataFrame, cost: str) -> bool:
+    """Whether every run tells this cost."""
     return cost in runs and bool((runs[cost] > 0).all())
 
 

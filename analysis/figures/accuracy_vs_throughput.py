@@ -1,8 +1,8 @@
-"""Figures: metric against throughput, one per device and precision (the shape of Mixer Figure 3, right).
+"""Figures: metric against throughput, one per place where throughput was measured (the shape of Mixer Figure 3, right).
 
-Images per second mean nothing across devices, so runs measured on different devices never share a figure. The
-accuracy is that of the largest subset size that every model has. The dotted staircase is the Pareto front: it
-joins the models that no other model beats on both axes, without claiming anything between them.
+Images per second mean nothing across devices, precisions or software, so rates measured in different ways never share a
+figure. The accuracy is that of the largest subset size that every model has. The dotted staircase is the Pareto front:
+it joins the models that no other model beats on both axes, without claiming anything between them.
 """
 
 import re
@@ -14,50 +14,35 @@ from analysis.figures.canvas.drawing import Drawing
 from analysis.figures.canvas.labels import point_labels
 from analysis.figures.canvas.style import MUTED, looks, new_figure
 from analysis.runs.load import Records
-from analysis.runs.metrics import THROUGHPUT_METRIC, Metric
+from analysis.runs.metrics import Metric
+from analysis.runs.speeds import places, speeds
 from scaling.readable import count_text, number_text, range_text, spread_text
 
-TRAINING_THROUGHPUT = "images_per_second"
-"""Of the run's result: the fallback when no throughput evaluation was run."""
+BUSY_MARK = "†"
+"""Beside a model that was measured while its machine did other work."""
 
-
-def throughput_column(records: Records) -> str:
-    measured = THROUGHPUT_METRIC in records.runs and records.runs[THROUGHPUT_METRIC].notna().any()
-    return THROUGHPUT_METRIC if measured else TRAINING_THROUGHPUT
+_KINDS = {"alone": "", "runs": "", "training": " (no inference measurement in these runs)"}
+"""What the axis says beyond the kind of work, by where a rate is from."""
 
 
 def throughput_points(records: Records, table: pd.DataFrame) -> pd.DataFrame:
-    """One row per device, precision and model: median, smallest and largest throughput over its runs, and the
-    metric's cell at the largest size common to all models (each model's own largest when they share none)."""
-    column = throughput_column(records)
+    """One row per place and model (`analysis.runs.speeds`), with the metric's cell at the largest size common to all
+    models (each model's own largest when they share none)."""
     shared = set.intersection(*(set(rows["num_images"]) for _, rows in table.groupby("model")))
     last = table[table["num_images"] == max(shared)] if shared else table.groupby("model", sort=False).tail(1)
-    keys = ["device", "precision", "num_devices", "model"]
-    measured = records.runs[records.runs[column].notna()]
-    if column == THROUGHPUT_METRIC and "throughput_device" in measured:
-        # It may have been measured long after training, on another machine; always on one device.
-        measured = measured.assign(
-            device=measured["throughput_device"], precision=measured["throughput_precision"], num_devices=1
-        )
-    speed = measured.groupby(keys, sort=True)[column].agg(
-        throughput_median="median", throughput_min="min", throughput_max="max", throughput_runs="count"
-    )
-    points = speed.reset_index().merge(last, on="model")
-    order = sorted(points.index, key=lambda i: (*points.loc[i, keys[:3]], records.models[points.model[i]]))
+    points = speeds(records).merge(last, on="model")
+    order = sorted(points.index, key=lambda i: records.models[points.model[i]])
     return points.loc[order].reset_index(drop=True)
 
 
-def accuracy_vs_throughput(records: Records, table: pd.DataFrame, metric: str) -> list[Drawing]:
-    """One drawing per device, precision and number of devices; none for runs without any throughput."""
-    if throughput_column(records) not in records.runs:
-        return []
-    points = throughput_points(records, table)
-    groups = list(points.groupby(["device", "precision", "num_devices"], sort=True))
+def accuracy_vs_throughput(records: Records, table: pd.DataFrame, metric: str, *, name: str = "") -> list[Drawing]:
+    """One drawing per place; none for runs without any throughput. `name` begins the file names."""
+    groups = places(throughput_points(records, table))
     drawings = []
-    for (device, precision, num_devices), rows in groups:
-        where = f"{device}, {precision}" + (f", {num_devices} devices" if num_devices > 1 else "")
+    for where, rows in groups:
         suffix = "" if len(groups) == 1 else "_" + re.sub(r"[^a-z0-9]+", "-", where.lower()).strip("-")
-        drawings.append(_draw(records, rows.reset_index(drop=True), metric, where, suffix))
+        file_name = f"{name or 'accuracy_vs_throughput'}{records.suffix}{suffix}"
+        drawings.append(_draw(records, rows.reset_index(drop=True), metric, where, file_name))
     return drawings
 
 
@@ -72,17 +57,17 @@ def front_of(points: pd.DataFrame, cost: str, *, ascending: bool) -> pd.DataFram
     return ordered[ordered["merit"] > ordered["merit"].cummax().shift(fill_value=float("-inf"))]
 
 
-def _draw(records: Records, rows: pd.DataFrame, metric: str, where: str, suffix: str) -> Drawing:
+def _draw(records: Records, rows: pd.DataFrame, metric: str, where: str, file_name: str) -> Drawing:
     figure = new_figure()
     ax = figure.add_subplot()
     measure = records.metric(metric)
     scale = measure.scale
-    column = throughput_column(records)
-    kind = "inference" if column == THROUGHPUT_METRIC else "training (no inference measurement in these runs)"
+    first = rows.iloc[0]
+    kind = f"{first['work']} throughput{_KINDS[first['source']]}"
     drawing = Drawing(
-        name=f"accuracy_vs_throughput{records.suffix}{suffix}",
+        name=file_name,
         title="Throughput and accuracy",
-        caption=_caption(rows, measure, kind, where),
+        caption=_caption(records, rows, measure, kind, where),
         figure=figure,
         points=rows,
     )
@@ -95,26 +80,34 @@ def _draw(records: Records, rows: pd.DataFrame, metric: str, where: str, suffix:
     for row in rows.itertuples():
         look = look_of[str(row.model)]
         x, y = row.throughput_median, scale * row.mean
-        ax.plot([row.throughput_min, row.throughput_max], [y, y], **look.bar())
+        ax.plot([row.throughput_low, row.throughput_high], [y, y], **look.bar())
         ax.plot([x, x], [scale * row.min, scale * row.max], **look.bar())
         (dot,) = ax.plot([x], [y], **look.dots(1.35))
-        title = records.models[str(row.model)].title
+        name = records.models[str(row.model)]
         drawing.explain(dot, [
-            f"{title}\n{number_text(x)} images/s (median of {row.throughput_runs} runs)\n"
+            f"{name.title}\n{number_text(x)} images/s (median of {row.throughput_count} {_unit(first['source'])}s)\n"
             f"{spread_text(y, scale * row.sd)}, n = {row.num_runs}\n{row.run_ids}"
+            + (f"\n{BUSY_MARK} {row.disturbances}" if row.disturbances else "")
         ])  # fmt: skip
-        labels.append(EndLabel(records.models[str(row.model)].figure_title, x, y, look.ink))
-    log_axis(ax, [*rows["throughput_min"], *rows["throughput_max"]])
-    ax.set_xlabel(f"{kind} throughput, images/s ({where})")
+        mark = f" {BUSY_MARK}" if row.disturbances else ""
+        labels.append(EndLabel(f"{name.figure_title}{mark}", x, y, look.ink))
+    log_axis(ax, [*rows["throughput_low"], *rows["throughput_high"]])
+    ax.set_xlabel(f"{kind}, images/s ({where})")
     value_axis(ax, measure.title)
-    headline(
-        ax,
-        drawing.title,
-        f"pre-trained on {_sizes(rows)} images; bars: smallest to largest run; dotted: Pareto front",
-    )
+    bars = "quartiles of timings, smallest to largest run" if first["source"] == "alone" else "smallest to largest run"
+    facts = f"pre-trained on {_sizes(rows)} images; bars: {bars}; dotted: Pareto front"
+    headline(ax, drawing.title, facts + (f"; {BUSY_MARK} on a busy machine" if _is_marked(rows) else ""))
     ax.margins(y=0.14)
     point_labels(ax, labels)
     return drawing
+
+
+def _unit(source: str) -> str:
+    return "timing" if source == "alone" else "run"
+
+
+def _is_marked(rows: pd.DataFrame) -> bool:
+    return bool((rows["disturbances"] != "").any())
 
 
 def _sizes(rows: pd.DataFrame) -> str:
@@ -122,11 +115,35 @@ def _sizes(rows: pd.DataFrame) -> str:
     return count_text(sizes[0]) if len(sizes) == 1 else "each model's largest number of"
 
 
-def _caption(rows: pd.DataFrame, measure: Metric, kind: str, where: str) -> str:
-    runs = range_text(rows["throughput_runs"].min(), rows["throughput_runs"].max(), "run")
-    return (
-        f"{measure.title} after pre-training on {_sizes(rows)} images against {kind} throughput on {where}: "
-        f"median over the runs of a model ({runs}). "
-        "Bars run from the smallest to the largest run on both axes. The dotted staircase joins the models that no "
-        "other model beats in both."
-    )
+def _caption(records: Records, rows: pd.DataFrame, measure: Metric, kind: str, where: str) -> str:
+    source = rows["source"].iloc[0]
+    count = range_text(rows["throughput_count"].min(), rows["throughput_count"].max(), _unit(source))
+    text = f"{measure.title} after pre-training on {_sizes(rows)} images against {kind} on {where}: "
+    if source == "alone":
+        text += (
+            f"each model measured once, alone on its device, at its fastest batch; median of {count}, bars at their "
+            f"quartiles ({rows['software'].iloc[0]}). "
+        )
+    else:
+        beside = "" if source == "training" else ", measured beside whatever else the machine did"
+        text += f"median over the runs of a model ({count}{beside}); bars from the smallest to the largest run. "
+    text += "Vertical bars run from the smallest to the largest run. The dotted staircase joins the models that no "
+    return f"{text}other model beats in both.{disturbance_text(records, rows)}{_missing_text(records, rows)}"
+
+
+def disturbance_text(records: Records, rows: pd.DataFrame) -> str:
+    """What the mark means, model by model; empty where no rate was disturbed."""
+    marked = rows[rows["disturbances"] != ""].drop_duplicates("model")
+    if marked.empty:
+        return ""
+    told = "; ".join(f"{records.models[str(row.model)].title}: {row.disturbances}" for row in marked.itertuples())
+    return f" {BUSY_MARK} Measured while the machine was busy, so the model may be faster than this ({told})."
+
+
+def _missing_text(records: Records, rows: pd.DataFrame) -> str:
+    """Models of these runs that no point stands for."""
+    missing = [model for model in dict.fromkeys(records.runs["model"]) if model not in set(rows["model"])]
+    if not missing:
+        return ""
+    titles = ", ".join(records.models[str(model)].title for model in missing)
+    return f" Not measured in this way, and not drawn: {titles}."

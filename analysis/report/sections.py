@@ -9,13 +9,14 @@ import pandas as pd
 
 from analysis.comparison.compare import COLUMNS, at_matched_data
 from analysis.comparison.crossover import crossovers
-from analysis.comparison.matched_cost import at_matched_cost, family_curves, model_curves
+from analysis.comparison.matched_cost import at_matched_cost, at_matched_speed, family_curves, model_curves
 from analysis.comparison.noise_apart import NoiseApart
 from analysis.figures.accuracy_vs_cost import accuracy_vs_cost
 from analysis.figures.accuracy_vs_setting import accuracy_vs_setting
 from analysis.figures.accuracy_vs_size import accuracy_vs_size
-from analysis.figures.accuracy_vs_throughput import accuracy_vs_throughput, throughput_column
+from analysis.figures.accuracy_vs_throughput import accuracy_vs_throughput
 from analysis.figures.canvas.drawing import Drawing, present
+from analysis.figures.evaluation_costs import evaluations_vs_compute, evaluations_vs_throughput
 from analysis.figures.evaluations import evaluation_figure, evaluation_matrix
 from analysis.figures.law_fits import law_fits
 from analysis.figures.learning_curves import learning_curves, overfit_figure
@@ -27,10 +28,11 @@ from analysis.laws.study_laws import study_laws
 from analysis.published.tables import PUBLISHED_METRIC, figure_2_records
 from analysis.report.law_tables import comparison_table, crossover_table, law_table, prediction_table
 from analysis.report.page import PageTable, Section
-from analysis.report.tables import size_table, size_table_tips
+from analysis.report.tables import size_table, size_table_tips, speed_table
 from analysis.runs.caveats import changes_note, unfair_note
 from analysis.runs.evaluations import chance_text_of, evaluation_metrics, noise_text
 from analysis.runs.load import Records
+from analysis.runs.speeds import places, speeds
 from analysis.runs.summary import cells, runs_behind, runs_of_cells
 
 _ROUNDING = 1e-9
@@ -78,8 +80,7 @@ def condition_part(
     laws, lawless = study_laws(records, metric)
     crossed = crossovers(records, metric, laws)
     compute, compute_drawings = _compute_comparisons(records, metric)
-    speed_column = throughput_column(records)
-    speed = at_matched_cost(family_curves(records, metric, speed_column), speed_column, records.metric(metric))
+    speed = at_matched_speed(records, metric)
     matched = pd.concat([t for t in (at_matched_data(records, metric), compute, speed) if len(t)] or [compute])
     matched = matched.reset_index(drop=True)
     law_tables = _law_tables(records, metric, laws, lawless, crossed)
@@ -94,8 +95,8 @@ def condition_part(
             (main,),
         ),
         _evaluation_section(records, metric),
-        Section("Throughput and accuracy", drawings=tuple(accuracy_vs_throughput(records, table, metric))),
-        Section("Cost and accuracy", drawings=tuple(accuracy_vs_cost(records, metric))),
+        _throughput_section(records, table, metric),
+        _cost_section(records, metric),
         _comparison_section(records, metric, matched, compute_drawings, has_equal_compute),
         Section(
             "Laws and crossovers",
@@ -140,6 +141,33 @@ def _evaluation_section(records: Records, headline: str) -> Section:
     return Section("All evaluations", drawings=tuple(drawings), tables=tuple(tables))
 
 
+def _throughput_section(records: Records, table: pd.DataFrame, metric: str) -> Section:
+    """Where throughput was measured in several ways, a figure and a table of each, and a sentence that says so."""
+    drawings = accuracy_vs_throughput(records, table, metric) + evaluations_vs_throughput(
+        records, _all(records, metric)
+    )
+    groups = places(speeds(records))
+    text = ""
+    if len(groups) > 1:
+        text = (
+            f"Throughput was measured in {len(groups)} ways, which are never compared: "
+            f"{'; '.join(where for where, _ in groups)}."
+        )
+    tables = [PageTable(f"Throughput, {where}", speed_table(records, rows)) for where, rows in groups]
+    return Section("Throughput and accuracy", text, tuple(drawings), tuple(tables))
+
+
+def _cost_section(records: Records, metric: str) -> Section:
+    drawings = accuracy_vs_cost(records, metric)
+    others = evaluations_vs_compute(records, _all(records, metric))
+    return Section("Cost and accuracy", drawings=(*drawings, *present(others)))
+
+
+def _all(records: Records, headline: str) -> list[str]:
+    """The headline metric and every other one of an evaluation."""
+    return [headline, *(name for name in evaluation_metrics(records) if name != headline)]
+
+
 def _compute_comparisons(records: Records, metric: str) -> tuple[pd.DataFrame, tuple[Drawing, ...]]:
     """Models, and families between their models, at matched compute, with a figure of each."""
     tables = [pd.DataFrame(columns=COLUMNS)]
@@ -165,7 +193,7 @@ def _comparison_section(
     tables = []
     drawings: list[Drawing] = []
     for kind, rows in matched.groupby("matched", sort=True):
-        name = _MATCHED_NAMES.get(str(kind), "throughput")
+        name = _MATCHED_NAMES.get(str(kind), f"throughput{str(kind).partition('images_per_second')[2]}")
         if kind == "images":
             drawings += present(differences_figure(records, rows, metric, name))
         printed = comparison_table(records, rows, metric)

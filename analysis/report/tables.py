@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.runs.caveats import mark_of
 from analysis.runs.load import Records
-from scaling.readable import count_text, percent_text, spread_text
+from scaling.readable import count_text, number_text, percent_text, spread_text
 
 _LATEX = str.maketrans(
     {character: "\\" + character for character in "%&_#${}"}
@@ -46,6 +46,29 @@ def size_table_tips(records: Records, table: pd.DataFrame) -> pd.DataFrame:
         runs = cells.set_index("num_images")["run_ids"]
         rows.append([records.models[str(model)].name, *(str(runs.get(size, "")).replace(" ", "\n") for size in sizes)])
     return pd.DataFrame(rows, columns=["model", *(_heading(table, size) for size in sizes)])
+
+
+def speed_table(records: Records, rows: pd.DataFrame) -> pd.DataFrame:
+    """Images per second of each model in one place (`analysis.runs.speeds`), and what disturbed the measurement."""
+    unit = "timings" if rows["source"].iloc[0] == "alone" else "runs"
+    spread = "quartiles" if unit == "timings" else "range"
+    ordered = rows.assign(order=[records.models[str(model)] for model in rows["model"]]).sort_values("order")
+    printed = pd.DataFrame(
+        {
+            "model": [records.models[str(model)].title for model in ordered["model"]],
+            "images/s": [number_text(value) for value in ordered["throughput_median"]],
+            spread: [
+                f"{number_text(low)} to {number_text(high)}"
+                for low, high in zip(ordered["throughput_low"], ordered["throughput_high"], strict=True)
+            ],
+            unit: [str(count) for count in ordered["throughput_count"]],
+        }
+    )
+    if unit == "timings":
+        printed["batch"] = [str(batch) for batch in ordered["batch"]]
+        printed["machine"] = [f"busy: {words}" if words else "quiet" for words in ordered["disturbances"]]
+        printed["software"] = list(ordered["software"])
+    return printed
 
 
 def latex(table: pd.DataFrame, caption: str, label: str) -> str:

@@ -23,6 +23,7 @@ from scaling.records.files import canonical_json, open_regular
 from scaling.records.result import RunResult
 from scaling.records.run_dir import StudyDir
 from scaling.records.run_plan import InputPlan, RunPlan
+from scaling.records.scores.throughput import ThroughputRow, software_of, study_rows
 from scaling.records.state import Status
 from scaling.records.study import RunRecord, read_study
 
@@ -68,6 +69,8 @@ class Records:
     """What the studies want to know, as their sweeps say."""
     searches: pd.DataFrame = field(default_factory=pd.DataFrame)
     """A row per trial of a search for hyper-parameters; see `analysis.runs.searches`."""
+    throughput: tuple[ThroughputRow, ...] = ()
+    """What was measured apart from training; see `analysis.runs.speeds`."""
     declared: dict[str, Metric] = field(default_factory=dict)
     """Metrics that the user described, by name; the names of others say what they are."""
 
@@ -141,7 +144,10 @@ def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> 
     found = assemble(pd.DataFrame(rows), table, models, plans, run_dirs, declared=known)
     searches = search_table(studies)
     return replace(
-        found, searches=searches, questions=tuple(filter(None, map(_question, sorted(dict.fromkeys(study_dirs)))))
+        found,
+        searches=searches,
+        questions=tuple(filter(None, map(_question, sorted(dict.fromkeys(study_dirs))))),
+        throughput=study_rows(dict.fromkeys(study_dirs)),
     )
 
 
@@ -263,6 +269,8 @@ def _run_row(record: RunRecord, result: RunResult) -> dict[str, object]:
     speed = record.evaluations.get(THROUGHPUT_METRIC.partition("/")[0])
     row["throughput_device"] = speed.device if speed else ""
     row["throughput_precision"] = speed.precision if speed else ""
+    row["throughput_threads"] = speed.threads if speed else 0
+    row["throughput_software"] = software_of(speed.packages, speed.version) if speed else ""
     return row | {name if "/" in name else f"train/{name}": value for name, value in sorted(record.metrics.items())}
 
 

@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from scaling.errors import UserError
 from scaling.records.files import append_line, content_digest
 from scaling.records.reading import Frozen, is_intact, seal_line
+from scaling.records.run_dir import StudyDir
 
 logger = logging.getLogger(__name__)
 
@@ -184,6 +185,24 @@ def read_rows(path: Path) -> list[ThroughputRow]:
     for problem in problems:
         logger.warning("%s, %s; the line is left out", path, problem)
     return list(rows.values())
+
+
+def study_rows(study_dirs: Iterable[Path]) -> tuple[ThroughputRow, ...]:
+    """What the studies' own files hold (`launch: {throughput: after}`); of one measurement the last counts. A file that
+    cannot be read is told and left out."""
+    rows: dict[str, ThroughputRow] = {}
+    for folder in sorted(study_dirs):
+        try:
+            found = read_rows(StudyDir(folder).throughput)
+        except FileNotFoundError:
+            continue
+        except UserError as error:
+            logger.warning("%s; its throughput is left out", error)
+            continue
+        for row in found:
+            if row.key not in rows or rows[row.key].unix_time < row.unix_time:
+                rows[row.key] = row
+    return tuple(rows.values())
 
 
 def _parse(line: bytes) -> ThroughputRow:

@@ -8,36 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from scaling.errors import UserError
-from scaling.records.scores.throughput import ThroughputRow, append_row, read_rows
-
-
-def make_row(
-    model: str = "mixer-b/32", rates: tuple[float, ...] = (90.0, 100.0, 110.0), **fields: Any
-) -> ThroughputRow:
-    """A row of a quiet machine."""
-    facts: dict[str, Any] = {
-        "model": model,
-        "image_size": 224,
-        "num_classes": 1000,
-        "work": "inference",
-        "precision": "fp32",
-        "images_per_second": 100.0,
-        "lower_quartile": 95.0,
-        "upper_quartile": 105.0,
-        "rates": rates,
-        "repeat_seconds": 1.0,
-        "batch": 64,
-        "search": ((32, 80.0), (64, 100.0), (128, 99.0)),
-        "search_rule": "doubled",
-        "search_end": "no gain",
-        "timer": "wall clock",
-        "device": "Test CPU",
-        "threads": 1,
-        "packages": {"torch": "2.0", "timm": "1.0"},
-        "version": "0.1.0",
-        "unix_time": 0.0,
-    }
-    return ThroughputRow.model_validate(facts | fields)
+from scaling.records.scores.throughput import append_row, read_rows
+from tests.support.throughput_rows import make_row
 
 
 def test_rows_come_back_and_the_latest_of_a_measurement_counts(tmp_path: Path) -> None:
