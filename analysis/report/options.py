@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from analysis.figures.canvas.style import COLUMN_INCHES, PAGE_INCHES
-from scaling.errors import UserError
+from scaling.errors import UserError, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,11 @@ def read_titles(path: Path) -> dict[str, str]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"--rename {path}: cannot be read ({reason}); give lines such as 'mixer-b/32: Ours'") from error
-    if not isinstance(mapping, dict) or not all(isinstance(title, str) and title for title in mapping.values()):
+    if not isinstance(mapping, dict) or not all(map(_is_title, mapping.values())):
         raise UserError(f"--rename {path}: it is no mapping of models to titles; give lines such as 'mixer-b/32: Ours'")
     return {str(model): title for model, title in mapping.items()}
+
+
+def _is_title(value: object) -> bool:
+    """Text without control characters but line breaks."""
+    return isinstance(value, str) and value != "" and printable(value.replace("\n", " ")) == value.replace("\n", " ")

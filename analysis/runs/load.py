@@ -17,7 +17,7 @@ from analysis.runs.conditions import name_series
 from analysis.runs.metrics import THROUGHPUT_METRIC, Metric, known_metric
 from analysis.runs.naming import ModelName, parse_model_name
 from analysis.runs.searches import search_table
-from scaling.errors import UserError
+from scaling.errors import UserError, printable
 from scaling.records.attempts.changes import changes_between, used_by
 from scaling.records.files import canonical_json, open_regular
 from scaling.records.result import RunResult
@@ -177,7 +177,7 @@ def _question(study_dir: Path) -> str:
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return ""
     question = sweep.get("question") if isinstance(sweep, dict) else None
-    return " ".join(question.split()) if isinstance(question, str) else ""
+    return printable(" ".join(question.split())) if isinstance(question, str) else ""
 
 
 def assemble(

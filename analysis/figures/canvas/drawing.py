@@ -28,6 +28,9 @@ TITLE_GID = "title"
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+"""Characters that XML has no way to write; records of others may hold them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
@@ -58,7 +61,7 @@ class Drawing:
         self._settle()
         stream = io.StringIO()
         self.figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches=self._crop)
-        text = stream.getvalue()
+        text = _NO_XML.sub("\ufffd", stream.getvalue())
         self._rendered.append(text[text.index("<svg") :])
         return self._rendered[0]
 

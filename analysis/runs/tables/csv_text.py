@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from scaling.errors import UserError
+from scaling.errors import UserError, printable
 from scaling.readable import defused
 
 _QUOTED = re.compile(r"'(?=[=+\-@\t\r])")
@@ -25,6 +25,14 @@ def read_table(path: Path) -> pd.DataFrame:
     table.columns = [_QUOTED.sub("", str(name), count=1) for name in table.columns]
     for name in table.columns[[pd.api.types.is_string_dtype(kind) for kind in table.dtypes]]:
         table[name] = table[name].str.replace(_QUOTED, "", regex=True, n=1)
+        bad = table[name][table[name].map(lambda cell: isinstance(cell, str) and cell != printable(cell))]
+        if len(bad):
+            raise UserError(
+                f"{path}: row {bad.index[0] + 1}, {name}: {bad.iloc[0][:80]} holds a control character; remove it"
+            )
+    for name in table.columns:
+        if name != printable(name):
+            raise UserError(f"{path}: the heading {name[:80]} holds a control character; remove it")
     return table
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from scaling.errors import UserError
 from scaling.launch.backends.base import AGAIN, Handle, Look, Resources, next_step
 from scaling.launch.backends.local.machine_locks import DeviceLocks
-from scaling.launch.backends.local.run import LocalRun, WarmServer
+from scaling.launch.backends.local.run import LocalRun, StartError, WarmServer
 from scaling.launch.backends.local.slots import Slot, cut_slots, this_machine
 from scaling.launch.keeper import start_keeper
 from scaling.records.attempts.causes import Cause, Decision, decide
@@ -31,12 +31,18 @@ STOP_GRACE_SECONDS = 120.0
 """How long a run may take to finish its step and save before it is killed."""
 
 
+MAX_FAILED_STARTS, FAILED_START_SECONDS = 5, 1.0
+"""A warm server may be killed while it starts a run; the wait grows with each failure in a row."""
+
+
 @dataclass
 class _Waiting:
     run_dir: Path
     not_before: float = 0.0
     """`time.monotonic` from which on it may be started."""
     reason: str = ""
+    failed_starts: int = 0
+    """Times in a row that its processes could not be started."""
 
 
 class LocalBackend:
@@ -174,10 +180,24 @@ class LocalBackend:
                     waiting.reason = "cores or GPUs of this machine are taken by another launcher"
                 return
             slot, locks = taken
+            try:
+                run = LocalRun(waiting.run_dir, slot, locks, self._launch.loader_threads, self._server)
+            except StartError as error:
+                self._note_failed_start(waiting, error)
+                return
             self._queue.remove(waiting)
-            self._running[waiting.run_dir] = LocalRun(
-                waiting.run_dir, slot, locks, self._launch.loader_threads, self._server
-            )
+            self._running[waiting.run_dir] = run
+
+    def _note_failed_start(self, waiting: _Waiting, error: StartError) -> None:
+        """The next try has a new warm server; UserError when that goes on."""
+        waiting.failed_starts += 1
+        if waiting.failed_starts >= MAX_FAILED_STARTS:
+            raise UserError(
+                f"no process can be started on this machine ({error}); look at its limits of processes, memory and "
+                "open files (ulimit -a)"
+            ) from error
+        waiting.not_before = time.monotonic() + waiting.failed_starts * FAILED_START_SECONDS
+        waiting.reason = f"its processes could not be started ({error}), starts again"
 
     def _take_slot(self, run_dir: Path) -> tuple[Slot, int] | None:
         """The first slot whose cores and GPUs nobody on this machine has, and what holds them; as long as there are

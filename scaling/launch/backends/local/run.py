@@ -40,11 +40,18 @@ class WarmServer:
         return self._context.Process(target=_train, **arguments)
 
 
+class StartError(RuntimeError):
+    """The processes of a run could not be started."""
+
+
 class LocalRun:
     """One attempt at one run: its processes and what they have of the machine."""
 
     def __init__(self, run_dir: Path, slot: Slot, locks: int, loader_threads: int | None, server: WarmServer) -> None:
-        """Start it; `locks`, the descriptor that holds the slot's devices, is passed on and closed here."""
+        """Start it; `locks`, the descriptor that holds the slot's devices, is passed on and closed here.
+
+        StartError when the warm server dies in that moment or the machine has no process to give.
+        """
         self.run_dir = run_dir
         self.slot = slot
         self.begun_after = latest_number(run_dir)
@@ -62,9 +69,17 @@ class LocalRun:
             )
             for rank in range(world)
         ]
-        for process in self._processes:
-            process.start()
-        os.close(locks)
+        try:
+            for process in self._processes:
+                process.start()
+        except (EOFError, OSError) as error:
+            for process in self._processes:
+                if process.pid is not None:
+                    process.kill()
+                    process.join()
+            raise StartError(str(error) or type(error).__name__) from error
+        finally:
+            os.close(locks)
 
     @property
     def pid(self) -> int:

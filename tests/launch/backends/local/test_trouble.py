@@ -4,17 +4,23 @@ The processes are played; what they leave in the run's folder and what the back 
 """
 
 import itertools
+import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 
+from scaling.errors import UserError
 from scaling.launch.backends.base import Resources
 from scaling.launch.backends.gpus import Gpu
 from scaling.launch.backends.local import backend as module
 from scaling.launch.backends.local.backend import LocalBackend
+from scaling.launch.backends.local.run import LocalRun, StartError
 from scaling.launch.backends.local.slots import Machine, Slot
 from scaling.records.attempts.attempt import claim_attempt, latest_number
 from scaling.records.attempts.causes import Cause
@@ -123,3 +129,49 @@ def test_a_process_that_ends_before_it_has_a_number_is_not_started_for_ever(
     backend.submit([run_dir], None)
     assert "was given bad input" in poll_until_over(backend, run_dir)
     assert len(played.gpus) == 1
+
+
+class DyingServer:
+    """Starts processes from a real warm server that is killed at each start."""
+
+    def process(self, threads: int, **arguments: object) -> "DyingServer":
+        return self
+
+    pid = None
+
+    def start(self) -> None:
+        forkserver.ensure_running()
+        server: int = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+        os.kill(server, signal.SIGSTOP)
+        threading.Timer(0.3, os.kill, (server, signal.SIGKILL)).start()
+        multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(0,)).start()
+
+
+def test_a_start_that_the_warm_server_does_not_survive_is_tried_again_and_not_for_ever(
+    played: type[Played], run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot = Slot(((0,),), ())
+    left = itertools.count(2, -1)
+
+    def start(*arguments: object) -> object:
+        if next(left) > 0:
+            os.close(arguments[2])  # type: ignore[arg-type]
+            raise StartError("unexpected EOF")
+        return Played(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "LocalRun", start)
+    monkeypatch.setattr(module, "FAILED_START_SECONDS", 0.01)
+    played.codes = iter([BAD_INPUT] * 3)
+    backend = local()
+    backend.submit([run_dir], None)
+    assert "was given bad input" in poll_until_over(backend, run_dir)
+    left = itertools.count(10**6, -1)
+    again = local()
+    again.submit([run_dir], None)
+    with pytest.raises(UserError, match="no process can be started on this machine"):
+        poll_until_over(again, run_dir)
+    locks = os.open(os.devnull, os.O_RDONLY)
+    with pytest.raises(StartError):
+        LocalRun(run_dir, slot, locks, None, DyingServer())  # type: ignore[arg-type]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(locks)
