@@ -105,18 +105,18 @@ def _attempt(
         for difference in differences(trial.study.numbers[run_id], found[run_id], trial.damaged)
     ]
     trial.look_for_tracebacks()
-    said = words.read_bytes()[said_before:].decode(errors="replace")
-    if TRACEBACK in said:
-        trial.faults.append(said)
+    spoken = words.read_bytes()[said_before:].decode(errors="replace")
+    if TRACEBACK in spoken:
+        trial.faults.append(spoken)
     trial.study.restore_data()
     outcome = Counter({"tried": 1, "refused": int(bool(trial.refusals)), "lost": int(not is_done)})
     outcome |= {"numbers changed": int(bool(wrong)), "tracebacks": int(bool(trial.faults))}
     outcome |= {"hung": int(bool(trial.hangs)), "left running": int(left > 0)}
     outcome["survived"] = int(is_done and not wrong)
+    said = ", ".join(fault for fault in FAULTS if outcome[fault]) or "survived"
+    print(f"trial {number}: {', '.join(attack.__name__ for attack in attacks)}: {said}", flush=True)
     if any(outcome[fault] for fault in FAULTS):
-        names = ", ".join(attack.__name__ for attack in attacks)
-        print(f"--- trial {number}: {names}; damaged: {', '.join(sorted(trial.damaged)) or 'nothing'}")
-        print(", ".join(fault for fault in FAULTS if outcome[fault]))
+        print(f"damaged: {', '.join(sorted(trial.damaged)) or 'nothing'}")
         print("\n".join([*wrong[:10], *(text[-4000:] for text in trial.faults + trial.hangs)]))
         if not is_done:
             print("\n".join(trial.refusals[-1:]))

@@ -29,6 +29,7 @@ def test_a_title_with_control_characters_is_refused(tmp_path: Path) -> None:
         read_titles(tmp_path / "titles.yaml")
 
 
+@pytest.mark.filterwarnings("ignore:Glyph")
 def test_a_figure_with_any_text_is_xml() -> None:
     figure = Figure(figsize=(2, 2))
     figure.subplots().set_xlabel("device \x1b[2J\x00\x07 <b>")
