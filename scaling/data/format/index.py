@@ -17,10 +17,10 @@ from typing import Literal
 from braceexpand import braceexpand
 
 from scaling.data.format.class_names import ClassNames
-from scaling.data.format.homogeneity import MAX_COMPARED_SHARDS, NO_LABEL, PieceCounts, compare_label_counts
+from scaling.data.format.homogeneity import MAX_COMPARED_SHARDS, PieceCounts, compare_label_counts
 from scaling.data.format.labels import CLASS_NUMBERS, MAX_CLASSES, LabelRule, is_vector
 from scaling.data.format.manifest import LabelType, Manifest, build_manifest, make_folder
-from scaling.data.format.shard import Shard
+from scaling.data.format.shard import Shard, is_ignored
 from scaling.data.storage.integrity import CorruptShardError, file_sha256
 from scaling.data.storage.remote import RemoteFiles, is_url
 from scaling.data.storage.shard_files import ShardFiles
@@ -58,17 +58,25 @@ class IndexedShard:
     """Samples by the value in their label; one that is repeated there counts once."""
     label_pieces: list[Counter[int]] = field(default_factory=list)
     """Samples of each piece of the shard by the first value of their label, NO_LABEL for none."""
-    has_lists: bool = False
-    """Whether some sample has a number of labels other than one."""
+    num_several: int = 0
+    """Samples with two or more different labels."""
+    num_unlabelled: int = 0
+    """Samples without a label."""
+    first_unlabelled: str = ""
+    """Key of the first of them."""
     vector_length: int = 0
     """Of 0/1 vectors, when every label of the shard looks like one of the same length; else 0."""
     passed_over: Counter[str] = field(default_factory=Counter)
     """Members that are no part of a sample."""
 
-    def add(self, labels: list[int]) -> None:
-        """Count the labels of a sample."""
-        self.counts.update(set(labels))
-        self.has_lists |= len(labels) != 1
+    def add(self, key: str, labels: list[int]) -> None:
+        """Count the labels of the sample of this key."""
+        different = set(labels)
+        self.counts.update(different)
+        self.num_several += len(different) > 1
+        if not labels:
+            self.first_unlabelled = self.first_unlabelled or key
+            self.num_unlabelled += 1
 
 
 @dataclass(frozen=True)
@@ -77,15 +85,18 @@ class IndexReport:
 
     manifest: Manifest
     num_unlabelled: int
+    num_several: int
+    """Samples with two or more different labels."""
     passed_over: Counter[str]
     """Members that are no part of a sample, by what follows the key in their names."""
     num_equal_shards: int
     """Shards that hold the same bytes as an earlier one."""
 
 
-def expand_urls(patterns: Iterable[str], access: AccessPlan = DEFAULT_ACCESS) -> list[str]:
+def expand_urls(patterns: Iterable[str], access: AccessPlan = DEFAULT_ACCESS, ignore: Sequence[str] = ()) -> list[str]:
     """Shards named by folders, wildcards and braces (`x-{00000..00009}.tar`), local or remote, in the order given,
-    sorted inside a folder or wildcard. What exists under the very name that is given is meant by it."""
+    sorted inside a folder or wildcard, without those that a pattern of `ignore` matches. What exists under the very
+    name that is given is meant by it."""
     remote = RemoteFiles(access.storage)
     locations: list[str] = []
     for pattern in patterns:
@@ -94,12 +105,14 @@ def expand_urls(patterns: Iterable[str], access: AccessPlan = DEFAULT_ACCESS) ->
             if is_url(name):
                 found = remote.find(name, SHARD_SUFFIXES)
             elif Path(name).is_dir():
-                found = _shards_of_folder(Path(name))
+                found = _shards_of_folder(Path(name), ignore)
             else:
                 found = [name] if Path(name).is_file() else _match_wildcards(name)
             if not found:
                 raise UserError(f"{name}: no shards ({', '.join(SHARD_SUFFIXES)}) found there; name a folder or files")
-            locations += found
+            locations += [location for location in found if not is_ignored(location, ignore)]
+    if not locations:
+        raise UserError(f"--ignore {' '.join(ignore)}: every shard is left out; name fewer")
     repeated = [location for location, count in Counter(locations).items() if count > 1]
     if repeated:
         raise UserError(f"{repeated[0]} is named twice; every shard counts once")
@@ -118,7 +131,7 @@ def _match_wildcards(name: str) -> list[str]:
     return sorted(glob.glob(str(Path(glob.escape(str(base)), *parts))))
 
 
-def _shards_of_folder(folder: Path) -> list[str]:
+def _shards_of_folder(folder: Path, ignore: Sequence[str]) -> list[str]:
     """The shards of a folder; UserError when it holds others that would be lost."""
     found, others = [], []
     for path in sorted(folder.iterdir()):
@@ -126,6 +139,8 @@ def _shards_of_folder(folder: Path) -> list[str]:
             continue
         if path.name.endswith(SHARD_SUFFIXES) and path.is_file():
             found.append(str(path))
+        elif is_ignored(path.name, ignore):
+            continue
         elif path.name.lower().endswith(SHARD_SUFFIXES + OTHER_ARCHIVES) or (
             path.is_dir() and any(inner.name.endswith(SHARD_SUFFIXES) for inner in path.iterdir())
         ):
@@ -133,7 +148,7 @@ def _shards_of_folder(folder: Path) -> list[str]:
     if found and others:
         raise UserError(
             f"{folder} holds {len(found)} shards and {len(others)} that would not be read, such as {others[0]!r}; name "
-            f"the ones you mean, for example '{folder}/*.tar'"
+            f"the ones you mean, for example '{folder}/*.tar', or say --ignore '{others[0]}'"
         )
     return found
 
@@ -146,10 +161,11 @@ def index_shards(
     name: str,
     classes: ClassNames | Sequence[str] | None = None,
     label_type: LabelForm | None = None,
+    ignore: Sequence[str] = (),
     threads: int | None = None,
     progress: Callable[[int, int, int], None] = lambda done, total, samples: None,
 ) -> Manifest:
-    """Read every shard once and write the manifest `out`.
+    """Read every shard once and write the manifest `out`, without the members that a pattern of `ignore` matches.
 
     Class names default to `0`, `1`, … up to the largest label. The label type is `single` when every sample has
     exactly one label, unless told otherwise. `progress(done, all, samples so far)` is called per shard.
@@ -161,6 +177,7 @@ def index_shards(
         name=name,
         classes=classes,
         label_type=label_type,
+        ignore=ignore,
         threads=threads,
         progress=progress,
     ).manifest
@@ -174,6 +191,7 @@ def index_and_report(
     name: str,
     classes: ClassNames | Sequence[str] | None,
     label_type: LabelForm | None,
+    ignore: Sequence[str] = (),
     threads: int | None,
     progress: Callable[[int, int, int], None],
 ) -> IndexReport:
@@ -188,7 +206,7 @@ def index_and_report(
     shards: list[IndexedShard] = []
     num_samples = 0
     with ThreadPoolExecutor(threads) as pool:
-        for shard in pool.map(lambda location: index_shard(location, files, rule, len(locations)), locations):
+        for shard in pool.map(lambda location: index_shard(location, files, rule, len(locations), ignore), locations):
             shards.append(shard)
             num_samples += shard.num_samples
             progress(len(shards), len(locations), num_samples)
@@ -199,7 +217,7 @@ def index_and_report(
         raise UserError(
             f"{locations[0]} … hold no labelled samples; each needs an image and a .cls or .json of one key"
         )
-    found_type = _label_type(label_type, shards)
+    found_type = _label_type(label_type, locations, shards)
     values: tuple[int, ...] = ()
     if vectors:
         lengths = {shard.vector_length for shard in shards}
@@ -227,6 +245,7 @@ def index_and_report(
         sha256=[shard.sha256 for shard in shards],
         origin={"made_by": "scaling.data index"},
         label_rule=final_rule,
+        ignore=ignore,
         class_counts=class_counts,
         homogeneity=compare_label_counts([piece for shard in shards[::every] for piece in shard.label_pieces]),
     ).save(out)
@@ -235,16 +254,23 @@ def index_and_report(
         passed_over.update(shard.passed_over)
     return IndexReport(
         manifest,
-        num_unlabelled=sum(piece[NO_LABEL] for shard in shards for piece in shard.label_pieces),
+        num_unlabelled=sum(shard.num_unlabelled for shard in shards),
+        num_several=sum(shard.num_several for shard in shards),
         passed_over=passed_over,
         num_equal_shards=len(shards) - len({shard.sha256 for shard in shards}),
     )
 
 
-def index_shard(location: str, files: ShardFiles, rule: LabelRule = CLASS_NUMBERS, num_shards: int = 1) -> IndexedShard:
+def index_shard(
+    location: str,
+    files: ShardFiles,
+    rule: LabelRule = CLASS_NUMBERS,
+    num_shards: int = 1,
+    ignore: Sequence[str] = (),
+) -> IndexedShard:
     """Count, checksum and labels of one shard of `num_shards`; images are not decoded."""
     tar = files.open(location)
-    shard = Shard(location, tar)
+    shard = Shard(location, tar, ignore=ignore)
     if not len(shard):
         raise CorruptShardError(
             f"shard {location} holds no samples; each needs an image and a .cls or .json of one key"
@@ -274,7 +300,7 @@ def index_shard(location: str, files: ShardFiles, rule: LabelRule = CLASS_NUMBER
             raise CorruptShardError(
                 f"shard {location}: sample {shard.key(row)!r} has the labels {labels}; classes count from 0"
             )
-        found.add(labels)
+        found.add(shard.key(row), labels)
         pieces.add(row, labels)
     if odd and (rule.vectors or len(lengths) > 1 or 0 in lengths):
         raise shard.label_error(*odd)
@@ -282,13 +308,22 @@ def index_shard(location: str, files: ShardFiles, rule: LabelRule = CLASS_NUMBER
     return found
 
 
-def _label_type(told: LabelForm | None, shards: Sequence[IndexedShard]) -> LabelType:
-    has_lists = any(shard.has_lists for shard in shards)
+def _label_type(told: LabelForm | None, locations: Sequence[str], shards: Sequence[IndexedShard]) -> LabelType:
+    has_several = any(shard.num_several for shard in shards)
+    unlabelled = next((pair for pair in zip(locations, shards, strict=True) if pair[1].num_unlabelled), None)
     if told in ("single", "one-hot"):
-        if has_lists:
+        if has_several or unlabelled:
             raise UserError(f"--label-type {told}: some samples have no label or several; leave it out or repair them")
         return "single"
-    return "multi" if told or has_lists else "single"
+    if unlabelled and not told and not has_several:
+        location, shard = unlabelled
+        number = sum(shard.num_unlabelled for shard in shards)
+        raise UserError(
+            f"shard {location}: sample {shard.first_unlabelled!r} has no label ({number:,} such in all), and no sample "
+            "has several; give them one, leave them out with --ignore, or say --label-type multi if an image may have "
+            "none"
+        )
+    return "multi" if told or has_several else "single"
 
 
 def _refuse_vectors(locations: Sequence[str], shards: Sequence[IndexedShard], told: LabelForm | None) -> None:

@@ -37,13 +37,18 @@ class LabelRule:
     """The identifier that stands for class 0, 1, …; empty where labels are class numbers."""
 
     def class_numbers(self, labels: list[Any]) -> list[int]:
-        """Class numbers of one sample; ValueError says what is wrong with its label."""
+        """Class numbers of one sample, each once; ValueError says what is wrong with its label."""
         if self.vectors:
             if any(type(label) not in (int, float, bool) or label not in (0, 1) for label in labels):
                 raise ValueError("a vector of labels holds 0 and 1 only")
             return [number for number, label in enumerate(labels) if label]
-        if len(labels) > MAX_LABELS or any(type(label) is not int or label >= MAX_VALUE for label in labels):
-            raise ValueError(f"labels must be at most {MAX_LABELS:,} integers below {MAX_VALUE:,}")
+        if len(labels) > MAX_LABELS:
+            raise ValueError(f"{len(labels):,} labels are above the limit of {MAX_LABELS:,}")
+        for label in labels:
+            if type(label) is not int or label >= MAX_VALUE:
+                raise ValueError(f"{str(label)[:40]!r} is no integer below {MAX_VALUE:,}")
+        if len(labels) > 1:
+            labels = list(dict.fromkeys(labels))
         if not self.values:
             return labels
         try:

@@ -55,6 +55,8 @@ PLAIN_URL = re.compile(r"(?:[\w=+@-][\w.=+@-]*/)*[\w=+@-][\w.=+@-]*", re.ASCII)
 """Most urls are relative paths of such names; nothing else has to be checked in them."""
 MAX_NAME = 1000
 """Characters of the name of a data set or a class."""
+MAX_PATTERNS = 100
+"""Of members that are left out."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class Manifest:
     """How remote shards are reached."""
     label_rule: LabelRule = CLASS_NUMBERS
     """How what stands in the shards becomes class numbers."""
+    ignore: tuple[str, ...] = ()
+    """Patterns of members of the shards that are left out, images with their samples."""
     class_counts: NDArray[np.int64] | None = None
     """Samples of each class, (number of classes,), one that has several labels counts for each; None when unknown."""
     homogeneity: Homogeneity | None = None
@@ -136,6 +140,8 @@ class Manifest:
                 body["class_counts"] = self.class_counts.tolist()
             if self.label_rule != CLASS_NUMBERS:
                 body["labels"] = self.label_rule.to_json()
+            if self.ignore:
+                body["ignore"] = list(self.ignore)
             if self.homogeneity is not None:
                 body["shard_labels"] = asdict(self.homogeneity)
         make_folder(path.parent)
@@ -163,6 +169,7 @@ def build_manifest(
     sha256: Sequence[str],
     origin: Mapping[str, Any],
     label_rule: LabelRule = CLASS_NUMBERS,
+    ignore: Sequence[str] = (),
     class_counts: Sequence[int] | None = None,
     homogeneity: Homogeneity | None = None,
 ) -> Manifest:
@@ -177,10 +184,11 @@ def build_manifest(
         shard_bytes=np.asarray(num_bytes, dtype=np.int64),
         shard_sha256=tuple(sha256),
         num_samples=int(sum(num_samples)),
-        digest=_digest(label_type, classes, num_samples, sha256, label_rule),
+        digest=_digest(label_type, classes, num_samples, sha256, label_rule, ignore),
         origin=origin,
         folder=folder,
         label_rule=label_rule,
+        ignore=tuple(ignore),
         class_counts=None if class_counts is None else np.asarray(class_counts, dtype=np.int64),
         homogeneity=homogeneity,
     )
@@ -287,6 +295,7 @@ def _from_fields(fields: ManifestFields) -> Manifest:
         sha256=columns["sha256"],
         origin=fields.get("origin", dict),
         label_rule=_label_rule(fields, len(classes)),
+        ignore=_ignore(fields),
         class_counts=_class_counts(fields, len(classes), num_samples),
         homogeneity=_homogeneity(fields),
     )
@@ -346,6 +355,17 @@ def _label_rule(fields: ManifestFields, num_classes: int) -> LabelRule:
         raise fields.error("labels", str(error)) from error
 
 
+def _ignore(fields: ManifestFields) -> list[str]:
+    if "ignore" not in fields.body:
+        return []
+    patterns = fields.get("ignore", list)
+    if not 1 <= len(patterns) <= MAX_PATTERNS or any(
+        type(pattern) is not str or not 1 <= len(pattern) <= MAX_NAME for pattern in patterns
+    ):
+        raise fields.error("ignore", f"is not a list of 1 to {MAX_PATTERNS} patterns")
+    return list(patterns)
+
+
 def _class_counts(fields: ManifestFields, num_classes: int, num_samples: int) -> list[int] | None:
     if "class_counts" not in fields.body:
         return None
@@ -367,7 +387,12 @@ def _homogeneity(fields: ManifestFields) -> Homogeneity | None:
 
 
 def _digest(
-    label_type: str, classes: Sequence[str], num_samples: Sequence[int], sha256: Sequence[str], rule: LabelRule
+    label_type: str,
+    classes: Sequence[str],
+    num_samples: Sequence[int],
+    sha256: Sequence[str],
+    rule: LabelRule,
+    ignore: Sequence[str],
 ) -> str:
     content: dict[str, Any] = {
         "label_type": label_type,
@@ -378,4 +403,6 @@ def _digest(
     # Where labels are class numbers, the digest is that of manifests from before there were other forms.
     if rule != CLASS_NUMBERS:
         content["labels"] = rule.to_json()
+    if ignore:
+        content["ignore"] = list(ignore)
     return content_digest(content)

@@ -13,9 +13,10 @@ gives an error, not a crash as with a memory map.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,15 @@ class Samples:
 class Shard:
     """An indexed shard; threads may share one."""
 
-    def __init__(self, location: str, tar: LocalTar | None = None, rule: LabelRule = CLASS_NUMBERS) -> None:
-        """`tar` is the shard on this machine; without it, it is opened with the defaults."""
+    def __init__(
+        self,
+        location: str,
+        tar: LocalTar | None = None,
+        rule: LabelRule = CLASS_NUMBERS,
+        ignore: Sequence[str] = (),
+    ) -> None:
+        """`tar` is the shard on this machine; without it, it is opened with the defaults. Members that a pattern of
+        `ignore` matches are left out, and with an image its sample."""
         self.location = location
         self._rule = rule
         self._tar = tar or ShardFiles(DEFAULT_ACCESS).open(location)
@@ -67,7 +75,7 @@ class Shard:
                 raise CorruptShardError(f"shard {location} is empty; make or copy it again")
             listing = read_members(lambda start, size: os.pread(descriptor, size, start), self._tar_bytes, location)
         self.has_end_marker = listing.has_end_marker
-        self._samples = group_samples(listing.members, location)
+        self._samples = group_samples(listing.members, location, ignore)
 
     def __len__(self) -> int:
         return len(self._samples.keys)
@@ -145,9 +153,11 @@ class Shard:
             raise self.label_error(index, error) from error
 
 
-def group_samples(members: list[Member], location: str) -> Samples:
-    """Adjacent members of one key become a sample; keys without image or label are errors, not gaps."""
+def group_samples(members: list[Member], location: str, ignore: Sequence[str] = ()) -> Samples:
+    """Adjacent members of one key become a sample; keys without image or label are errors, not gaps, unless the image
+    is ignored."""
     groups: dict[str, dict[str, Member]] = {}
+    without_image: set[str] = set()
     passed_over: Counter[str] = Counter()
     last_key = None
     for member in members:
@@ -159,6 +169,11 @@ def group_samples(members: list[Member], location: str) -> Samples:
             passed_over["hidden files" if dot == start else f".{rest}"[:40] if dot > 0 else "no extension"] += 1
             continue
         key = name[:dot]
+        if ignore and is_ignored(name, ignore):
+            passed_over["ignored as told"] += 1
+            if not rest.endswith(LABEL_EXTENSIONS):
+                without_image |= {key, name[: name.rfind(".")]}
+            continue
         if key != last_key:
             if key in groups:
                 raise CorruptShardError(
@@ -179,6 +194,9 @@ def group_samples(members: list[Member], location: str) -> Samples:
     is_json: list[bool] = []
     for whole_key, group in groups.items():
         for key, fields in _split_dotted(whole_key, group):
+            if key in without_image and not any(extension in fields for extension in IMAGE_EXTENSIONS):
+                passed_over["label of an ignored image"] += 1
+                continue
             image, label = _image_and_label(key, fields, location)
             places.append((image.offset, image.size, label.offset, label.size))
             is_json.append("cls" not in fields)
@@ -187,6 +205,11 @@ def group_samples(members: list[Member], location: str) -> Samples:
     return Samples(
         keys, np.array(places, dtype=np.int64).reshape(-1, 4), np.array(is_json, dtype=np.bool_), passed_over
     )
+
+
+def is_ignored(path: str, patterns: Sequence[str]) -> bool:
+    """Whether a path, or its last part, matches one of the patterns."""
+    return any(fnmatch(path, pattern) or fnmatch(path.rpartition("/")[2], pattern) for pattern in patterns)
 
 
 def _split_dotted(key: str, group: dict[str, Member]) -> Iterator[tuple[str, dict[str, Member]]]:

@@ -7,7 +7,6 @@ either listed or accounted for in `left_out`.
 """
 
 import errno
-import fnmatch
 import os
 import re
 import stat
@@ -24,7 +23,7 @@ from scaling.data.format.class_names import ClassNames
 from scaling.data.format.index import LabelForm
 from scaling.data.format.manifest import LabelType, Manifest, load_manifest
 from scaling.data.format.open_shards import OpenShards
-from scaling.data.format.shard import IMAGE_EXTENSIONS, UNREAD_IMAGE_EXTENSIONS
+from scaling.data.format.shard import IMAGE_EXTENSIONS, UNREAD_IMAGE_EXTENSIONS, is_ignored
 from scaling.data.select.subset import Subset, select_subset
 from scaling.data.storage.integrity import CorruptSampleError
 from scaling.data.tools.label_table import LabelTable
@@ -252,13 +251,6 @@ def is_system_name(name: str) -> bool:
     return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
-def is_ignored(path: str, patterns: Sequence[str]) -> bool:
-    """Whether a path, or its last part, matches one of the patterns."""
-    return any(
-        fnmatch.fnmatch(path, pattern) or fnmatch.fnmatch(path.rpartition("/")[2], pattern) for pattern in patterns
-    )
-
-
 def class_number(name: str, given: ClassNames, where: str) -> int:
     """Number of the class of this name among those that --classes names, or of the value it gives it."""
     if name in given.names:
@@ -283,16 +275,16 @@ class TableSource:
             table.add(row.number, row.labels)
             repeated.add(row)
         self.num_repeated = repeated.count
-        self._labels = table.resolve()
-        self.classes: Sequence[str] = self._labels.classes
-        self.label_type: LabelType = self._labels.label_type
-        self.class_counts: NDArray[np.int64] | None = self._labels.class_counts
-        self.num_unlabelled = self._labels.num_unlabelled
+        self.resolved = table.resolve()
+        self.classes: Sequence[str] = self.resolved.classes
+        self.label_type: LabelType = self.resolved.label_type
+        self.class_counts: NDArray[np.int64] | None = self.resolved.class_counts
+        self.num_unlabelled = self.resolved.num_unlabelled
 
     def references(self) -> Iterator[tuple[str, list[int]]]:
         for row in self._read_rows(self._path):
             if not is_ignored(row.path, self._ignore):
-                yield row.path, self._labels.of(row.labels or [])
+                yield row.path, self.resolved.of(row.labels or [])
 
     def read(self, reference: Any) -> tuple[bytes, list[int]]:
         path, labels = reference

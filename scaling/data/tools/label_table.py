@@ -42,12 +42,17 @@ class ResolvedLabels:
     class_counts: NDArray[np.int64]
     """Rows of each class."""
     num_unlabelled: int
+    num_rows: int = 0
+    num_several: int = 0
+    """Rows with two or more different labels."""
+    first_several: str = ""
+    """The first of them."""
 
     def of(self, labels: Sequence[str]) -> list[int]:
-        """Class numbers of a row."""
+        """Class numbers of a row, each once."""
         if self.is_vector:
             return [number for number, label in enumerate(labels) if float(label)]
-        return [self.numbers[label] for label in labels]
+        return list(dict.fromkeys(self.numbers[label] for label in labels))
 
 
 class LabelTable:
@@ -62,6 +67,7 @@ class LabelTable:
         self._blank: list[int] = []
         self._num_blank = 0
         self._several: int | None = None
+        self._num_several = 0
         self._vector_length: int | None = None
         """Of the rows so far when all of them look like 0/1 vectors of this length; 0 when not."""
         self._ones: Counter[int] = Counter()
@@ -78,8 +84,9 @@ class LabelTable:
                 self._vector_length = 0
             return
         self._watch_vector(row, labels)
-        if len(labels) > 1 and self._several is None:
-            self._several = row
+        if len(set(labels)) > 1:
+            self._num_several += 1
+            self._several = row if self._several is None else self._several
         for label in set(labels):
             self._counts[label] += 1
             if label not in self._first_row:
@@ -119,7 +126,10 @@ class LabelTable:
         counts = np.zeros(len(classes), dtype=np.int64)
         for label, count in self._counts.items():
             counts[numbers[label]] += count
-        return ResolvedLabels(classes, label_type, numbers, False, counts, self._num_blank)
+        first = "" if self._several is None else self._describe(self._several)
+        return ResolvedLabels(
+            classes, label_type, numbers, False, counts, self._num_blank, self._num_rows, self._num_several, first
+        )
 
     def _resolve_vectors(self) -> ResolvedLabels:
         if not self._vector_length:

@@ -36,11 +36,12 @@ class RepeatedRows:
 
     def __init__(self, path: Path) -> None:
         """Of the table `path`."""
-        self._path, self._first, self.count = path, dict[str, Row](), 0
+        self._path, self._folder = path, path.parent.absolute()
+        self._first, self.count = dict[str, Row](), 0
 
     def add(self, row: Row) -> None:
         """UserError when an earlier row gives the image other labels; rows after MAX_COMPARED_ROWS are not kept."""
-        name = os.path.normpath(row.path)
+        name = os.path.normpath(self._folder / row.path)
         earlier = self._first.get(name)
         if earlier is None:
             if len(self._first) < MAX_COMPARED_ROWS:
@@ -86,6 +87,7 @@ def _find_separator(path: Path, encoding: str) -> str:
     for separator in SEPARATORS:
         columns = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
         if PATH_COLUMN in columns and LABELS_COLUMN in columns:
+            check_columns(path, columns)
             return separator
         found = max(found, columns, key=len)
     check_columns(path, found)
@@ -151,6 +153,9 @@ def check_columns(path: Path, columns: Sequence[str]) -> None:
         raise UserError(
             f"{path} has no header line with the columns {PATH_COLUMN!r} and {LABELS_COLUMN!r}; is it empty?"
         )
+    repeated = [name for name in (PATH_COLUMN, LABELS_COLUMN) if list(columns).count(name) > 1]
+    if repeated:
+        raise UserError(f"{path} has {list(columns).count(repeated[0])} columns {repeated[0]!r}; rename all but one")
     missing = [name for name in (PATH_COLUMN, LABELS_COLUMN) if name not in columns]
     if missing:
         raise UserError(

@@ -101,7 +101,7 @@ def check_shard(manifest: Manifest, files: ShardFiles, shard_id: int, decode: bo
     location, _, sha256 = manifest.shard_row(shard_id)
     try:
         tar = files.open(location)
-        shard = Shard(location, tar, manifest.label_rule)
+        shard = Shard(location, tar, manifest.label_rule, manifest.ignore)
     except UserError as error:
         report.findings.append(Finding("unreadable", str(error)))
         return report

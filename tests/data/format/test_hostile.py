@@ -114,11 +114,12 @@ def test_negative_and_excessive_labels(tmp_path: Path) -> None:
         index_shards(expand_urls([str(tmp_path)]), tmp_path / "m.json", name="x", classes=["a", "b"])
 
 
-def test_an_empty_label_list_makes_a_data_set_multi_label_and_never_single(tmp_path: Path) -> None:
+def test_an_empty_label_list_is_multi_label_when_told_and_never_single(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(tar_of(("k.png", image()), ("k.json", b"[]"), ("l.png", image()), ("l.cls", b"0")))
-    manifest = index_shards(expand_urls([str(tmp_path)]), tmp_path / "m.json", name="x")
-    assert manifest.label_type == "multi"
+    manifest = index_shards(expand_urls([str(tmp_path)]), tmp_path / "m.json", name="x", label_type="multi")
     assert PixelSource(manifest).get(0, 0).labels == []
+    with pytest.raises(UserError, match="'k' has no label"):
+        index_shards(expand_urls([str(tmp_path)]), tmp_path / "m.json", name="x")
     with pytest.raises(UserError, match="--label-type single"):
         index_shards(expand_urls([str(tmp_path)]), tmp_path / "m.json", name="x", label_type="single")
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -190,3 +191,31 @@ def test_shards_that_would_be_lost_beside_others_are_told(tmp_path: Path, other:
     write_tar(tmp_path / "data" / "._a.tar", *labelled(0))
     with pytest.raises(UserError, match="holds 1 shards and 1 that would not be read"):
         expand_urls([str(tmp_path / "data")])
+
+
+def test_a_label_that_is_repeated_counts_once_and_makes_no_list(tmp_path: Path) -> None:
+    manifest = index(write_tar(tmp_path / "a.tar", *labelled([1, 1], [0], [2], extension="json")))
+    assert (manifest.label_type, labels_of(manifest)) == ("single", [[1], [0], [2]])
+
+
+def test_an_empty_list_among_single_labels_is_no_multi_label_set(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", *labelled([0], [], [2], [], extension="json"))
+    with pytest.raises(UserError, match=r"sample '001' has no label \(2 such in all\).*--label-type multi"):
+        index(path)
+    assert index(path, "--label-type", "multi").label_type == "multi"
+    assert index(path, "--ignore", "001.*", "--ignore", "003.*").label_type == "single"
+
+
+def test_a_few_samples_with_several_labels_are_told(tmp_path: Path, capsys) -> None:
+    index(write_tar(tmp_path / "a.tar", *labelled(*([k % 2] for k in range(150)), [0, 1], extension="json")))
+    assert "multi-label because of 1 of 151 samples with several labels" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("label", ["cat", True, None, 1.5, [[1]], "1"])
+def test_a_label_of_another_kind_is_named(tmp_path: Path, label: object) -> None:
+    path = write_tar(tmp_path / "a.tar", *labelled(0, label, extension="json"))
+    said = label[0] if isinstance(label, list) else label
+    with pytest.raises(
+        UserError, match=re.escape(f"the label of sample '001' cannot be read ({str(said)!r} is no integer")
+    ):
+        index(path)

@@ -201,8 +201,10 @@ def test_rows_that_name_one_image_are_counted_or_refused(tmp_path: Path, kind: s
 
 def test_names_that_a_person_would_take_for_one_are_told(tmp_path: Path) -> None:
     told = describe_build_source(find_source(table(tmp_path, ["Cat", "cat", "ice cream", "Icecream", "dog"], "csv")))
-    assert "'Cat' and 'cat' differ in case or spaces alone: are they one class?" in told
-    assert "'Icecream' and 'ice cream' differ in case or spaces alone: are they one class?" in told
+    assert "'Cat' and 'cat' differ in case, spaces or invisible characters alone: are they one class?" in told
+    assert (
+        "'Icecream' and 'ice cream' differ in case, spaces or invisible characters alone: are they one class?" in told
+    )
     assert len([line for line in told if "one class?" in line]) == 2
 
 
@@ -210,3 +212,41 @@ def test_an_empty_table_is_said_to_be_one(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(UserError, match="has no header line with the columns 'path' and 'labels'; is it empty"):
         find_source(tmp_path / "empty.csv", SourceOptions())
+
+
+@KINDS
+def test_a_label_that_a_row_repeats_makes_no_multi_label_set(tmp_path: Path, kind: str) -> None:
+    labels: list[Any] = ["a|a", "b", "a"] if kind == "csv" else [["a", "a"], ["b"], ["a"]]
+    assert understood(table(tmp_path, labels, kind)) == (("a", "b"), "single", [[0], [1], [0]])
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path,labels,labels\n0.jpg,a,b\n")
+    with pytest.raises(UserError, match="has 2 columns 'labels'; rename all but one"):
+        understood(tmp_path / "t.csv")
+
+
+def test_a_few_rows_with_several_labels_are_told(tmp_path: Path) -> None:
+    source = find_source(table(tmp_path, [*"ab" * 100, "a|b"], "csv"))
+    told = "multi-label because of 1 of 201 samples with several labels (the first is"
+    assert any(line.startswith(told) and "row 202)" in line for line in describe_build_source(source))
+
+
+def test_one_image_under_two_paths_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"path,labels\n0.jpg,a\n../{tmp_path.name}/0.jpg,b\n")
+    with pytest.raises(UserError, match="rows 2 and 3 give"):
+        understood(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("cat", "cat\u200b"), "differ in case, spaces or invisible characters alone"),
+        (("\ufb01sh", "fish"), "differ in case, spaces or invisible characters alone"),
+        (("cat", "dog", "7"), "numbers among words: '7'"),
+    ],
+)
+def test_names_that_may_be_mistakes_are_told(tmp_path: Path, names: tuple[str, ...], told: str) -> None:
+    source = find_source(table(tmp_path, names, "csv"))
+    assert any(told in line for line in describe_build_source(source))

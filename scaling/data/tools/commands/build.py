@@ -6,8 +6,8 @@ from pathlib import Path
 
 from scaling.data.format.class_names import read_classes
 from scaling.data.tools.build import BuildSettings, build_or_find
-from scaling.data.tools.build_sources import Source, SourceOptions, find_source
-from scaling.data.tools.commands.index import add_classes, add_label_type, describe_classes, summary
+from scaling.data.tools.build_sources import Source, SourceOptions, TableSource, find_source
+from scaling.data.tools.commands.index import add_classes, add_label_type, describe_classes, describe_several, summary
 from scaling.data.tools.vtab.prepare import prepare_task
 from scaling.data.tools.vtab.tasks import PREFIX, find_task
 from scaling.errors import UserError, printable
@@ -137,6 +137,9 @@ def describe_build_source(source: Source) -> list[str]:
     lines = describe_classes(source.classes, source.class_counts, source.label_type)
     if source.label_type == "single" and source.class_counts is not None:
         lines.insert(0, f"{int(source.class_counts.sum()):,} samples")
+    if isinstance(source, TableSource):
+        found = source.resolved
+        lines += describe_several(found.num_several, found.num_rows, f" (the first is {found.first_several})")
     if source.num_unlabelled:
         lines.append(f"without a label: {source.num_unlabelled:,} samples")
     if source.num_repeated:

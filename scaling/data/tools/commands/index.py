@@ -1,6 +1,7 @@
 """`python -m scaling.data index`: a manifest for existing shards."""
 
 import argparse
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -16,6 +17,12 @@ from scaling.data.format.shard import IMAGE_EXTENSIONS
 from scaling.data.tools.commands.access import add_storage, read_access
 from scaling.errors import printable
 from scaling.readable import ProgressLine
+
+RARE = 0.01
+"""Share of the samples with several labels below which these may be mistakes."""
+
+MAX_NAME_SHOWN = 60
+"""Characters of a class name in output."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_classes(parser, "default: numbers")
     parser.add_argument("--name", help="name of the data set (default: the manifest's file or folder name)")
     add_label_type(parser)
+    parser.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out shards and members such as 'old-*.tar', '*.gif' or '0042.*'; an image with its sample",
+    )
     parser.add_argument("--threads", type=int, help="shards read at once (default: one per core, 16 when remote)")
     add_storage(parser)
 
@@ -63,12 +77,13 @@ def run(args: argparse.Namespace) -> int:
     access = read_access(args.storage)
     classes = None if args.classes is None else read_classes(args.classes)
     report = index_and_report(
-        expand_urls(args.urls, access),
+        expand_urls(args.urls, access, args.ignore),
         args.out,
         access=access,
         name=args.name or (args.out.parent.name if args.out.stem == "manifest" else args.out.stem),
         classes=classes,
         label_type=args.label_type,
+        ignore=args.ignore,
         threads=args.threads,
         progress=ProgressLine("shards"),
     )
@@ -80,6 +95,7 @@ def describe_report(report: IndexReport) -> list[str]:
     """What was understood of the shards, line by line."""
     manifest = report.manifest
     lines = describe_classes(manifest.classes, manifest.class_counts, manifest.label_type)
+    lines += describe_several(report.num_several, report.manifest.num_samples, "")
     if report.num_unlabelled:
         lines.append(f"without a label: {report.num_unlabelled:,} samples")
     if report.passed_over:
@@ -101,32 +117,55 @@ def describe_classes(
     classes: Sequence[str], counts: NDArray[np.int64] | None, label_type: str, max_shown: int = 5
 ) -> list[str]:
     """Label type, the first classes, and the most frequent and the rarest ones."""
-    first = ", ".join(map(repr, classes[:max_shown])) + (", …" if len(classes) > max_shown else "")
+    first = ", ".join(map(_told, classes[:max_shown])) + (", …" if len(classes) > max_shown else "")
     counted = "1 class" if len(classes) == 1 else f"{len(classes):,} classes"
     lines = [f"{counted}, {label_type}-label; the first are {first}"]
     if counts is None or not len(counts):
         return lines
     ranked = np.argsort(-counts, kind="stable")
 
-    def told(numbers: NDArray[np.int64]) -> str:
-        return ", ".join(f"{classes[number]!r} {counts[number]:,}" for number in numbers.tolist())
+    def counted_classes(numbers: NDArray[np.int64]) -> str:
+        return ", ".join(f"{_told(classes[number])} {counts[number]:,}" for number in numbers.tolist())
 
-    lines.append(f"most frequent: {told(ranked[:max_shown])}")
+    lines.append(f"most frequent: {counted_classes(ranked[:max_shown])}")
     if len(classes) > max_shown:
-        lines.append(f"rarest: {told(ranked[::-1][:max_shown])}")
+        lines.append(f"rarest: {counted_classes(ranked[::-1][:max_shown])}")
     for alike in _alike(classes):
-        lines.append(f"{' and '.join(map(repr, alike))} differ in case or spaces alone: are they one class?")
+        lines.append(
+            f"{' and '.join(map(_told, alike))} differ in case, spaces or invisible characters alone: are they "
+            "one class?"
+        )
+    numbers = [name for name in classes if name.isdecimal()]
+    if 0 < len(numbers) < len(classes) / 2:
+        lines.append(f"numbers among words: {', '.join(map(_told, numbers[:max_shown]))}; are they classes?")
     num_empty = int(np.count_nonzero(counts == 0))
     if num_empty:
         lines.append(f"{num_empty:,} of the classes have no sample")
     return lines
 
 
+def describe_several(num_several: int, num_samples: int, where: str) -> list[str]:
+    """A line where a few samples with several labels make a whole data set multi-label."""
+    if not 0 < num_several <= RARE * num_samples:
+        return []
+    return [
+        f"multi-label because of {num_several:,} of {num_samples:,} samples with several labels{where}; repair them if "
+        "that is a mistake"
+    ]
+
+
+def _told(name: str) -> str:
+    """A class name in a line of output."""
+    return repr(name if len(name) <= MAX_NAME_SHOWN else f"{name[:MAX_NAME_SHOWN]}…")
+
+
 def _alike(classes: Sequence[str], max_shown: int = 3) -> list[list[str]]:
     """The first groups of names that a person would take for one."""
     groups: dict[str, list[str]] = {}
     for name in classes:
-        groups.setdefault("".join(name.split()).casefold(), []).append(name)
+        plain = unicodedata.normalize("NFKC", name).casefold()
+        seen = "".join(c for c in plain if not c.isspace() and unicodedata.category(c) != "Cf")
+        groups.setdefault(seen, []).append(name)
     return [names for names in groups.values() if len(names) > 1][:max_shown]
 
 
