@@ -28,7 +28,7 @@ from analysis.laws.study_laws import study_laws
 from analysis.published.tables import PUBLISHED_METRIC, figure_2_records
 from analysis.report.law_tables import comparison_table, crossover_table, law_table, prediction_table
 from analysis.report.page import PageTable, Section
-from analysis.report.tables import size_table, size_table_tips, speed_table
+from analysis.report.tables import cost_table, size_table, size_table_tips, speed_table
 from analysis.runs.caveats import changes_note, unfair_note
 from analysis.runs.evaluations import chance_text_of, evaluation_metrics, noise_text
 from analysis.runs.load import Records
@@ -160,7 +160,9 @@ def _throughput_section(records: Records, table: pd.DataFrame, metric: str) -> S
 def _cost_section(records: Records, metric: str) -> Section:
     drawings = accuracy_vs_cost(records, metric)
     others = evaluations_vs_compute(records, _all(records, metric))
-    return Section("Cost and accuracy", drawings=(*drawings, *present(others)))
+    caption = "Cost of the runs of each model: training with its validations, without searches and evaluations"
+    tables = (PageTable(caption, cost_table(records)),) if "flops" in records.runs else ()
+    return Section("Cost and accuracy", drawings=(*drawings, *present(others)), tables=tables)
 
 
 def _all(records: Records, headline: str) -> list[str]:

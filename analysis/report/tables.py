@@ -7,7 +7,8 @@ import pandas as pd
 
 from analysis.runs.caveats import mark_of
 from analysis.runs.load import Records
-from scaling.readable import count_text, number_text, percent_text, spread_text
+from scaling.readable import count_text, number_text, percent_text, power_text, spread_text
+from scaling.records.scores.price import money_text
 
 _LATEX = str.maketrans(
     {character: "\\" + character for character in "%&_#${}"}
@@ -69,6 +70,32 @@ def speed_table(records: Records, rows: pd.DataFrame) -> pd.DataFrame:
         printed["machine"] = [f"busy: {words}" if words else "quiet" for words in ordered["disturbances"]]
         printed["software"] = list(ordered["software"])
     return printed
+
+
+def cost_table(records: Records) -> pd.DataFrame:
+    """What the runs of each model cost: compute, device time, and money and energy where they are known of all of its
+    runs; blank where they are not."""
+    runs, rows = records.runs, []
+    currencies = sorted(set(runs["currency"]) - {""}) if "currency" in runs else []
+    for model, group in runs.groupby("model", sort=False):
+        row = {"model": records.models[str(model)].title, "runs": str(len(group))}
+        row["train FLOPs in all"] = power_text(group["flops"].sum()) if _is_whole(group, "flops") else ""
+        hours = group["device_hours"] if _is_whole(group, "device_hours") else None
+        row["device-hours a run"] = "" if hours is None else number_text(hours.mean())
+        row["device-hours in all"] = "" if hours is None else number_text(hours.sum())
+        for currency in currencies:
+            priced = _is_whole(group, "money") and set(group["currency"]) == {currency}
+            row[f"{currency} in all"] = money_text(group["money"].sum(), "").rstrip() if priced else ""
+        if "energy_joules" in runs and runs["energy_joules"].notna().any():
+            whole = _is_whole(group, "energy_joules")
+            row["energy in all, kWh"] = number_text(group["energy_joules"].sum() / 3.6e6) if whole else ""
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _is_whole(runs: pd.DataFrame, column: str) -> bool:
+    """Whether every run tells this cost."""
+    return column in runs and bool((runs[column] > 0).all())
 
 
 def latex(table: pd.DataFrame, caption: str, label: str) -> str:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from analysis.runs.conditions import name_series
 from analysis.runs.metrics import THROUGHPUT_METRIC, Metric, known_metric
@@ -19,15 +18,15 @@ from analysis.runs.naming import ModelName, parse_model_name
 from analysis.runs.searches import search_table
 from scaling.errors import UserError, printable
 from scaling.records.attempts.changes import changes_between, used_by
-from scaling.records.files import canonical_json, open_regular
+from scaling.records.attempts.ends import spent_energy
+from scaling.records.files import canonical_json
 from scaling.records.result import RunResult
-from scaling.records.run_dir import StudyDir
 from scaling.records.run_plan import InputPlan, RunPlan
+from scaling.records.scores.price import Price, frozen_sweep, study_price
 from scaling.records.scores.throughput import ThroughputRow, software_of, study_rows
 from scaling.records.state import Status
 from scaling.records.study import RunRecord, read_study
 
-_MAX_SWEEP_BYTES = 1_000_000
 EXCLUDED_COLUMNS = ["study", "run_id", "model", "fraction", "seed", "status", "reason"]
 
 _COSTS = (
@@ -107,6 +106,7 @@ def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> 
     plans: dict[str, RunPlan] = {}
     run_dirs: dict[str, Path] = {}
     seen: dict[str, Path] = {}
+    prices = {folder: study_price(folder) for folder in {record.run_dir.parent for record in records}}
     for record in records:
         plan = record.plan
         status, reason = _standing(record)
@@ -121,7 +121,7 @@ def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> 
             excluded.append((plan.study, plan.run_id, plan.model.name, plan.subset.fraction, plan.seed, status, reason))
         else:
             assert record.result is not None
-            rows.append(_run_row(record, record.result))
+            rows.append(_run_row(record, record.result, prices[record.run_dir.parent]))
             plans[plan.run_id] = plan
             run_dirs[plan.run_id] = record.run_dir
     if not rows:
@@ -169,14 +169,7 @@ def _refuse_two_counts(plans: Sequence[RunPlan]) -> None:
 
 def _question(study_dir: Path) -> str:
     """The sweep's `question`; empty when the sweep asks none or cannot be read."""
-    path = StudyDir(study_dir).sweep
-    try:
-        with open_regular(path) as stream:
-            content = stream.read(_MAX_SWEEP_BYTES)
-        sweep = yaml.safe_load(content) if len(content) < _MAX_SWEEP_BYTES else None
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
-        return ""
-    question = sweep.get("question") if isinstance(sweep, dict) else None
+    question = frozen_sweep(study_dir).get("question")
     return printable(" ".join(question.split())) if isinstance(question, str) else ""
 
 
@@ -230,7 +223,7 @@ def _otherwise(record: RunRecord, twin: Path) -> str:
     return f"; this one was trained with {changes}" if changes else ""
 
 
-def _run_row(record: RunRecord, result: RunResult) -> dict[str, object]:
+def _run_row(record: RunRecord, result: RunResult, price: Price | None) -> dict[str, object]:
     plan = record.plan
     row: dict[str, object] = {
         "study": plan.study,
@@ -263,6 +256,10 @@ def _run_row(record: RunRecord, result: RunResult) -> dict[str, object]:
     }
     row |= {name: getattr(result, name) for name in _COSTS}
     row["flops"] = plan.train_flops(result.examples_seen)
+    row["money"] = price.of_hours(result.device_hours) if price else math.nan
+    row["currency"] = price.currency if price else ""
+    joules = spent_energy(record.standing.ends, result.attempts)
+    row["energy_joules"] = math.nan if joules is None else joules
     row["changes"] = "; ".join(result.changes)
     row["harness_version"] = plan.harness.version
     row["torch"] = result.packages.get("torch", "")

@@ -30,6 +30,7 @@ from scaling.records.attempts.contract import LEAVE_SIGNALS
 from scaling.records.attempts.ends import forgive
 from scaling.records.ownership.stop_request import clear_stop
 from scaling.records.run_plan import RunPlan
+from scaling.records.scores.price import Price
 from scaling.records.state import Status
 from scaling.spec.finetune_recipe import finetune_recipe_names, finetune_recipe_text
 from scaling.spec.recipe import recipe_names, recipe_text
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if is_slow_here(study.launch, [run.plan for run in foreseen]):
         print(f"warning: {SLOW_BF16}", file=sys.stderr)
     if args.dry_run:
-        return _show_plan(foreseen, follow_ups, args.out, as_json=args.json)
+        return _show_plan(foreseen, follow_ups, args.out, price_of(study), as_json=args.json)
 
     planner.refuse_declared_data()
     backend = make_backend(study.launch)
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(note, file=sys.stderr)
     ended = find_standings(study_dir, [run.plan for run in graph.runs()])
     if args.json:
-        _print_lines(plan_as_json(ended, measured_rates(args.out, ended)))
+        _print_lines(plan_as_json(ended, measured_rates(args.out, ended), price=price_of(study)))
     is_answered = beginning.search is None or beginning.search.is_answered([run.plan for run in ended])
     told = [run for run in ended if run.plan.run_id not in graph.answered]
     if study.launch.throughput and any(run.standing.is_finished for run in told):
@@ -137,9 +138,17 @@ def _print_recipes() -> None:
     print("\n\n".join(f"# {name}\n{text.rstrip()}" for name, text in texts))
 
 
-def _show_plan(runs: Sequence[PlannedRun], follow_ups: Sequence[FollowUp], out: Path, *, as_json: bool) -> int:
+def price_of(study: Study) -> Price | None:
+    """What a device-hour costs; None where the sweep does not say."""
+    return Price.of(study.launch.price_per_device_hour, study.launch.currency)
+
+
+def _show_plan(
+    runs: Sequence[PlannedRun], follow_ups: Sequence[FollowUp], out: Path, price: Price | None, *, as_json: bool
+) -> int:
     rates = measured_rates(out, runs)
-    _print_lines(plan_as_json(runs, rates, follow_ups) if as_json else [describe_plan(runs, rates, follow_ups)])
+    table = plan_as_json(runs, rates, follow_ups, price=price) if as_json else ()
+    _print_lines(table or [describe_plan(runs, rates, follow_ups, price=price)])
     return 0
 
 

@@ -4,26 +4,30 @@ import json
 from collections.abc import Iterator, Sequence
 
 from scaling.launch.graph.study_graph import FollowUp
-from scaling.launch.price.forecast import RateBook, Work, state_bytes, train_flops
+from scaling.launch.price.forecast import RateBook, Work, papers_flops, state_bytes, train_flops
 from scaling.launch.study_dir import PlannedRun
 from scaling.plan.search.searches import UNCHOSEN
-from scaling.readable import count_text, plain_table, short_flops, short_time
+from scaling.readable import count_text, plain_table, share_text, short_flops, short_time
+from scaling.records.scores.price import Price
 from scaling.records.state import Status
 
 HEADERS = ["run", "images", "epochs", "steps", "batch", "train compute", "weights + optimiser", "time left", "state"]
 
 
-def describe_plan(runs: Sequence[PlannedRun], rates: RateBook, follow_ups: Sequence[FollowUp] = ()) -> str:
+def describe_plan(
+    runs: Sequence[PlannedRun], rates: RateBook, follow_ups: Sequence[FollowUp] = (), *, price: Price | None = None
+) -> str:
     """The table of runs and the totals that a person wants before spending."""
     parts = [plain_table(HEADERS, [_row(run, rates) for run in runs]), _scoring(runs)]
     trials, finals = split_trials(runs)
     if trials:
-        parts += [f"trials of the search: {_total(trials, rates)}"]
-        parts += [f"final runs: {_total(finals, rates)}{_unchosen(finals)}"] if finals else []
-        parts += [f"together: {_total(runs, rates)}"]
+        parts += [f"trials of the search: {_total(trials, rates, price)}"]
+        parts += [f"final runs: {_total(finals, rates, price)}{_unchosen(finals)}"] if finals else []
+        parts += [f"together: {_total(runs, rates, price)}"]
     else:
-        parts += [_total(runs, rates)]
-    return "\n\n".join([*parts, *_following(follow_ups, rates)])
+        parts += [_total(runs, rates, price)]
+    parts[-1] += f"\n{_check_by_rule(runs)}"
+    return "\n\n".join([*parts, *_following(follow_ups, rates, price)])
 
 
 def split_trials(runs: Sequence[PlannedRun]) -> tuple[list[PlannedRun], list[PlannedRun]]:
@@ -31,7 +35,7 @@ def split_trials(runs: Sequence[PlannedRun]) -> tuple[list[PlannedRun], list[Pla
     return [run for run in runs if run.plan.trial is not None], [run for run in runs if run.plan.trial is None]
 
 
-def _following(follow_ups: Sequence[FollowUp], rates: RateBook) -> list[str]:
+def _following(follow_ups: Sequence[FollowUp], rates: RateBook, price: Price | None) -> list[str]:
     """The price of what will be planned from what these runs find, a line for all follow-ups of one evaluation."""
     groups: dict[str, list[FollowUp]] = {}
     for one in follow_ups:
@@ -42,7 +46,8 @@ def _following(follow_ups: Sequence[FollowUp], rates: RateBook) -> list[str]:
         times = [rates.seconds(Work(plan)) for plan in plans]
         known = [s * plan.engine.num_devices for s, plan in zip(times, plans, strict=True) if s is not None]
         steps = sorted({plan.schedule.steps for plan in plans})
-        time = f", about {short_time(sum(known))} of device time" if len(known) == len(plans) else ""
+        is_known = len(known) == len(plans)
+        time = f", about {short_time(sum(known))} of device time{_money(price, sum(known))}" if is_known else ""
         lines.append(
             f"{name}: {len(plans)} further runs after {len(group)} of these ("
             f"{' or '.join(f'{count:,}' for count in steps)} steps of batch "
@@ -53,20 +58,28 @@ def _following(follow_ups: Sequence[FollowUp], rates: RateBook) -> list[str]:
     return ["\n".join(lines)] if lines else []
 
 
-def plan_as_json(runs: Sequence[PlannedRun], rates: RateBook, follow_ups: Sequence[FollowUp] = ()) -> Iterator[str]:
+def plan_as_json(
+    runs: Sequence[PlannedRun], rates: RateBook, follow_ups: Sequence[FollowUp] = (), *, price: Price | None = None
+) -> Iterator[str]:
     """Lines of a JSON list with one object per run: the whole plan, where it stands, its forecast and what follows."""
     after: dict[str, list[FollowUp]] = {}
     for one in follow_ups:
         after.setdefault(one.after[0], []).append(one)
     yield "["
     for number, run in enumerate(runs, start=1):
+        seconds = rates.seconds(work_left(run))
+        device_hours = None if seconds is None else seconds * run.plan.engine.num_devices / 3600
         facts = {
             "run_dir": str(run.run_dir),
             "standing": run.standing.told,
             "reason": run.standing.reason,
             "train_flops": train_flops(run.plan),
             "state_bytes": state_bytes(run.plan),
-            "forecast_seconds": rates.seconds(work_left(run)),
+            "papers_flops": papers_flops(run.plan),
+            "forecast_seconds": seconds,
+            "forecast_money": price.of_hours(device_hours) if price and device_hours is not None else None,
+            "spent_money": price.of_hours(run.standing.result.device_hours) if price and run.standing.result else None,
+            "currency": price.currency if price else None,
             "follow_ups": [
                 {
                     "name": one.name,
@@ -124,14 +137,31 @@ def _scoring(runs: Sequence[PlannedRun]) -> str:
     )
 
 
-def _total(runs: Sequence[PlannedRun], rates: RateBook) -> str:
+def _money(price: Price | None, device_seconds: float) -> str:
+    """`, 12.40 USD at 2.5 USD a device-hour`; empty without a price."""
+    return f", {price.text(device_seconds / 3600)}" if price else ""
+
+
+def _check_by_rule(runs: Sequence[PlannedRun]) -> str:
+    """The count of FLOPs beside the rule that the papers' own figures follow."""
+    counted = sum(train_flops(run.plan) for run in runs)
+    by_rule = sum(papers_flops(run.plan) for run in runs)
+    return (
+        f"check of the compute: the papers' rule 6 x GMACs x images gives {short_flops(by_rule)}, "
+        f"{share_text(abs(by_rule / counted - 1))} {'more' if by_rule >= counted else 'less'} than counted"
+    )
+
+
+def _total(runs: Sequence[PlannedRun], rates: RateBook, price: Price | None) -> str:
     """What all runs cost, and what of it is left."""
     examples = sum(run.plan.schedule.steps * run.plan.schedule.batch for run in runs)
     flops = sum(train_flops(run.plan) for run in runs)
     todo = [run for run in runs if not run.standing.is_finished]
     total = f"{len(runs)} runs, {count_text(examples)} examples, {short_flops(flops)}"
     if len(todo) < len(runs):
-        total += f"; {len(runs) - len(todo)} of them done"
+        done = [run.standing.result.device_hours for run in runs if run.standing.result and run.standing.is_finished]
+        spent = f", for {price.text(sum(done))}" if price else ""
+        total += f"; {len(runs) - len(todo)} of them done{spent}"
     if not todo:
         return total
     times = [rates.seconds(work_left(run)) for run in todo]
@@ -140,5 +170,6 @@ def _total(runs: Sequence[PlannedRun], rates: RateBook) -> str:
         return total + "; device time unknown until a first run here has measured it"
     left = "" if len(todo) == len(runs) else " left"
     return (
-        total + f", about {short_time(sum(hours))} of device time{left} on {rates.device} at the rates measured so far"
+        f"{total}, about {short_time(sum(hours))} of device time{left} on {rates.device} at the rates measured so far"
+        f"{_money(price, sum(hours))}"
     )

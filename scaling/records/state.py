@@ -52,6 +52,8 @@ class RunState(BaseModel):
     """Step from which the attempt continued: `step - resumed_step` were made in it."""
     train_seconds: float = Field(0.0, ge=0)
     """Inside training steps, in this attempt."""
+    energy_joules: float | None = Field(None, ge=0)
+    """That the GPUs of this attempt drew in training so far; None where nobody knows."""
     scoring: str = ""
     """Name of the evaluation that is being computed."""
     host: str = ""

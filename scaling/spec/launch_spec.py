@@ -178,6 +178,12 @@ class LaunchSpec(BaseModel):
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = Field(
         (), description="List of dashboards that follow every run: tensorboard, wandb, mlflow, trackio; default: []."
     )
+    price_per_device_hour: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
+        None, description="Money for one device and hour, told in dry run and report; needs currency."
+    )
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] | None = Field(
+        None, description="Of price_per_device_hour, three letters of ISO 4217 such as USD or EUR."
+    )
     throughput: Literal["after"] | None = Field(
         None,
         description="after: when the runs have ended, measure the inference throughput of each model once, alone on "
@@ -196,6 +202,13 @@ class LaunchSpec(BaseModel):
                 f"devices_per_run: {wanted} is not what {shown} give; leave devices_per_run out and write nodes and "
                 "devices_per_node"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _price_has_currency(self) -> Self:
+        if (self.price_per_device_hour is None) != (self.currency is None):
+            given, missing = ("currency", "price_per_device_hour: 2.5") if self.currency else ("price", "currency: USD")
+            raise ValueError(f"a {given} alone says nothing; add for example {missing}")
         return self
 
     @property

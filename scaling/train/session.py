@@ -131,7 +131,10 @@ def _train_and_score(
     _compare_execution(plan, processes, recorder, batching, store.restored_attempt)
     recorder.clock = Clock(processes.device, progress.train_seconds, progress.pause_seconds)
     loop = Loop(plan, engine, store, progress, flag, processes, recorder)
-    if not loop.run():
+    stays = loop.run()
+    recorder.clock.settle()
+    recorder.energy.settle(processes)
+    if not stays:
         cause = requested_stop(run_dir) or Cause.PREEMPTED
         recorder.end(cause, flag.reason or "another process was asked to leave")
         return CODES[cause]

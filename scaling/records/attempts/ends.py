@@ -50,6 +50,9 @@ class End:
     """Wall time of the attempt."""
     train_seconds: float = 0.0
     """Of it, inside training steps."""
+    energy_joules: float | None = None
+    """That its GPUs drew from its start to the end of its training, as their drivers count it (NVML); None where nobody
+    knows, as on CPUs and GPUs shared with others."""
     unix_time: float = 0.0
 
     def to_line(self) -> bytes:
@@ -62,7 +65,7 @@ class End:
         end = cls(**{**known, "cause": Cause(row["cause"])})
         if not all(type(count) is int and 0 <= count < 2**63 for count in (end.attempt, end.step)):
             raise ValueError("a count is no natural number")
-        amounts = (end.seconds, end.train_seconds, end.unix_time)
+        amounts = (end.seconds, end.train_seconds, end.unix_time, end.energy_joules or 0.0)
         if not all(type(amount) in (int, float) and 0 <= amount < math.inf for amount in amounts):
             raise ValueError("an amount is not positive and finite")
         if not all(isinstance(text, str) for text in (end.host, end.job, end.message)):
@@ -128,6 +131,15 @@ def read_ends(run_dir: Path) -> Ends:
     return Ends(tuple(every.values()), tuple(counted.values()), is_forgiven, num_damaged)
 
 
+def spent_energy(ends: Ends, num_attempts: int) -> float | None:
+    """Joules of all attempts that trained, lost work too; None unless every one of the `num_attempts` is known."""
+    known = {end.attempt: end for end in ends.all if end.attempt}
+    if ends.num_damaged or not all(number in known for number in range(1, num_attempts + 1)):
+        return None
+    parts = [end.energy_joules for end in known.values() if end.train_seconds > 0]
+    return None if not parts or None in parts else sum(part for part in parts if part is not None)
+
+
 def append_end(run_dir: Path, end: End) -> None:
     """Add one line; on the disk when this returns."""
     append_line(RunDir(run_dir).ends, end.to_line())
@@ -187,6 +199,7 @@ def settle_end(
             job=attempt.job,
             seconds=lived,
             train_seconds=state.train_seconds if is_its else 0.0,
+            energy_joules=state.energy_joules if is_its else None,
         )
     end = replace(
         end,

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, ValidationError, model_validator
 
 from scaling.errors import UserError
-from scaling.records.files import append_line, content_digest
+from scaling.records.files import append_line, content_digest, open_regular
 from scaling.records.reading import Frozen, is_intact, seal_line
 from scaling.records.run_dir import StudyDir
 
@@ -159,10 +159,11 @@ def read_rows(path: Path) -> list[ThroughputRow]:
     FileNotFoundError without a file; UserError when it cannot be read or no line of it is a row.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise UserError(f"{path}: {size / 2**20:.0f} MiB are no throughput rows; see scaling.bench inference")
-        lines = path.read_bytes().splitlines()
+        with open_regular(path) as stream:
+            content = stream.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise UserError(f"{path}: more than {MAX_FILE_BYTES // 2**20} MiB are no throughput rows")
+        lines = content.splitlines()
     except FileNotFoundError:
         raise
     except OSError as error:

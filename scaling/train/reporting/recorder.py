@@ -27,6 +27,7 @@ from scaling.records.standing import STATUS_AFTER
 from scaling.records.state import RunState, Status
 from scaling.train.processes.failures import CODES
 from scaling.train.reporting.clock import Clock
+from scaling.train.reporting.energy import EnergyMeter
 from scaling.train.reporting.hardware import describe_hardware
 from scaling.train.reporting.trackers import Trackers
 
@@ -69,6 +70,7 @@ class Recorder:
         self._resumed_step = 0
         self._scoring = ""
         self.clock = Clock(device)
+        self.energy = EnergyMeter(device)
         self._status = Status.RUNNING
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -181,8 +183,13 @@ class Recorder:
             message=message,
             seconds=max(0.0, time.time() - self.attempt.unix_time),
             train_seconds=self.clock.attempt_train_seconds,
+            energy_joules=self._joules(),
             unix_time=time.time(),
         )
+
+    def _joules(self) -> float | None:
+        """Of this attempt's training; None for one that only scores."""
+        return self.energy.joules(self._world) if self.clock.attempt_train_seconds > 0 else None
 
     def _write_state(self, error: str = "") -> None:
         """Replace the state, durably."""
@@ -198,6 +205,7 @@ class Recorder:
             step=self.step,
             resumed_step=self._resumed_step,
             train_seconds=self.clock.attempt_train_seconds,
+            energy_joules=self._joules(),
             scoring=self._scoring,
             host=self.attempt.host,
             pid=os.getpid(),
