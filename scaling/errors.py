@@ -79,5 +79,7 @@ def run_command(body: Callable[[Sequence[str] | None], int], argv: Sequence[str]
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
-        print(f"error: {error.filename or 'writing'}: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        # Of a rename the second: the first is a temporary file of ours.
+        place = error.filename2 or error.filename or "writing"
+        print(f"error: {printable(str(place))}: {(error.strerror or str(error)).lower()}", file=sys.stderr)
         return 2

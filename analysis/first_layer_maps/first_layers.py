@@ -8,6 +8,8 @@ stem filters.
 import json
 import math
 import re
+import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,15 @@ from scaling.errors import UserError
 from scaling.records.run_dir import RunDir
 
 Array = NDArray[np.float64]
+
+_MAX_BYTES = 2**30
+"""Of one array; the largest stem of a paper has 3 million numbers."""
+
+_NPZ_ERRORS = (
+    *(ValueError, TypeError, OSError, EOFError, KeyError, AttributeError, RuntimeError, MemoryError),
+    *(BadZipFile, zlib.error, struct.error),
+)
+"""What NumPy and zipfile raise for files that are damaged or made to do harm."""
 
 _STEMS = ("body.stem.proj.weight", "body.patch_embed.proj.weight", "body.stem.conv.weight")
 _PUBLISHED_STEMS = ("stem/kernel", "embedding/kernel", "resnet/root_block/standardized_conv2d/kernel")
@@ -97,8 +108,11 @@ def _title(metadata: Mapping[str, str], path: Path) -> str:
     """The name that training wrote into the file."""
     if "model" not in metadata:
         return path.stem
-    permutation = json.loads(metadata.get("input", "{}")).get("permute", "none")
-    name: str = json.loads(metadata["model"])["name"]
+    try:
+        permutation = json.loads(metadata.get("input", "{}")).get("permute", "none")
+        name = str(json.loads(metadata["model"])["name"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: what it says about its model cannot be read ({error}); give another file") from error
     return name if permutation == "none" else f"{name}, trained with pixels permuted ({permutation})"
 
 
@@ -108,6 +122,10 @@ def _npz_arrays(path: Path) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as file:
             names = {re.sub(r"^(opt/target|params)/", "", name): name for name in file.files}
             names = {re.sub(r"/standardized_conv2d_\d+/", "/standardized_conv2d/", k): v for k, v in names.items()}
-            return {name: file[stored].astype(np.float64) for name, stored in names.items() if _is_wanted(name)}
-    except (ValueError, TypeError, OSError, BadZipFile) as error:
+            wanted = {name: stored for name, stored in names.items() if _is_wanted(name)}
+            for name, stored in wanted.items():
+                if (size := file.zip.getinfo(f"{stored}.npy").file_size) > _MAX_BYTES:
+                    raise ValueError(f"{name!r} has {size:,} bytes, more than {_MAX_BYTES:,}")
+            return {name: file[stored].astype(np.float64) for name, stored in wanted.items()}
+    except _NPZ_ERRORS as error:
         raise UserError(f"{path} cannot be read as an .npz file of plain arrays: {error}") from error

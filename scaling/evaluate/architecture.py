@@ -56,6 +56,10 @@ def read_architecture(
     )
 
 
+MAX_HEADER_BYTES = 100_000_000
+"""As the format says."""
+
+
 def _described_in(target: str) -> tuple[ModelPlan, InputPlan] | None:
     """The model and its input as training wrote them into a weights file, or None for any other file."""
     path = Path(target)
@@ -66,7 +70,7 @@ def _described_in(target: str) -> tuple[ModelPlan, InputPlan] | None:
     with path.open("rb") as stream:
         # The format: eight bytes with the length of a JSON header, then the header.
         length = int.from_bytes(stream.read(8), "little")
-        if length > path.stat().st_size:
+        if length > min(path.stat().st_size, MAX_HEADER_BYTES):
             raise UserError(f"weights {target!r} are no safetensors file")
         try:
             metadata = json.loads(stream.read(length)).get("__metadata__", {})
@@ -76,7 +80,7 @@ def _described_in(target: str) -> tuple[ModelPlan, InputPlan] | None:
                 ModelPlan.model_validate_json(metadata["model"]),
                 InputPlan.model_validate_json(metadata["input"]),
             )
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"weights {target!r} are no safetensors file that this version reads: {error}") from error
 
 

@@ -27,7 +27,7 @@ from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.ends import End, append_end
 from scaling.records.evaluation import Evaluation
 from scaling.records.events import Event, EventWriter
-from scaling.records.files import content_digest
+from scaling.records.files import content_digest, write_text_atomic
 from scaling.records.ownership.lease import Lease
 from scaling.records.run_plan import RunPlan
 from scaling.records.scheduler_word import RunWord, SchedulerWord
@@ -305,8 +305,19 @@ def test_what_lies_in_the_place_of_a_folder_costs_its_own_run_alone(
         assert run_command(launch, command) == 0
         assert len(json.loads(capsys.readouterr().out)) == 2
         check_numbers(study, folder, {study.victim})
+        capsys.readouterr()
         code = run_command(plan_again, [str(folder)])
+        assert not code or str(path) in capsys.readouterr().err
         assert code == (0 if name else 2)  # Nothing else can be done about a run without a folder.
+
+
+def test_a_folder_in_the_place_of_the_sweep_is_named(
+    study: FinishedStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = study.copy(tmp_path) / "study.yaml"
+    in_its_place(path, "folder")
+    assert run_command(lambda argv: write_text_atomic(path, "") or 0) == 2
+    assert str(path) in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", STUDY_FILES)

@@ -10,6 +10,8 @@ here.
 
 import json
 import logging
+import struct
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +33,16 @@ logger = logging.getLogger(__name__)
 Head = Literal["load", "keep"]
 TIMM_CLASSIFIERS = ("head", "head.fc", "fc", "classifier", "head.head")
 """What timm's families call the layer that makes the logits."""
+
+NPZ_ERRORS = (
+    *(ValueError, TypeError, OSError, EOFError, KeyError, AttributeError, RuntimeError, MemoryError),
+    *(BadZipFile, zlib.error, struct.error),
+)
+"""What NumPy and zipfile raise for files that are damaged or made to do harm."""
+
+NPZ_SLACK = 128
+"""Bytes of a stored array for each number of the model's largest parameter: one of float64 with 16 times as many, since
+position embeddings may be those of a larger image."""
 
 HEAD_PREFIXES = ("head.", "pre_logits.")
 
@@ -89,8 +101,9 @@ def _under_our_names(state: dict[str, torch.Tensor], model: VisionModel) -> dict
 
 def _npz_state(model: VisionModel, path: Path, head: Head) -> dict[str, torch.Tensor]:
     entries = [entry for entry in _layout(model) if head == "load" or not entry.parameter.startswith(HEAD_PREFIXES)]
-    stored = _npz_arrays(path)
     wanted = {name for entry in entries for name in entry.arrays}
+    largest = max(parameter.numel() for parameter in model.parameters())
+    stored = _npz_arrays(path, wanted, max_bytes=NPZ_SLACK * largest)
     missing = sorted(wanted - stored.keys())
     if missing:
         raise UserError(
@@ -108,19 +121,26 @@ def _npz_state(model: VisionModel, path: Path, head: Head) -> dict[str, torch.Te
     return {entry.parameter: _read(entry, stored, path) for entry in entries}
 
 
-def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
+def _npz_arrays(path: Path, wanted: set[str], max_bytes: int) -> dict[str, np.ndarray | None]:
+    """The wanted arrays, and None for each other name: a small file can hold arrays that fill any memory."""
+    arrays: dict[str, np.ndarray | None] = {}
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {canonical_name(name): file[name] for name in file.files}
-    except (ValueError, TypeError, OSError, BadZipFile) as error:
+            for stored in file.files:
+                name = canonical_name(stored)
+                if name in wanted and (size := file.zip.getinfo(f"{stored}.npy").file_size) > max_bytes:
+                    raise ValueError(f"{name!r} has {size:,} bytes, more than {max_bytes:,}")
+                arrays[name] = file[stored] if name in wanted else None
+    except NPZ_ERRORS as error:
         raise UserError(f"weights {str(path)!r} cannot be read as an .npz file of plain arrays: {error}") from error
+    return arrays
 
 
-def _read(entry: Entry, arrays: Mapping[str, np.ndarray], path: Path) -> torch.Tensor:
+def _read(entry: Entry, arrays: Mapping[str, np.ndarray | None], path: Path) -> torch.Tensor:
     try:
-        value = entry.read(tuple(arrays[name] for name in entry.arrays))
+        value = entry.read(tuple(array for name in entry.arrays if (array := arrays[name]) is not None))
         return torch.from_numpy(np.ascontiguousarray(value, dtype=np.float32))
-    except (ValueError, IndexError, TypeError) as error:
+    except (ValueError, IndexError, TypeError, AttributeError) as error:
         raise UserError(f"weights {str(path)!r}: array {entry.arrays[0]!r} has another layout: {error}") from error
 
 
