@@ -62,17 +62,18 @@ def _draw(records: Records, rows: pd.DataFrame, metric: str, where: str, file_na
     ax = figure.add_subplot()
     measure = records.metric(metric)
     scale = measure.scale
+    front = pareto_front(rows, measure)
+    has_front = len(front) > 1
     first = rows.iloc[0]
     kind = f"{first['work']} throughput{_KINDS[first['source']]}"
     drawing = Drawing(
         name=file_name,
         title="Throughput and accuracy",
-        caption=_caption(records, rows, measure, kind, where),
+        caption=_caption(records, rows, measure, kind, where, has_front=has_front),
         figure=figure,
         points=rows,
     )
-    front = pareto_front(rows, measure)
-    if len(front) > 1:
+    if has_front:
         ax.step(front["throughput_median"], scale * front["mean"], where="post", color=MUTED, linewidth=1.0,
                 linestyle=":", zorder=1)  # fmt: skip
     look_of = looks(records.models.values())
@@ -95,7 +96,7 @@ def _draw(records: Records, rows: pd.DataFrame, metric: str, where: str, file_na
     ax.set_xlabel(f"{kind}, images/s ({where})")
     value_axis(ax, measure.title)
     bars = "quartiles of timings, smallest to largest run" if first["source"] == "alone" else "smallest to largest run"
-    facts = f"pre-trained on {_sizes(rows)} images; bars: {bars}; dotted: Pareto front"
+    facts = f"pre-trained on {_sizes(rows)} images; bars: {bars}" + ("; dotted: Pareto front" if has_front else "")
     headline(ax, drawing.title, facts + (f"; {BUSY_MARK} on a busy machine" if _is_marked(rows) else ""))
     ax.margins(y=0.14)
     point_labels(ax, labels)
@@ -115,7 +116,7 @@ def _sizes(rows: pd.DataFrame) -> str:
     return count_text(sizes[0]) if len(sizes) == 1 else "each model's largest number of"
 
 
-def _caption(records: Records, rows: pd.DataFrame, measure: Metric, kind: str, where: str) -> str:
+def _caption(records: Records, rows: pd.DataFrame, measure: Metric, kind: str, where: str, *, has_front: bool) -> str:
     source = rows["source"].iloc[0]
     count = range_text(rows["throughput_count"].min(), rows["throughput_count"].max(), _unit(source))
     text = f"{measure.title} after pre-training on {_sizes(rows)} images against {kind} on {where}: "
@@ -127,8 +128,13 @@ def _caption(records: Records, rows: pd.DataFrame, measure: Metric, kind: str, w
     else:
         beside = "" if source == "training" else ", measured beside whatever else the machine did"
         text += f"median over the runs of a model ({count}{beside}); bars from the smallest to the largest run. "
-    text += "Vertical bars run from the smallest to the largest run. The dotted staircase joins the models that no "
-    return f"{text}other model beats in both.{disturbance_text(records, rows)}{_missing_text(records, rows)}"
+    text += "Vertical bars run from the smallest to the largest run. "
+    text += (
+        "The dotted staircase joins the models that no other model beats in both."
+        if has_front
+        else "One model is the fastest and the best."
+    )
+    return f"{text}{disturbance_text(records, rows)}{_missing_text(records, rows)}"
 
 
 def disturbance_text(records: Records, rows: pd.DataFrame) -> str:

@@ -78,6 +78,10 @@ class VitOptions(ReferenceOptions):
     """As for Mixer."""
     pre_logits: Literal["tanh", "none"] = "tanh"
     """The hidden tanh layer of the upstream head (appendix D.3); timm and fine-tuning have none."""
+    position_init: Literal["normal", "sincos2d"] = "normal"
+    """Position embeddings, learned from N(0, 0.02) as in the reference code, or from the sine and cosine waves over
+    rows and columns that MoCo v3 (arXiv 2104.02057) and "Better plain ViT baselines" (arXiv 2205.01580) keep fixed: a
+    short training does not find positions by itself."""
     dropout: Rate = 0.0
     """After position embeddings, attention output and both layers of every MLP."""
 

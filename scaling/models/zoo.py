@@ -90,6 +90,7 @@ def _vits() -> tuple[ModelSpec, ...]:
     return (
         *papers,
         _laptop("vit", 32, _vit_shape(8, 2, 96, 3)),
+        _laptop("vit", 32, _vit_shape(4, 1, 64, 4), "-patch4"),
         _laptop("vit", 64, _vit_shape(8, 3, 96, 3)),
     )
 
@@ -117,8 +118,9 @@ def _paper(name: str, shape: MixerShape | VitShape | BitShape, source: str, mill
     )
 
 
-def _laptop(prefix: str, image_size: int, shape: MixerShape | VitShape | BitShape) -> ModelSpec:
-    return ModelSpec(name=f"{prefix}-laptop-{image_size}px", image_size=image_size, shape=shape, source=LAPTOP_SOURCE)
+def _laptop(prefix: str, image_size: int, shape: MixerShape | VitShape | BitShape, suffix: str = "") -> ModelSpec:
+    name = f"{prefix}-laptop-{image_size}px{suffix}"
+    return ModelSpec(name=name, image_size=image_size, shape=shape, source=LAPTOP_SOURCE)
 
 
 PAPER_FAMILIES = (

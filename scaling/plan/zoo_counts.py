@@ -21,7 +21,7 @@ TABLE = resources.files("scaling.plan") / "zoo_counts.csv"
 COUNTS = ("num_params", "num_body_params", "flops_forward_per_image", "flops_train_per_image")
 
 SAME_COUNT_OPTIONS = frozenset(
-    {"init", "head_init", "gelu", "drop_path_rule", "drop_path_rescale", "dropout", "conv_eps"}
+    {"init", "head_init", "position_init", "gelu", "drop_path_rule", "drop_path_rescale", "dropout", "conv_eps"}
 )
 """Model options that change no count; a test counts each of them."""
 

@@ -2,12 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
 import timm
 import torch
 from torch import nn
 
+from scaling.errors import UserError
 from scaling.models.build import build_model
+from scaling.models.networks.init import sine_cosine_table
 from scaling.models.networks.vision_model import VisionModel
 from scaling.models.weights.files import load_weights
 
@@ -71,6 +74,20 @@ def test_vit_init() -> None:
     for layer in build("vit-laptop-32px", options={"init": "timm"}).body.blocks.modules():
         if isinstance(layer, nn.Linear):
             assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
+
+
+def test_positions_start_at_the_waves_of_the_plain_vit_baselines() -> None:
+    """Against `posemb_sincos_2d` of big_vision's `models/vit.py`, written out in numpy."""
+    body = build("vit-laptop-32px", options={"position_init": "sincos2d"}).body
+    y, x = np.mgrid[:4, :4]
+    omega = 1.0 / 10_000.0 ** (np.arange(96 // 4) / (96 // 4 - 1))
+    by_y, by_x = np.einsum("m,d->md", y.flatten(), omega), np.einsum("m,d->md", x.flatten(), omega)
+    expected = np.concatenate([np.sin(by_x), np.cos(by_x), np.sin(by_y), np.cos(by_y)], axis=1)
+    np.testing.assert_allclose(body.pos_embed[0, 1:].detach(), expected, atol=1e-6)
+    assert not body.pos_embed[0, 0].any() and body.pos_embed.requires_grad
+    assert sine_cosine_table(2, 3, 8).shape == (6, 8)
+    with pytest.raises(UserError, match="multiple of 4, at least 8, not 6"):
+        sine_cosine_table(2, 2, 6)
 
 
 def test_bit_init() -> None:

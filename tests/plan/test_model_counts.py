@@ -24,6 +24,7 @@ CHANGED_OPTIONS = {
         "drop_path_rescale": True,
         "dropout": 0.3,
     },
+    "vit-laptop-32px": {"position_init": "sincos2d"},
     "bit-laptop-32px": {"conv_eps": 1e-8},
 }
 

@@ -77,6 +77,8 @@ class Drawing:
         """Lay the figure out, once: without a layout engine, each file format draws it once instead of twice."""
         engine = self.figure.get_layout_engine()
         if engine is not None:
+            # Letters sit on whole pixels: at another resolution a long label is up to 5 % wider than was laid out for.
+            self.figure.set_dpi(PNG_DPI)
             engine.execute(self.figure)
             self.figure.set_layout_engine(None)
 

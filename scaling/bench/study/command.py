@@ -19,10 +19,12 @@ from typing import Any
 from scaling.bench.command import add_json, write_json
 from scaling.bench.machine import describe_machine
 from scaling.bench.study.processor_time import ProcessorTime
-from scaling.bench.study.split import REPORT, START, STEPS, Runs, read_runs
+from scaling.bench.study.split import REPORT, START, STEPS, THROUGHPUT, Runs, read_runs
 from scaling.errors import UserError
 from scaling.launch.ensure_data import ensure_data
 from scaling.readable import plain_table
+from scaling.records.run_dir import StudyDir
+from scaling.records.scores.throughput import read_rows
 from scaling.spec.study import load_study
 
 LIBRARIES = ("torch", "deepspeed", "timm", "numpy")
@@ -90,8 +92,9 @@ def measure_study(sweep: Path, settings: list[str], folder: Path) -> dict[str, A
     if code != 0:
         raise UserError(f"{sweep}: the launcher ended with code {code}, so there is no whole study to divide")
     runs = read_runs(folder / "runs" / study.study)
-    wall = {START: runs.begin - began, **runs.wall_seconds(), REPORT: ended - runs.end}
-    cpu = _cpu_seconds(processor, runs, began, ended)
+    measured = _last_throughput(StudyDir(folder / "runs" / study.study)) or runs.end
+    wall = {START: runs.begin - began, **runs.wall_seconds(), THROUGHPUT: measured - runs.end, REPORT: ended - measured}
+    cpu = _cpu_seconds(processor, runs, (began, measured, ended))
     whole = ended - began
     parts = sorted({**wall, **cpu}, key=lambda part: -wall.get(part, 0.0))
     return {
@@ -115,16 +118,26 @@ def measure_study(sweep: Path, settings: list[str], folder: Path) -> dict[str, A
     }
 
 
-def _cpu_seconds(processor: ProcessorTime, runs: Runs, began: float, ended: float) -> dict[str, float]:
-    """By part. Within a span of the log that is several parts, CPU time is divided as its wall time is."""
+def _last_throughput(study_dir: StudyDir) -> float | None:
+    """Unix time at which the last model's throughput was measured (`launch.throughput`); None where none was."""
+    try:
+        return max((row.unix_time for row in read_rows(study_dir.throughput)), default=None)
+    except FileNotFoundError:
+        return None
+
+
+def _cpu_seconds(processor: ProcessorTime, runs: Runs, edges: tuple[float, float, float]) -> dict[str, float]:
+    """By part. Within a span of the log that is several parts, CPU time is divided as its wall time is. `edges` are the
+    Unix times of the launcher's start, the last throughput and the end."""
     sums: dict[str, float] = defaultdict(float)
     for phase in runs.phases:
         spent = processor.of(phase.pid, phase.begin, phase.end)
         whole = sum(phase.parts.values())
         for part, seconds in phase.parts.items():
             sums[part] += spent * seconds / whole if whole > 0 else 0.0
-    # A later phase may find others alive that began before it, so these are told apart by process.
+    began, measured, ended = edges
     sums[START] = processor.of_others(runs.pids, began, runs.begin)
     sums[LAUNCHER] = processor.of_others(runs.pids, runs.begin, runs.end)
-    sums[REPORT] = processor.of_others(runs.pids, runs.end, ended)
+    sums[THROUGHPUT] = processor.of_others(runs.pids, runs.end, measured)
+    sums[REPORT] = processor.of_others(runs.pids, measured, ended)
     return dict(sums)

@@ -18,7 +18,7 @@ STEPS = "steps"
 START = "start of the launcher"
 BEGINNING, WAITING, EDGES = "start of each run", "waiting for images", "between steps"
 VALIDATION, CHECKPOINTS, RESULT = "validation", "checkpoints", "end of each run"
-IDLE, REPORT = "idle places", "report"
+IDLE, THROUGHPUT, REPORT = "idle places", "throughput of each model", "report"
 
 
 @dataclass(frozen=True, slots=True)

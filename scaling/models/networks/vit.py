@@ -10,7 +10,7 @@ from timm.layers import GELUTanh
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from scaling.models.networks.init import init_flax_defaults, init_vit
+from scaling.models.networks.init import init_flax_defaults, init_positions_by_waves, init_vit
 from scaling.models.networks.vision_model import BuildArguments, VisionModel
 from scaling.models.options import VitOptions
 from scaling.models.shapes import VitShape, check_patch_grid
@@ -35,6 +35,8 @@ def build(shape: VitShape, arguments: BuildArguments, options: VitOptions) -> Vi
     )
     if options.init == "reference":
         init_vit(body)
+    if options.position_init == "sincos2d":
+        init_positions_by_waves(body)
     pre_logits = None
     if options.pre_logits == "tanh":
         pre_logits = nn.Sequential(OrderedDict(fc=nn.Linear(width, width), act=nn.Tanh()))

@@ -5,12 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 from analysis.figures.accuracy_vs_cost import accuracy_vs_cost, same_work_pooled, told_apart
 from analysis.figures.accuracy_vs_size import accuracy_vs_size
 from analysis.figures.canvas.axes import spread_apart
-from analysis.figures.canvas.style import drawing_style, looks, shaded_family_colours
+from analysis.figures.canvas.drawing import Drawing
+from analysis.figures.canvas.style import drawing_style, looks, new_figure, shaded_family_colours
 from analysis.figures.evaluations import evaluation_matrix
 from analysis.figures.law_fits import MIN_TICKS, law_fits
 from analysis.figures.published import beside_published
@@ -103,6 +106,19 @@ def test_names_of_24_models_are_inside_the_figure_and_apart(many: Path) -> None:
     matrix.figure.draw_without_rendering()
     box = legend.get_window_extent()
     assert box.x0 >= 0 and box.x1 <= matrix.figure.bbox.width and box.y1 <= matrix.figure.bbox.height
+
+
+def test_no_long_name_is_cut_off_by_the_edge_of_an_image(tmp_path: Path) -> None:
+    """Of the saved file, whose resolution is another than that of the screen."""
+    with drawing_style():
+        figure = new_figure(7.0, 2.0)
+        figure.add_subplot().set_yticks(
+            [0, 1], ["a name of one model over a much longer name of another model", "-"], fontsize=7.5
+        )
+        (path, *_) = Drawing("name", "title", "caption", figure, pd.DataFrame({"x": [1]})).save(tmp_path)
+    pixels = np.asarray(Image.open(path).convert("L"))
+    edges = (pixels[:4], pixels[-4:], pixels[:, :4], pixels[:, -4:])
+    assert all((edge == pixels[0, 0]).all() for edge in edges)
 
 
 def test_laws_of_high_flat_errors_have_a_scale(tmp_path: Path) -> None:

@@ -54,6 +54,21 @@ def test_rows_take_the_place_of_what_the_runs_measured(study: Path, tmp_path: Pa
     assert speed_table(records, rows)["machine"].tolist() == ["quiet", f"busy: {BUSY[0]}"]
 
 
+def test_a_front_is_told_where_one_is_drawn(study: Path, tmp_path: Path) -> None:
+    records = load_records([study])
+    table = cells(records, METRIC)
+    best, *_, worst = table.groupby("model")["mean"].last().sort_values(ascending=False).index
+    for fast, slow, has_front in ((best, worst, False), (worst, best, True)):
+        path = tmp_path / f"{has_front}.jsonl"
+        append_row(path, measured(fast, 500.0))
+        append_row(path, measured(slow, 400.0))
+        with drawing_style():
+            (drawing,) = accuracy_vs_throughput(with_throughput(records, [path]), table, METRIC)
+        texts = " ".join(note.get_text() for note in drawing.figure.axes[0].texts)
+        assert ("dotted" in texts, "dotted" in drawing.caption) == (has_front, has_front)
+        assert ("One model is the fastest and the best" in drawing.caption) != has_front
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
