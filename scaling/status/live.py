@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scaling.records.events import Event
@@ -31,13 +31,16 @@ class LastWords:
 def last_words(run_dir: Path) -> LastWords:
     """Read from the log's end; a run without a log has said nothing."""
     loss: float | None = None
+    found: LastWords | None = None
     for event in _events_from_the_end(RunDir(run_dir).events):
         if loss is None and event.kind == "step":
             loss = event.metrics.get("loss")
-        if event.kind == "eval" and "upstream/precision_at_1" in event.metrics:
+        if found is None and event.kind == "eval" and "upstream/precision_at_1" in event.metrics:
             share = event.pause_seconds / event.train_seconds if event.train_seconds > 0 else 0.0
-            return LastWords(loss, event.step, event.metrics["upstream/precision_at_1"], share)
-    return LastWords(loss)
+            found = LastWords(None, event.step, event.metrics["upstream/precision_at_1"], share)
+        if found is not None and loss is not None:
+            break
+    return replace(found or LastWords(), loss=loss)
 
 
 def seconds_left(state: RunState, steps: int, pause_share: float) -> float | None:

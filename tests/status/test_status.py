@@ -117,3 +117,12 @@ def test_the_end_of_a_long_log_is_read(tmp_path: Path) -> None:
             writer.write(event(plan, "step", step, loss=float(step)))
     assert (tmp_path / "events.jsonl").stat().st_size > 300_000
     assert last_words(tmp_path).loss == 1999.0
+
+
+def test_right_after_a_validation_the_loss_is_that_of_the_step_before(tmp_path: Path) -> None:
+    plan = run_plan()
+    with EventWriter(tmp_path / "events.jsonl") as writer:
+        writer.write(event(plan, "step", 10, loss=0.5))
+        writer.write(event(plan, "eval", 10, **{"upstream/precision_at_1": 0.25}))
+    words = last_words(tmp_path)
+    assert (words.loss, words.precision_at_1, words.validation_step) == (0.5, 0.25, 10)

@@ -4,6 +4,7 @@ A text that starts with = + - @ is a formula to a spreadsheet. Such cells and he
 which spreadsheets know text; numbers, intervals and dashes stay as they are.
 """
 
+import csv
 import re
 from pathlib import Path
 
@@ -12,16 +13,30 @@ import pandas as pd
 from scaling.errors import UserError, printable
 from scaling.readable import defused
 
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+(?:[eE][+-]?\d+)?\s*")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 _QUOTED = re.compile(r"'(?=[=+\-@\t\r])")
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A CSV file with a header line, in UTF-8 with or without a byte-order mark."""
+    """A CSV file with a header line, in UTF-8 with or without a byte-order mark. Cells are separated by commas, or by
+    the semicolons (then with decimal commas, too) or tabs that the header has and no comma; UserError for a heading
+    that is there twice."""
     try:
-        table = pd.read_csv(path, encoding="utf-8-sig")
+        head = _header(path)
+        separator = next((mark for mark in ";\t" if mark in head and "," not in head), ",")
+        table = pd.read_csv(path, encoding="utf-8-sig", sep=separator)
     except (OSError, ValueError) as error:
-        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error).strip()
+        reason = "it is not UTF-8" if isinstance(error, UnicodeError) else str(error).strip()
         raise UserError(f"{path}: cannot be read as CSV ({reason}); give a table with a header line") from error
+    names = [name.strip() for name in next(csv.reader([head], delimiter=separator), [])]
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}: the column {twice!r} is there {names.count(twice)} times; rename all but one")
+    if len(names) == len(table.columns):
+        table.columns = [name or old for name, old in zip(names, table.columns, strict=True)]
+    if separator == ";":
+        table = table.map(_with_decimal_point)
     table.columns = [_QUOTED.sub("", str(name), count=1) for name in table.columns]
     for name in table.columns[[pd.api.types.is_string_dtype(kind) for kind in table.dtypes]]:
         table[name] = table[name].str.replace(_QUOTED, "", regex=True, n=1)
@@ -34,6 +49,18 @@ def read_table(path: Path) -> pd.DataFrame:
         if name != printable(name):
             raise UserError(f"{path}: the heading {name[:80]} holds a control character; remove it")
     return table
+
+
+def _header(path: Path) -> str:
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        return stream.readline(1_000_000).rstrip("\r\n")
+
+
+def _with_decimal_point(cell: object) -> object:
+    """`63,2` as spreadsheets of many countries write it; anything else as it is: `1,000` may be a thousand."""
+    if isinstance(cell, str) and _DECIMAL_COMMA.fullmatch(cell) and not _THOUSANDS.fullmatch(cell.strip()):
+        return float(cell.replace(",", "."))
+    return cell
 
 
 def save_csv(table: pd.DataFrame, path: Path) -> Path:

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.runs.metrics import Metric
+from analysis.runs.tables.csv_text import read_table
 from scaling.errors import UserError, did_you_mean
 
 RISING = 0.5
@@ -51,10 +52,7 @@ class Curve:
 def read_curves(path: Path, x: str, y: Metric, by: Sequence[str] = (), fit_column: str | None = None) -> list[Curve]:
     """The curves of the table, sorted by label; the error is the distance of column `y` to its best value. UserError
     names the column and line that cannot be used."""
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as CSV ({error}); give a table with a header line") from error
+    table = read_table(path)
     for name in [x, y.name, *by, *([fit_column] if fit_column else [])]:
         if name not in table:
             raise UserError(f"{path}: no column {name!r}; {did_you_mean(name, table.columns)}")

@@ -7,6 +7,7 @@ with a slash in its name, and the one named by --metric, is a metric; accuracies
 number of its column ends the reading with its line; an empty one is a missing value; a repeated row counts once.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def records_from_csv(paths: Sequence[Path], metric: str | None, declared: Metric
         runs["seed"] = range(len(runs))
     elif runs["seed"].isna().any():
         raise UserError(f"{paths[0]}: only some tables have a column 'seed'; give it in all tables or in none")
+    _refuse_alike(paths[0], sorted(set(runs["model"])))
     twins = runs[runs["run_id"].duplicated()]
     if len(twins):
         raise UserError(f"{paths[0]}: run_id {twins['run_id'].iloc[0]!r} occurs twice; give every run its own run_id")
@@ -58,9 +60,11 @@ def _read(path: Path, metric: str | None, known: dict[str, Metric]) -> pd.DataFr
     if table.empty:
         raise UserError(f"{path}: the table has no rows; give one row per finished run")
     _check(path, table, "model", table["model"].notna(), "give every row a model")
-    table["model"] = table["model"].astype(str)
+    table["model"] = [unicodedata.normalize("NFC", " ".join(str(name).split())) for name in table["model"]]
+    _check(path, table, "model", table["model"] != "", "give every row a model")
     images = pd.to_numeric(table["num_images"], errors="coerce")
-    _check(path, table, "num_images", np.isfinite(images) & (images > 0), "give the number of training images, above 0")
+    rule = "give the number of training images, a whole number above 0 such as 30000"
+    _check(path, table, "num_images", np.isfinite(images) & (images > 0) & (images % 1 == 0), rule)
     table["num_images"] = images
     if "seed" in table:
         seeds = pd.to_numeric(table["seed"], errors="coerce")
@@ -71,11 +75,16 @@ def _read(path: Path, metric: str | None, known: dict[str, Metric]) -> pd.DataFr
         if name in _COSTS:
             _check(path, table, name, ~(table[name] <= 0), "give a number above 0 or nothing")
     for name in [str(name) for name in table if "/" in str(name) or name == metric]:
-        if not pd.to_numeric(table[name], errors="coerce").notna().any() and name != metric:
+        if (
+            pd.api.types.is_bool_dtype(table[name]) or not pd.to_numeric(table[name], errors="coerce").notna().any()
+        ) and (name != metric):
             continue  # a column of words
         measure = known.get(name) or known_metric(name)
         _to_numbers(path, table, name, _rule(measure))
         _check(path, table, name, ~measure.outside(table[name]), _rule(measure))
+    if "fraction" in table:
+        shares = table["fraction"].isna() | table["fraction"].between(0, 1, inclusive="right")
+        _check(path, table, "fraction", shares, "give a share of the full set, above 0 and at most 1, or nothing")
     _check_protocol(path, table)
     return _filled(path, table, images)
 
@@ -95,6 +104,16 @@ def _filled(path: Path, table: pd.DataFrame, images: "pd.Series[float]") -> pd.D
     for name, blank in _BLANKS.items():
         table[name] = table[name].fillna(blank) if name in table else blank
     return table.drop(columns=["condition"], errors="ignore")
+
+
+def _refuse_alike(path: Path, models: Sequence[str]) -> None:
+    """UserError for two names that a person takes for one model."""
+    seen: dict[str, str] = {}
+    for name in models:
+        plain = "".join(unicodedata.normalize("NFKC", name).split()).casefold()
+        other = seen.setdefault(plain, name)
+        if other != name:
+            raise UserError(f"{path}: the models {other!r} and {name!r} differ in case or spaces alone; write one name")
 
 
 def _without_repeats(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -126,7 +145,7 @@ def _without_repeats(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _to_numbers(path: Path, table: pd.DataFrame, name: str, rule: str) -> None:
     """Replace a column by its numbers; an empty cell stays empty, anything else that is no finite number is refused."""
-    numbers = pd.to_numeric(table[name], errors="coerce")
+    numbers = pd.to_numeric(table[name].mask(table[name].map(lambda cell: isinstance(cell, bool))), errors="coerce")
     good = (numbers.notna() | table[name].isna()) & ~np.isinf(numbers)
     _check(path, table, name, good, rule)
     table[name] = numbers

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ from analysis.comparison.compare import at_matched_data
 from analysis.runs.load import load_records
 from analysis.runs.summary import cells
 from analysis.runs.tables.from_csv import records_from_csv
+from scaling.errors import UserError
 from tests.support.synthetic_study import METRIC, make_study
 
 
@@ -121,3 +123,59 @@ def test_names_that_are_formulas_markup_or_mathtext_are_shown_as_they_are(tmp_pa
         assert not risky, f"{path.name}: {risky}"
     again = records_from_csv([out / "runs.csv"], None)
     assert set(again.runs["model"]) == set(names)
+
+
+PLAIN = [("vit", 1000, 0, "0.5"), ("vit", 1000, 1, "0.52"), ("mixer", 1000, 0, "0.4")]
+
+
+def table(
+    path: Path, rows: list[tuple[object, ...]], head: str = f"model,num_images,seed,{METRIC}", mark: str = ","
+) -> Path:
+    lines = [head.replace(",", mark), *(mark.join(map(str, row)) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_tables_of_spreadsheets_are_read_as_they_are_saved(tmp_path: Path, mark: str) -> None:
+    rows = [(*row[:3], row[3].replace(".", ",") if mark == ";" else row[3]) for row in PLAIN]
+    found = records_from_csv([table(tmp_path / "a.csv", rows, mark=mark)], None).runs
+    plain = records_from_csv([table(tmp_path / "a.csv", PLAIN)], None).runs
+    pd.testing.assert_frame_equal(found, plain)
+
+
+def test_a_model_is_one_model_whatever_blanks_and_unicode_form_its_name_has(tmp_path: Path) -> None:
+    rows = [(" vité", 1000, 0, 0.5), ("vite\u0301 ", 1000, 1, 0.52)]
+    assert set(records_from_csv([table(tmp_path / "a.csv", rows)], None).runs["model"]) == {"vité"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "head", "told"),
+    [
+        (
+            [("vit", 1000, 0, 0.5), ("ViT", 1000, 1, 0.5)],
+            None,
+            "the models 'ViT' and 'vit' differ in case or spaces alone",
+        ),
+        ([("vit", 0.3, 0, 0.5)], None, "num_images is 0.3; give the number of training images, a whole number"),
+        ([("vit", '"1,000"', 0, 0.5)], None, "num_images is '1,000'"),
+        ([("vit", 10, 0, "True")], None, "is True; give accuracies as fractions"),
+        (
+            [("vit", 10, 0, 0.5, 0.7)],
+            f"model,num_images,seed,{METRIC},{METRIC}",
+            "is there 2 times; rename all but one",
+        ),
+        ([("vit", 10, 0, 0.5, 30)], f"model,num_images,seed,{METRIC},fraction", "fraction is 30; give a share"),
+    ],
+)
+def test_what_can_be_read_in_two_ways_is_refused(
+    tmp_path: Path, rows: list[tuple[object, ...]], head: str | None, told: str
+) -> None:
+    path = table(tmp_path / "a.csv", rows, **({"head": head} if head else {}))
+    with pytest.raises(UserError, match=re.escape(told)):
+        records_from_csv([path], METRIC)
+
+
+def test_a_comma_that_may_separate_thousands_is_no_decimal_comma(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="num_images is '1,000'"):
+        records_from_csv([table(tmp_path / "a.csv", [("vit", "1,000", 0, "0,5")], mark=";")], METRIC)
