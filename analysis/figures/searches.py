@@ -1,8 +1,9 @@
 """Figures: the scores of a search's trials against each searched setting, a panel for each cell.
 
-Every trial is a point; a trial without a score is a cross at the worse end of its panel, so that a setting at which
-training fails is seen. The chosen value is ringed. With several settings searched at once, each figure shows one of
-them and the spread at a value comes from the others.
+Every trial is a point, a hollow one where the search stopped it, at what it had come to by then; a trial without any
+score is a cross at the worse end of its panel, so that a setting at which training fails is seen. The chosen value is
+ringed. With several settings searched at once, each figure shows one of them and the spread at a value comes from the
+others.
 """
 
 import json
@@ -18,6 +19,7 @@ from scaling.records.scores.search import value_text, values_text
 
 _COLOUR = "#56b4e9"
 _FAILED = "#d55e00"
+_HOLLOW = "Hollow: a trial that the search stopped, at what it had come to by then. "
 MAX_PANELS = 24
 """Cells that are drawn; the table has all."""
 
@@ -41,25 +43,30 @@ def _figure(trials: pd.DataFrame, name: str, suffix: str) -> Drawing:
     values = [value for value in points["value"] if value is not None]
     is_number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     places = {text: place for place, text in enumerate(dict.fromkeys(map(value_text, values)))}
+    stops = bool(points["stopped_step"].notna().any())
     figure, panels = panel_grid(len(cells), name.replace("_", " "), metric.title)
     drawing = Drawing(
         name=f"search_{name.replace('.', '_')}{suffix}",
         title=f"Search: {name.replace('_', ' ')}",
         caption=(
             f"{metric.title} of every trial ({'higher' if metric.direction > 0 else 'lower'} is better) against "
-            f"{name.replace('_', ' ')}, a panel for each cell. Ring: the chosen trial. Cross: a trial without a score, "
-            "drawn at the worse end. A ring at the end of the points says that better values may lie beyond."
+            f"{name.replace('_', ' ')}, a panel for each cell. Ring: the chosen trial. {_HOLLOW if stops else ''}"
+            "Cross: a trial without a score, drawn at the worse end. A ring at the end of the points says that better "
+            "values may lie beyond."
         ),
         figure=figure,
         points=points,
     )
-    scored = metric.scale * points["score"].dropna()
+    scored = metric.scale * pd.concat([points["score"].dropna(), points["stopped_score"].dropna()])
     worst = float(scored.min() if metric.direction > 0 else scored.max())
     for panel, cell in zip(panels, cells, strict=True):
         own = points[points["cell"] == cell]
         x = [value if is_number else places[value_text(value)] for value in own["value"]]
-        own = own.assign(x=x, y=metric.scale * own["score"])
-        good, bad, best = own[own["score"].notna()], own[own["score"].isna()], own[own["is_best"]]
+        own = own.assign(x=x, y=metric.scale * own["score"].fillna(own["stopped_score"]))
+        good, best = own[own["score"].notna()], own[own["is_best"]]
+        early, bad = own[own["stopped_score"].notna()], own[own["y"].isna()]
+        (hollow,) = panel.plot(early["x"], early["y"], "o", color="none", markersize=4, markeredgecolor=MUTED, zorder=2)
+        drawing.explain(hollow, [_tip(row, metric.digits) for row in early.to_dict("records")])
         (dots,) = panel.plot(good["x"], good["y"], "o", color=_COLOUR, markersize=5, markeredgecolor=INK, zorder=3)
         drawing.explain(dots, [_tip(row, metric.digits) for row in good.to_dict("records")])
         (crosses,) = panel.plot(bad["x"], [worst] * len(bad), "x", color=_FAILED, markersize=6, zorder=4)
@@ -77,5 +84,5 @@ def _figure(trials: pd.DataFrame, name: str, suffix: str) -> Drawing:
 
 
 def _tip(row: dict[str, object], digits: int) -> str:
-    score = f"{row['y']:.{digits}f}" if row["score"] == row["score"] and row["score"] is not None else row["problem"]
+    score = row["problem"] or f"{row['y']:.{digits}f}"
     return f"{values_text(json.loads(str(row['values'])))}\n{score}\n{row['run_ids']}"

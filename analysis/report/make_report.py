@@ -198,8 +198,9 @@ def _closing_words(excluded: pd.DataFrame, files: Sequence[Path]) -> list[str]:
 
 
 _SEARCH_TEXT = (
-    "Trials have seeds of their own and are no points of other figures. A best value at an edge, beyond which nothing "
-    "was tried, may not be the best there is; a larger tune.extend in the sweep searches on."
+    "Trials have seeds of their own and are no points of other figures. One that the search stopped early has no "
+    "score; what it had come to is shown and compared with no score. A best value at an edge, beyond which nothing was "
+    "tried, may not be the best there is; a larger tune.extend in the sweep searches on."
 )
 
 

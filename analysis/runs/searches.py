@@ -14,9 +14,11 @@ from scaling.records.scores.search import Trial, best_of, cells_of, edges_of, la
 from scaling.records.study import StudyRecords
 
 COLUMNS = [
-    "study", "cell", "trial", "round", "values", "metric", "score", "problem", "is_best", "at_edge", "space", "run_ids",
+    "study", "cell", "trial", "round", "values", "metric", "score", "problem", "stopped_step",
+    "stopped_score", "is_best", "at_edge", "space", "run_ids",
 ]  # fmt: skip
-"""`values`, `at_edge` and `space` are JSON objects by setting; `at_edge` says `low` or `high` for the best trial."""
+"""`values`, `at_edge` and `space` are JSON objects by setting; `at_edge` says `low` or `high` for the best trial.
+`stopped_step` and `stopped_score` are those of the rung at which a search that stops trials had one out."""
 
 
 def search_table(studies: Sequence[StudyRecords]) -> pd.DataFrame:
@@ -27,6 +29,7 @@ def search_table(studies: Sequence[StudyRecords]) -> pd.DataFrame:
         for cell, found in cells_of(trials).items():
             rows += _rows(trials[0].plan.study, cell, found)
     table = pd.DataFrame(rows, columns=COLUMNS)
+    table = table.astype({"score": float, "stopped_step": "Int64", "stopped_score": float})
     return table.sort_values(["study"], kind="stable").reset_index(drop=True)
 
 
@@ -44,6 +47,8 @@ def _rows(study: str, cell: str, trials: Sequence[Trial]) -> list[dict[str, obje
             "metric": trial.plan.metric,
             "score": trial.score,
             "problem": trial.problem,
+            "stopped_step": trial.stopped_step,
+            "stopped_score": trial.stopped_score,
             "is_best": trial is best,
             "at_edge": canonical_json(edges if trial is best else {}),
             "space": space,
@@ -58,13 +63,14 @@ def cell_table(searches: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (_, cell, metric), trials in searches.groupby(["study", "cell", "metric"], sort=False):
         best = trials[trials["is_best"]]
-        scores = trials["score"].dropna()
+        scores, stopped = trials["score"].dropna(), int(trials["stopped_step"].notna().sum())
         rows.append(
             {
                 "search for": cell,
                 "searched": space_text(json.loads(trials["space"].iloc[0])),
                 "trials": len(trials),
-                "without a score": int(trials["score"].isna().sum()),
+                "stopped early": stopped,
+                "without a score": int(trials["score"].isna().sum()) - stopped,
                 "chosen": values_text(json.loads(best["values"].iloc[0])) if len(best) else "nothing",
                 str(metric): f"{best['score'].iloc[0]:.4g}" if len(best) else "",
                 "worst": f"{_worst(best, scores):.4g}" if len(best) else "",

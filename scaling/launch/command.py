@@ -198,7 +198,7 @@ def _announce(study_dir: Path, runs: Sequence[PlannedRun], num_waiting: int) -> 
     print(f"{study_dir}: {len(runs)} runs{searched}: {', '.join(parts)}", file=sys.stderr)
     if num_waiting:
         print(f"{num_waiting} follow-ups will be planned from what these runs find", file=sys.stderr)
-    elif all(run.standing.is_finished for run in runs):
+    elif all(run.standing.is_finished or run.standing.status is Status.PRUNED for run in runs):
         print("nothing to train: every run of this plan has its result", file=sys.stderr)
 
 

@@ -21,7 +21,7 @@ def describe_plan(
     parts = [plain_table(HEADERS, [_row(run, rates) for run in runs]), _scoring(runs)]
     trials, finals = split_trials(runs)
     if trials:
-        parts += [f"trials of the search: {_total(trials, rates, price)}"]
+        parts += [f"trials of the search: {_total(trials, rates, price)}{_stopping(trials)}"]
         parts += [f"final runs: {_total(finals, rates, price)}{_unchosen(finals)}"] if finals else []
         parts += [f"together: {_total(runs, rates, price)}"]
     else:
@@ -113,7 +113,7 @@ def _row(run: PlannedRun, rates: RateBook) -> list[str]:
         f"{plan.schedule.batch:,}",
         short_flops(train_flops(plan)),
         f"{state_bytes(plan) / 2**30:.3g} GiB",
-        "-" if run.standing.is_finished else "?" if seconds is None else f"~{short_time(seconds)}",
+        "-" if run.standing.is_finished or _is_stopped(run) else "?" if seconds is None else f"~{short_time(seconds)}",
         "to be chosen" if plan.run_id.endswith(UNCHOSEN) else run.standing.told,
     ]
 
@@ -122,6 +122,14 @@ def _unchosen(runs: Sequence[PlannedRun]) -> str:
     """That some values are still to be found."""
     waiting = sum(run.plan.run_id.endswith(UNCHOSEN) for run in runs)
     return f"; {waiting} of them wait for the search, and cost at most this" if waiting else ""
+
+
+def _stopping(trials: Sequence[PlannedRun]) -> str:
+    """That some trials will be stopped early."""
+    is_sure = all(run.standing.has_ended for run in trials) or not any(
+        run.plan.trial.rungs for run in trials if run.plan.trial
+    )
+    return "" if is_sure else "; some of them will be stopped early, so they cost at most this"
 
 
 def _scoring(runs: Sequence[PlannedRun]) -> str:
@@ -152,16 +160,25 @@ def _check_by_rule(runs: Sequence[PlannedRun]) -> str:
     )
 
 
+def _is_stopped(run: PlannedRun) -> bool:
+    """Whether a search stopped this trial for good."""
+    return run.standing.status is Status.PRUNED and run.standing.has_ended
+
+
 def _total(runs: Sequence[PlannedRun], rates: RateBook, price: Price | None) -> str:
     """What all runs cost, and what of it is left."""
     examples = sum(run.plan.schedule.steps * run.plan.schedule.batch for run in runs)
     flops = sum(train_flops(run.plan) for run in runs)
-    todo = [run for run in runs if not run.standing.is_finished]
+    stopped = [run for run in runs if _is_stopped(run)]
+    todo = [run for run in runs if not run.standing.is_finished and not _is_stopped(run)]
     total = f"{len(runs)} runs, {count_text(examples)} examples, {short_flops(flops)}"
-    if len(todo) < len(runs):
+    num_done = len(runs) - len(todo) - len(stopped)
+    if num_done:
         done = [run.standing.result.device_hours for run in runs if run.standing.result and run.standing.is_finished]
         spent = f", for {price.text(sum(done))}" if price else ""
-        total += f"; {len(runs) - len(todo)} of them done{spent}"
+        total += f"; {num_done} of them done{spent}"
+    if stopped:
+        total += f"; {len(stopped)} of them stopped by the search"
     if not todo:
         return total
     times = [rates.seconds(work_left(run)) for run in todo]

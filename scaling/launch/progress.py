@@ -88,6 +88,8 @@ class ProgressView:
             line.append("done  ", style="green").append(f"{short_time(seconds):>10}  {_scores(run)}")
             if run.standing.result is not None and run.standing.result.changes:
                 line.append(f"  ({'; '.join(run.standing.result.changes)})", style="yellow")
+        elif run.standing.status is Status.PRUNED:
+            line.append(f"stopped by the search at step {run.standing.state.step:,}", style="yellow")
         else:
             line.append(run.standing.told, style="bold red").append(f"  {run.standing.reason}")
         if not self._console.is_terminal and self._eta is not None and self._num_ended < self._num_runs:

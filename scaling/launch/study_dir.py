@@ -97,8 +97,8 @@ def _refreshed(run_dir: Path, plan: RunPlan) -> RunPlan | None:
     named = {one.name for one in plan.evals}
     evals = (*plan.evals, *(one for one in old.evals if one.added and one.name not in named))
     if standing.status is Status.DONE:
-        # What it was trained by stays. Counts of FLOPs and parameters say nothing of that, and may be corrected; which
-        # search its values come from may have changed, and they have not.
-        plan = old.model_copy(update={"model": plan.model, "choice": plan.choice})
+        # What it was trained by stays. Counts of FLOPs and parameters say nothing of that, and may be corrected; how it
+        # is compared with other trials, and which search its values come from, may have changed, and they have not.
+        plan = old.model_copy(update={"model": plan.model, "trial": plan.trial, "choice": plan.choice})
     plan = plan.model_copy(update={"evals": evals})
     return plan if plan != old else None

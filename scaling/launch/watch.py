@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scaling.errors import UserError
 from scaling.launch.backends.base import Backend, Look, next_step
 from scaling.launch.dry_run import work_left
 from scaling.launch.graph.study_graph import RunSource
@@ -19,7 +20,7 @@ from scaling.launch.price.forecast import RateBook, Work, remaining_seconds
 from scaling.launch.price.rates import LiveRates, learn, rates_of
 from scaling.launch.progress import ProgressView, Running
 from scaling.launch.study_dir import PlannedRun, write_run
-from scaling.records.attempts.causes import Verdict
+from scaling.records.attempts.causes import Cause, Verdict
 from scaling.records.ownership.lease import LifeWatch
 
 LOOK_AGAIN_SECONDS = 1.0
@@ -53,6 +54,8 @@ class Watch:
         self._live = LiveRates()
         self._told: set[str] = set()
         """Reasons that have been printed: once for all runs that share one."""
+        self._stopped: set[Path] = set()
+        """Runs that were asked to stop as they are of no further use."""
 
     def run(self) -> None:
         """Until every run ended; Ctrl-C lets runs of this machine save a checkpoint first, asks what is to become of
@@ -81,6 +84,7 @@ class Watch:
     def submit_all(self) -> int:
         """Hand over what is ready and not already under way, for a launcher that leaves; how many runs that is."""
         self._backend.adopt(self._study_dir)
+        self._stop_useless(None)
         looks = self._backend.poll(self._study_dir)
         self._open_ready()
         idle = [one for one in self._open.values() if self._is_idle(one, looks.get(one.run.run_dir))]
@@ -89,6 +93,7 @@ class Watch:
 
     def _turn(self, view: ProgressView) -> bool:
         """One look at everything; False when all runs have ended."""
+        self._stop_useless(view)
         self._open_ready()
         looks = self._backend.poll(self._study_dir)
         idle = []
@@ -101,6 +106,20 @@ class Watch:
             view.note(note)
         view.update(*self._picture())
         return bool(self._open)
+
+    def _stop_useless(self, view: ProgressView | None) -> None:
+        """Stop what its source wants no more of; a scheduler that does not answer is asked again."""
+        run_dirs = [run_dir for run_dir in self._source.to_stop() if run_dir not in self._stopped]
+        if not run_dirs:
+            return
+        try:
+            self._backend.cancel(run_dirs, Cause.PRUNED)
+        except UserError as error:
+            if view is not None and str(error) not in self._told:
+                self._told.add(str(error))
+                view.note(str(error))
+            return
+        self._stopped.update(run_dirs)
 
     def _open_ready(self) -> None:
         for run in self._source.ready():

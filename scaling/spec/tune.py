@@ -86,7 +86,17 @@ class TuneSpec(Frozen):
         None, description="Trials of each cell; a grid search counts its own."
     )
     search: Literal["random", "grid"] = Field("random", description="How values are picked: random or grid.")
-    scheduler: Literal["none"] = Field("none", description="What stops trials early: none.")
+    scheduler: Literal["none", "asha"] = Field(
+        "none", description="What stops trials early: none, or asha, which judges them at validations (rungs)."
+    )
+    grace_period: Annotated[int, Field(gt=0, le=10_000)] = Field(
+        1, description="Of asha: number of the first validation at which trials are judged."
+    )
+    reduction_factor: Annotated[int, Field(ge=2, le=1000)] = Field(
+        4,
+        description="Of asha: about one in so many trials goes on at a rung, and the next rung is so many times as "
+        "many validations away.",
+    )
     metric: Annotated[str, BeforeValidator(_direction_is_known), Field(max_length=200)] = Field(
         "upstream/loss", description="What the trials are compared by; its name says which way is better."
     )
@@ -115,6 +125,11 @@ class TuneSpec(Frozen):
                     raise ValueError(
                         f"space.{name}: a grid search needs values; add points: 5, or write choice: […] instead"
                     )
+        idle = sorted(self.model_fields_set & {"grace_period", "reduction_factor"})
+        if self.scheduler == "none" and idle:
+            raise ValueError(
+                f"{idle[0]}: no trial is stopped early without scheduler: asha; write that or leave it out"
+            )
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: one stands there twice; write each once")
         return self

@@ -9,7 +9,7 @@ from scaling.records.attempts.attempt import claim_attempt
 from scaling.records.attempts.causes import Cause, cause_of_exit
 from scaling.records.attempts.contract import DONE
 from scaling.records.attempts.ends import End, append_end
-from scaling.records.ownership.stop_request import request_stop
+from scaling.records.ownership.stop_request import StopCause, request_stop
 from scaling.records.result import RunResult
 from scaling.records.run_plan import RunPlan
 from scaling.records.state import RunState
@@ -99,9 +99,9 @@ class ScriptedBackend:
         looks = dict.fromkeys(self._queue, Look("queued")) | dict.fromkeys(self._running, Look("running"))
         return self._ended | looks
 
-    def cancel(self, run_dirs: Sequence[Path]) -> None:
+    def cancel(self, run_dirs: Sequence[Path], cause: StopCause = Cause.CANCELLED) -> None:
         for run_dir in run_dirs:
-            request_stop(run_dir, Cause.CANCELLED)
+            request_stop(run_dir, cause)
 
     def close(self, *, detach: bool) -> None:
         self.closed.append(detach)

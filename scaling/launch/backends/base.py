@@ -35,7 +35,7 @@ from pydantic import ValidationError
 from scaling.errors import UserError, did_you_mean
 from scaling.records.attempts.causes import Cause, Decision, Verdict, decide
 from scaling.records.attempts.ends import read_ends
-from scaling.records.ownership.stop_request import requested_stop
+from scaling.records.ownership.stop_request import StopCause, requested_stop
 from scaling.records.state import RunState, Status
 from scaling.spec.launch_spec import ENTRY_POINTS, LaunchSpec
 
@@ -138,8 +138,9 @@ class Backend(Protocol):
     def poll(self, study_dir: Path) -> dict[Path, Look]:
         """Every job of this study that was submitted or adopted, by run directory, in one query."""
 
-    def cancel(self, run_dirs: Sequence[Path]) -> None:
-        """Write the markers, then ask these runs to save a checkpoint, leave and not come back; returns at once."""
+    def cancel(self, run_dirs: Sequence[Path], cause: StopCause = Cause.CANCELLED) -> None:
+        """Write the markers, which say whether a person or a search wants it, then ask these runs to save a checkpoint,
+        leave and not come back; returns at once."""
 
     def close(self, *, detach: bool) -> None:
         """The launcher leaves. Detached, the jobs keep running; else those of this launcher that need it (runs on

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from scaling.errors import UserError
+from scaling.launch.graph.referee import Referee
 from scaling.launch.study_dir import PlannedRun, find_standings, write_run
 from scaling.records.evaluation import Evaluation
 from scaling.records.reading import RecordError
@@ -64,6 +65,9 @@ class RunSource(Protocol):
     def notes(self) -> list[str]:
         """What there is to tell people since this was last asked."""
 
+    def to_stop(self) -> list[Path]:
+        """Folders of runs that have not ended and whose further training is of no use; each until it has ended."""
+
     def foreseen(self) -> list[RunPlan]:
         """Runs like those that are not planned yet and will be; they are never submitted."""
 
@@ -89,6 +93,7 @@ class StudyGraph:
         self._given: set[str] = set()
         self._waiting = [*follow_ups, *(one for run in runs for one in after_each(run.plan))]
         self._notes: list[str] = []
+        self._referee = Referee()
         self._derive()
 
     def ready(self) -> list[PlannedRun]:
@@ -110,6 +115,9 @@ class StudyGraph:
     def notes(self) -> list[str]:
         told, self._notes = self._notes, []
         return told
+
+    def to_stop(self) -> list[Path]:
+        return self._referee.to_stop(self._runs.values())
 
     @property
     def waiting(self) -> tuple[FollowUp, ...]:

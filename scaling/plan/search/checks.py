@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scaling.errors import did_you_mean, shown
+from scaling.records.files import canonical_json
 from scaling.records.run_plan import EvalPlan, RunPlan
 from scaling.records.scores.search import cell_text, value_text, values_text
 from scaling.spec.document import Document
@@ -110,6 +111,40 @@ class SearchChecks:
             )
         return (max(found, key=lambda plan: len(plan.name)),)
 
+    def check_scheduler(self) -> None:
+        """What a scheduler judges trials by is measured at validations."""
+        metric = self._tune.metric
+        if self._tune.scheduler != "none" and metric not in UPSTREAM:
+            raise self._document.error(
+                ("tune", "metric"),
+                f"{shown(metric)} is measured after training, and {self._tune.scheduler} judges trials at validations; "
+                f"take {' or '.join(UPSTREAM)}, or scheduler: none",
+            )
+
+    def check_rungs(self, trials: Sequence[RunPlan]) -> None:
+        """Every trial of a cell has rungs, and as many as the others, so that they can be compared at each."""
+        if self._tune.scheduler == "none":
+            return
+        first: dict[str, RunPlan] = {}
+        for run in trials:
+            assert run.trial is not None
+            if not run.trial.rungs:
+                raise self._document.error(
+                    ("tune", "grace_period"),
+                    f"{self._tune.grace_period:,} validations, but {run.run_id} trains for {run.schedule.steps:,} "
+                    f"steps and validates every {run.intervals.validate_steps:,}, so none but its last could judge it; "
+                    "lower grace_period, or make validate_every smaller",
+                )
+            other = first.setdefault(canonical_json(run.trial.cell), run)
+            assert other.trial is not None
+            if len(other.trial.rungs) != len(run.trial.rungs):
+                raise self._document.error(
+                    ("tune", "space"),
+                    f"{values_text(other.trial.values)} and {values_text(run.trial.values)} validate "
+                    f"{_validations(other):,} and {_validations(run):,} times, so their trials cannot be compared at "
+                    "each; write validate_every as a percentage, or scheduler: none",
+                )
+
     def refuse_twins(self, runs: Sequence[RunPlan]) -> None:
         """No two trials are the same run."""
         seen: dict[str, RunPlan] = {}
@@ -129,3 +164,7 @@ class SearchChecks:
     def _known_names(self) -> list[str]:
         fields = [f"protocol.{name}" for name in type(self._study.protocol).model_fields if name != "kind"]
         return [*RunSettings.model_fields, *fields]
+
+
+def _validations(run: RunPlan) -> int:
+    return -(-run.schedule.steps // run.intervals.validate_steps)

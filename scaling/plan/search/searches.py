@@ -14,6 +14,7 @@ from scaling.plan.search.checks import SearchChecks
 from scaling.plan.search.space import Values, as_lists, extended, grid_values, random_values
 from scaling.records.files import canonical_json
 from scaling.records.run_plan import RunPlan
+from scaling.records.scores.rungs import rung_steps
 from scaling.records.scores.search import Trial, best_of, cell_text, edges_of, trials_of, value_text, values_text
 from scaling.records.scores.search_plan import ChoicePlan, Space, TrialPlan
 from scaling.records.study import RunRecord
@@ -64,6 +65,7 @@ class StudySearch:
         specs = expand(study, document)
         self._checks = SearchChecks(study, document)
         self._checks.check_names()
+        self._checks.check_scheduler()
         self._checks.check_seeds(specs)
         self._evals = self._checks.evals_of_trials(planner.evals)
         space = {name: searched.model_dump(exclude_none=True) for name, searched in self._tune.space.items()}
@@ -88,6 +90,7 @@ class StudySearch:
                     specs.append(spec)
         runs = [self._as_trial(plan, place) for plan, place in zip(self._planner.plan_specs(specs), plans, strict=True)]
         self._checks.refuse_twins(runs)
+        self._checks.check_rungs(runs)
         return {
             cell.text: tuple(run for run in runs if run.trial is not None and run.trial.cell == cell.values)
             for cell in self.cells
@@ -178,6 +181,7 @@ class StudySearch:
             )
             specs = self._trial_specs(cell, values)
             runs += [self._as_trial(plan, place) for plan in self._planner.plan_specs(specs)]
+        self._checks.check_rungs([*(record.plan for trial in trials for record in trial.records), *runs])
         return tuple(runs)
 
     def _trial_specs(self, cell: Cell, values: Values) -> list[RunSpec]:
@@ -191,6 +195,14 @@ class StudySearch:
         ]
 
     def _as_trial(self, plan: RunPlan, place: TrialPlan) -> RunPlan:
+        if self._tune.scheduler == "asha":
+            rungs = rung_steps(
+                self._tune.grace_period,
+                self._tune.reduction_factor,
+                plan.intervals.validate_steps,
+                plan.schedule.steps,
+            )
+            place = place.model_copy(update={"rungs": rungs, "reduction_factor": self._tune.reduction_factor})
         return plan.model_copy(update={"trial": place, "evals": self._evals})
 
     def _cut(self, specs: Sequence[RunSpec]) -> list[Cell]:
@@ -214,7 +226,10 @@ def choice_text(cell: str, choice: ChoicePlan) -> str:
     chosen = next(trial for trial in choice.trials if trial.number == choice.number)
     text = f"{cell}: {values_text(choice.values)}"
     text += f" ({choice.metric} {chosen.score:.4g}, best of {len(choice.trials)} trials)"
-    without = [trial for trial in choice.trials if trial.score is None]
+    num_stopped = sum(trial.stopped_step is not None for trial in choice.trials)
+    if num_stopped:
+        text += f"; {num_stopped} of them stopped early"
+    without = [trial for trial in choice.trials if trial.score is None and trial.stopped_step is None]
     if without:
         text += f"; {len(without)} without a score: " + "; ".join(dict.fromkeys(trial.problem for trial in without))
     if choice.at_edge:

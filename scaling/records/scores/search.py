@@ -7,12 +7,13 @@ all come to the same choice, whatever the order in which the trials ended. Of eq
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from scaling.records.attempts.causes import Cause
 from scaling.records.files import canonical_json
 from scaling.records.scores.metrics import known_facts
+from scaling.records.scores.rungs import Climb, Verdict, judge, mean_climb, scores_at
 from scaling.records.scores.search_plan import Space, TrialPlan, TrialScore
 from scaling.records.standing import Standing
 from scaling.records.state import Status
@@ -29,10 +30,27 @@ class Trial:
     """Of its first run."""
     records: tuple[RunRecord, ...]
     """One for each seed."""
+    rung_scores: tuple[float, ...] = ()
+    """Means over its runs at the rungs that it reached, in stored units."""
+    stopped_at: int | None = None
+    """Rung at which the search had it out, whether or not it could still be stopped there; None where it did not."""
+
+    @property
+    def stopped_step(self) -> int | None:
+        """Optimiser steps of the rung at which it was out."""
+        return None if self.stopped_at is None else self.plan.rungs[self.stopped_at]
+
+    @property
+    def stopped_score(self) -> float | None:
+        """What it had come to there."""
+        return None if self.stopped_at is None else self.rung_scores[self.stopped_at]
 
     @property
     def problem(self) -> str:
         """Why it has no score; empty where it has one."""
+        if self.stopped_at is not None:
+            told = f"{self.plan.metric} {self.stopped_score:.4g}"
+            return f"stopped by the search at step {self.stopped_step:,} with {told}"
         for record in self.records:
             standing = record.standing
             if record.result is None:
@@ -52,14 +70,23 @@ class Trial:
 
     @property
     def is_judged(self) -> bool:
-        """Whether it tells something about its values: it has a score, or diverged."""
-        return self.score is not None or any(has_diverged(record.standing) for record in self.records)
+        """Whether it tells something about its values: it has a score, diverged, or was stopped for others."""
+        return (
+            self.score is not None
+            or self.stopped_at is not None
+            or any(has_diverged(record.standing) for record in self.records)
+        )
 
     def as_score(self) -> TrialScore:
         """For the plan of a final run."""
         run_ids = tuple(record.plan.run_id for record in self.records)
         return TrialScore(
-            number=self.plan.number, values=self.plan.values, run_ids=run_ids, score=self.score, problem=self.problem
+            number=self.plan.number,
+            values=self.plan.values,
+            run_ids=run_ids,
+            score=self.score,
+            problem=self.problem,
+            stopped_step=self.stopped_step,
         )
 
 
@@ -81,7 +108,34 @@ def trials_of(records: Iterable[RunRecord]) -> list[Trial]:
         plan = group[0].plan.trial
         assert plan is not None
         found.append(Trial(plan, tuple(sorted(group, key=lambda record: record.plan.seed))))
-    return found
+    return _judged(found)
+
+
+def _judged(trials: Sequence[Trial]) -> list[Trial]:
+    """With what the search said of each at its rungs."""
+    if not any(trial.plan.rungs for trial in trials):
+        return list(trials)
+    climbs = [mean_climb([_climb(record, trial.plan) for record in trial.records]) for trial in trials]
+    verdicts = judge_trials([trial.plan for trial in trials], climbs)
+    return [
+        replace(trial, rung_scores=climb.scores, stopped_at=verdict.stopped_at)
+        for trial, climb, verdict in zip(trials, climbs, verdicts, strict=True)
+    ]
+
+
+def judge_trials(plans: Sequence[TrialPlan], climbs: Sequence[Climb]) -> tuple[Verdict, ...]:
+    """What becomes of all trials of a cell, in the order of their numbers, by how far each has come."""
+    return judge(
+        climbs,
+        num_rungs=max(len(plan.rungs) for plan in plans),
+        reduction_factor=plans[-1].reduction_factor,
+        higher_is_better=bool(known_facts(plans[-1].metric).higher_is_better),
+    )
+
+
+def _climb(record: RunRecord, plan: TrialPlan) -> Climb:
+    scores = scores_at(record.run_dir, plan.metric, plan.rungs)
+    return Climb(scores, record.result is not None or record.standing.has_ended)
 
 
 def cells_of(records: Iterable[RunRecord]) -> dict[str, list[Trial]]:

@@ -4,7 +4,9 @@ A *cell* is a group of final runs with one search, named by the settings that it
 the searched settings; it is a run for each of the search's seeds. Values are those of a sweep file, as plain JSON.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from scaling.records.reading import Frozen
 
@@ -29,6 +31,11 @@ class TrialPlan(Frozen):
     """`random` or `grid`."""
     metric: str
     """What trials are compared by."""
+    rungs: tuple[int, ...] = ()
+    """Optimiser steps of the validations at which the trial may be stopped because others do better; empty where the
+    search stops none."""
+    reduction_factor: Annotated[int, Field(ge=2)] = 2
+    """Of the trials that reach a rung, about one in so many goes on; says nothing without rungs."""
 
 
 class TrialScore(Frozen):
@@ -41,6 +48,8 @@ class TrialScore(Frozen):
     """Mean over its runs, in stored units; None where some run has no number."""
     problem: str = ""
     """Why it has no score."""
+    stopped_step: int | None = None
+    """Optimiser steps after which the search had it out; None where it did not."""
 
 
 class ChoicePlan(Frozen):

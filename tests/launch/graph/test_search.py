@@ -20,9 +20,12 @@ from scaling.launch.study_dir import find_standings, write_study
 from scaling.launch.watch import Watch
 from scaling.plan.planner import Planner
 from scaling.plan.search.searches import UNCHOSEN
+from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.contract import DONE, FAILED
 from scaling.records.result import RunResult
 from scaling.records.run_plan import RunPlan
+from scaling.records.scores.search import Trial, cells_of
+from scaling.records.state import Status
 from scaling.records.study import RunRecord, read_study
 from scaling.spec.study import load_study
 from tests.support.scripted_backend import ScriptedBackend, result_of
@@ -252,9 +255,13 @@ def test_the_price_is_told_before_and_where_it_stands_after(
     assert all(row["is_chosen"] for row in after)
 
 
+ASHA = ("tune.scheduler=asha", "tune.reduction_factor=2", "tune.num_trials=5", "tune.metric=upstream/loss")
+
+
 def test_a_real_search_killed_in_its_middle_chooses_as_an_unbroken_one(sweep: Path, tmp_path: Path) -> None:
-    """`kill -9` of the launcher while trials train, and the same command again."""
-    command = [sys.executable, "-m", "scaling.launch", str(sweep), "--set", "tune.metric=upstream/loss"]
+    """`kill -9` of the launcher while trials train and are stopped early, and the same command again."""
+    settings = [*ASHA, "protocol.steps=240", "defaults.validate_every=12"]
+    command = [sys.executable, "-m", "scaling.launch", str(sweep), *(f"--set={setting}" for setting in settings)]
     whole = subprocess.run([*command, "--out", str(tmp_path / "whole")], capture_output=True, text=True, check=False)
     assert whole.returncode == 0, whole.stderr
     broken = tmp_path / "broken" / "tiny"
@@ -266,14 +273,27 @@ def test_a_real_search_killed_in_its_middle_chooses_as_an_unbroken_one(sweep: Pa
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     done = {path.parent.name: path.read_bytes() for path in broken.glob("*/result.json")}
-    assert 0 < len(done) < 5, "killed while some of the four trials had yet to end"
+    assert 0 < len(done) < 6, "killed while some of the five trials had yet to end"
     again = subprocess.run([*command, "--out", str(broken.parent)], capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     for name, content in done.items():
         assert (broken / name / "result.json").read_bytes() == content, "a finished trial is kept"
     kept, expected = (read_study(folder).runs for folder in (broken, tmp_path / "whole" / "tiny"))
     assert [run.plan.run_id for run in kept] == [run.plan.run_id for run in expected]
+    (kept_cell,), (expected_cell,) = (list(cells_of(runs).values()) for runs in (kept, expected))
+    assert [trial.stopped_at for trial in kept_cell] == [trial.stopped_at for trial in expected_cell]
+    # A slow launcher may come too late to stop some of them.
+    pruned = {run.plan.run_id for run in expected if run.standing.status is Status.PRUNED}
+    assert pruned and pruned <= {
+        run_id for trial in expected_cell if trial.stopped_at is not None for run_id in ids(trial)
+    }
+    assert {Cause.PRUNED} == {run.standing.ends.all[-1].cause for run in expected if run.plan.run_id in pruned}
     for run, other in zip(kept, expected, strict=True):
         assert run.plan.choice == other.plan.choice
-        assert scores(run) == scores(other) and len(scores(run)) >= 2
+        if run.result is not None and other.result is not None:
+            assert scores(run) == scores(other) and len(scores(run)) >= 2
     assert sum(run.plan.choice is not None for run in kept) == 1
+
+
+def ids(trial: Trial) -> list[str]:
+    return [record.plan.run_id for record in trial.records]

@@ -23,7 +23,7 @@ from scaling.records.attempts.causes import Cause, Decision, decide
 from scaling.records.attempts.contract import BUSY
 from scaling.records.attempts.ends import End, read_ends, settle_end
 from scaling.records.ownership.lease import LifeWatch, look
-from scaling.records.ownership.stop_request import clear_stop, request_stop, requested_stop
+from scaling.records.ownership.stop_request import StopCause, clear_stop, request_stop, requested_stop
 from scaling.records.run_dir import StudyDir
 from scaling.spec.launch_spec import LaunchSpec, LocalSection
 
@@ -118,16 +118,16 @@ class LocalBackend:
                 looks[run_dir] = Look("gone", reason="its launcher is gone")
         return looks
 
-    def cancel(self, run_dirs: Sequence[Path]) -> None:
+    def cancel(self, run_dirs: Sequence[Path], cause: StopCause = Cause.CANCELLED) -> None:
         for run_dir in run_dirs:
-            request_stop(run_dir, Cause.CANCELLED)
+            request_stop(run_dir, cause)
         for run_dir in run_dirs:
             run = self._running.get(run_dir)
             if run is not None:
                 run.ask_to_leave()
             elif any(waiting.run_dir == run_dir for waiting in self._queue):
                 self._queue = [waiting for waiting in self._queue if waiting.run_dir != run_dir]
-                self._ended[run_dir] = Look("ended", cause=Cause.CANCELLED)
+                self._ended[run_dir] = Look("ended", cause=cause)
             else:
                 self._ask_holder(run_dir)
 
@@ -168,9 +168,10 @@ class LocalBackend:
                 return
             if waiting.not_before > now:
                 continue
-            if requested_stop(waiting.run_dir):
+            asked = requested_stop(waiting.run_dir)
+            if asked:
                 self._queue.remove(waiting)
-                self._ended[waiting.run_dir] = Look("ended", cause=Cause.CANCELLED)
+                self._ended[waiting.run_dir] = Look("ended", cause=asked)
                 continue
             taken = self._take_slot(waiting.run_dir)
             if taken is None:

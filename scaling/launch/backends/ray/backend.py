@@ -21,7 +21,7 @@ from scaling.launch.backends.ray.queue import NAMESPACE, StudyQueue, name_of
 from scaling.launch.backends.ray.shape import Shape, can_hold, describe_nodes, has_gpus, shape_of
 from scaling.launch.keeper import start_keeper
 from scaling.records.attempts.causes import Cause
-from scaling.records.ownership.stop_request import clear_stop, request_stop
+from scaling.records.ownership.stop_request import StopCause, clear_stop, request_stop
 from scaling.spec.launch_spec import LaunchSpec, RaySection
 
 logger = logging.getLogger(__name__)
@@ -107,10 +107,10 @@ class RayBackend:
         self._looks = {Path(run_dir): look for run_dir, look in looks.items()}
         return self._looks
 
-    def cancel(self, run_dirs: Sequence[Path]) -> None:
+    def cancel(self, run_dirs: Sequence[Path], cause: StopCause = Cause.CANCELLED) -> None:
         """The supervisors and the queue look for the markers themselves."""
         for run_dir in run_dirs:
-            request_stop(run_dir, Cause.CANCELLED)
+            request_stop(run_dir, cause)
 
     def close(self, *, detach: bool) -> None:
         """The launcher disconnects from a cluster. Its own Ray ends when all runs have saved; detached, a keeper

@@ -24,7 +24,7 @@ from scaling.launch.backends.slurm.script import submit_array
 from scaling.launch.backends.slurm.shape import Shape, base_shape, group_by_shape
 from scaling.launch.backends.slurm.words import note_looks, note_silence
 from scaling.records.attempts.causes import Cause
-from scaling.records.ownership.stop_request import clear_stop, request_stop
+from scaling.records.ownership.stop_request import StopCause, clear_stop, request_stop
 from scaling.records.run_dir import RunDir, StudyDir
 from scaling.spec.launch_spec import LaunchSpec, SlurmSection
 
@@ -110,11 +110,11 @@ class SlurmBackend:
         note_looks(study_dir, {run_dir: look for run_dir, look in looks.items() if not newest[run_dir][0].refused})
         return looks
 
-    def cancel(self, run_dirs: Sequence[Path]) -> None:
+    def cancel(self, run_dirs: Sequence[Path], cause: StopCause = Cause.CANCELLED) -> None:
         """Jobs that wait are taken out of the queue; those that run are asked to save, for which they may take as long
         as they need, and see by their marker that they must not come back."""
         for run_dir in run_dirs:
-            request_stop(run_dir, Cause.CANCELLED)
+            request_stop(run_dir, cause)
             RunDir(run_dir).job.unlink(missing_ok=True)
         for study_dir in {run_dir.parent for run_dir in run_dirs}:
             looks = self.poll(study_dir)
