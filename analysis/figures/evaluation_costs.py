@@ -95,7 +95,7 @@ def _panels(
             look, ends = look_of[str(model)], rows.iloc[[-1]]
             panel.vlines(rows["x"], measure.scale * rows["min"], measure.scale * rows["max"], **look.bar())
             panel.plot(rows["x"], measure.scale * rows["mean"], color=look.colour, linewidth=0.6 * look.line_width)
-            for part, size in ((rows.iloc[:-1], 0.55), (ends, 0.9)):
+            for part, size in ((rows.iloc[:-1], 0.8), (ends, 1.25)):
                 (dots,) = panel.plot(part["x"], measure.scale * part["mean"], **look.dots(size))
                 drawing.explain(dots, [
                     f"{records.models[str(model)].title}, {count_text(row.num_images)} images\n"

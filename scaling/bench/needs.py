@@ -47,14 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--request-bytes", type=float, default=8 * 2**20, help="asked for at once (default: 8 MiB)")
     parser.add_argument("--cache-gb", type=float, default=0, help="shard cache of a node (default: 0)")
     parser.add_argument("--keep-checkpoints", type=int, default=2, help="(default: 2)")
-    parser.add_argument("--price", type=float, help="of a device-hour")
+    parser.add_argument("--price", type=float, help="of a device-hour (default: the sweep's)")
     parser.add_argument("--currency", default="USD", help="of --price (default: USD)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print or write the page; returns the exit code."""
-    assumed = _assumptions(args)
     study, document = load_study(args.sweep, args.set)
+    if args.price is None and study.launch.price_per_device_hour is not None:
+        args.price, args.currency = study.launch.price_per_device_hour, study.launch.currency
+    assumed = _assumptions(args)
     runs = Beginning.of(study, document, Planner(study, document)).runs
     book = (
         measured_rates(args.measured, find_standings(args.measured / study.study, runs))

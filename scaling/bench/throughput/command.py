@@ -41,6 +41,8 @@ def run_alone(args: argparse.Namespace) -> int:
     print(_table(rows))
     for device in dict.fromkeys(row.device for row in rows):
         print(f"on {device}; {rows[0].software}; {rows[0].search_rule}")
+    if any(row.disturbances for row in rows):
+        print("some of this machine was busy: --again measures anew when it is quiet", file=sys.stderr)
     if args.json is not None:
         args.json.write_text(json.dumps([row.model_dump(mode="json") for row in rows], indent=2) + "\n")
     return 1 if failed else 0

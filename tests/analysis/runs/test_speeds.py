@@ -10,6 +10,7 @@ from analysis.figures.accuracy_vs_throughput import BUSY_MARK, accuracy_vs_throu
 from analysis.figures.canvas.style import drawing_style
 from analysis.figures.evaluation_costs import evaluations_vs_compute, evaluations_vs_throughput
 from analysis.report.tables import speed_table
+from analysis.runs.evaluations import evaluation_metrics
 from analysis.runs.load import load_records
 from analysis.runs.speeds import places, speeds, with_throughput
 from analysis.runs.summary import cells
@@ -137,6 +138,18 @@ def test_every_evaluation_is_drawn_against_both_costs(study: Path) -> None:
         assert {(row.model, row.num_images): row.mean for row in rows.itertuples()} == pytest.approx(expected.to_dict())
         flops = records.runs.groupby("model")["flops"].mean()
         assert {row.model: row.x for row in rows.itertuples()} == pytest.approx(flops.to_dict())
+
+
+def test_the_mean_of_a_suite_is_drawn_like_any_evaluation(study: Path) -> None:
+    records = load_records([study])
+    records.runs["tasks/mean_top1"] = records.runs[METRIC] - 0.1
+    metrics = evaluation_metrics(records)
+    assert "tasks/mean_top1" in metrics
+    with drawing_style():
+        drawing = evaluations_vs_compute(records, metrics)
+        (headline,) = accuracy_vs_throughput(records, cells(records, "tasks/mean_top1"), "tasks/mean_top1")
+    assert drawing is not None and "tasks/mean_top1" in set(drawing.points["metric"])
+    assert headline.figure.axes[0].get_ylabel() == "tasks: mean top1, %"
 
 
 def test_a_file_about_other_models_is_one_sentence(
