@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from scaling.records.attempts.ends import Ends
 from scaling.records.files import write_text_atomic
 from scaling.records.ownership.lease import LifeWatch
@@ -22,6 +20,7 @@ from scaling.records.standing import Standing, find_standing
 from scaling.records.state import RunState, Status
 from scaling.records.study import save_plan_order
 from scaling.spec.document import Document
+from scaling.spec.plain_yaml import write_yaml
 
 NEVER_STARTED = Standing(
     status=Status.PENDING,
@@ -52,8 +51,7 @@ class PlannedRun:
 def write_study(study_dir: Path, document: Document, plans: Sequence[RunPlan]) -> None:
     """Create or refresh the study directory for these plans."""
     study_dir.mkdir(parents=True, exist_ok=True)
-    sweep = yaml.safe_dump(document.data, sort_keys=False, allow_unicode=True, width=116)
-    write_text_atomic(StudyDir(study_dir).sweep, sweep)
+    write_text_atomic(StudyDir(study_dir).sweep, write_yaml(document.data))
     for plan in plans:
         write_run(study_dir, plan)
     save_plan_order(study_dir, [plan.run_id for plan in plans])

@@ -66,6 +66,22 @@ def read_yaml(text: str) -> tuple[Any, dict[KeyPath, int]]:
         raise YamlSyntax(problem, line) from error
 
 
+def write_yaml(value: Any) -> str:
+    """Plain data as text that `read_yaml` reads as the same: texts that look like numbers to it are quoted."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=116)
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's own quotes what YAML 1.1 takes for something else than a text."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        is_other = text in _CONSTANTS or any(form.fullmatch(text) for form in (_DECIMAL, _PREFIXED, _FLOAT, _NO_NUMBER))
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style="'" if is_other else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
 class _Reader:
     """Builds data straight from the parser's events, so that bounds hold before anything large exists."""
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scaling.errors import UserError
-from scaling.spec.plain_yaml import MAX_VALUES, YamlProblem, read_yaml
+from scaling.spec.plain_yaml import MAX_VALUES, YamlProblem, read_yaml, write_yaml
 from scaling.spec.study import Study, load_study
 from scaling.spec.sweep import RunSpec, expand
 from tests.support.planning import DryRun, make_dry_run
@@ -143,7 +143,7 @@ def test_anchors_and_merge_keys_do_what_yaml_says() -> None:
 
 def test_numbers_are_those_of_json_and_words_stay_words() -> None:
     words = ["2026-01-01", "010", "1:30", "yes", "off", "1.2.3", "0x", "-", ".", "e5", "1e", "_1", "+.e3"]
-    assert read_yaml(yaml.safe_dump(words))[0] == words
+    assert read_yaml(write_yaml(words))[0] == words
     assert read_yaml("[" + ", ".join(words) + "]")[0] == words
     numbers = {
         "3e-4": 3e-4,
@@ -176,8 +176,13 @@ PLAIN = st.recursive(
 @settings(max_examples=200, deadline=None)
 @given(PLAIN)
 def test_what_is_frozen_is_read_back(value: Any) -> None:
-    """The frozen sweep is written with PyYAML's dumper, whose quoting follows YAML 1.1."""
-    assert read_yaml(yaml.safe_dump(value, allow_unicode=True))[0] == value
+    """PyYAML's own dumper quotes by YAML 1.1 and leaves texts bare that are numbers to the reader."""
+    assert read_yaml(write_yaml(value))[0] == value
+
+
+@pytest.mark.parametrize("text", ["0E0", "3e-4", "1E5", "0o7", "1_0", "-.inf", ".5e3", "null", "TRUE", "~", "010"])
+def test_texts_that_look_like_numbers_stay_texts_in_the_frozen_sweep(text: str) -> None:
+    assert read_yaml(write_yaml({"study": text, text: [text]}))[0] == {"study": text, text: [text]}
 
 
 WORDS = [

@@ -58,9 +58,12 @@ def clean_name(text: str) -> str:
 def read_classes(path: Path) -> ClassNames:
     """The classes that a file names; UserError says which line or name is wrong."""
     try:
-        if path.is_file() and path.stat().st_size > MAX_TEXT_BYTES:
-            raise UserError(f"--classes {path} has {path.stat().st_size:,} bytes; it holds class names")
-        text = path.read_text(encoding=text_encoding(path))
+        with path.open("rb") as stream:
+            content = stream.read(MAX_TEXT_BYTES + 1)  # A pipe or a device tells no size.
+        if len(content) > MAX_TEXT_BYTES:
+            raise UserError(f"--classes {path} has more than {MAX_TEXT_BYTES:,} bytes; it holds class names")
+        marked = (name for mark, name in BYTE_ORDER_MARKS.items() if content.startswith(mark))
+        text = content.decode(next(marked, "utf-8"))
     except UnicodeError as error:
         raise encoding_error(path, error) from error
     except OSError as error:

@@ -59,3 +59,9 @@ def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.txt", tmp_path):
         with pytest.raises(UserError, match="--classes"):
             read_classes(path)
+
+
+def test_a_file_of_classes_without_end_is_refused_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scaling.data.format.class_names.MAX_TEXT_BYTES", 10_000)
+    with pytest.raises(UserError, match="/dev/zero has more than 10,000 bytes"):
+        read_classes(Path("/dev/zero"))
