@@ -51,6 +51,9 @@ def test_the_quickstart_is_the_study_that_the_readme_promises() -> None:
     assert study.grid["fraction"] == [0.03, 0.1, 0.3, 1.0]
     assert len(study.grid["model"]) == 3 and len(study.grid["seed"]) >= 2
     assert study.protocol.kind == "constant_steps"
+    readme = (ROOT / "README.md").read_text()
+    told = f"{float(study.protocol.steps.amount):,.0f} steps of {study.protocol.batch} images at every point"
+    assert told in " ".join(readme.split())
     assert JftLikeConfig(**(study.data.make or {})).num_train == 4000
 
 

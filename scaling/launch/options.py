@@ -11,7 +11,7 @@ example:
   python -m scaling.launch sweeps/quickstart.yaml
   python -m scaling.launch sweeps/quickstart.yaml --dry-run
   python -m scaling.launch sweeps/quickstart.yaml --set grid.seed=[0,1,2] --max-parallel 1
-  python -m scaling.launch sweeps/quickstart.yaml --cancel vit-laptop-32px_003pct_s0-fbc10f46
+  python -m scaling.launch sweeps/quickstart.yaml --cancel vit-laptop-32px-patch4_003pct_s0-f14373e1
 
 Running the same command again continues the study: finished runs are kept, killed ones continue from their last
 checkpoint, those that another launcher runs are waited for, failed ones are tried again with --retry-failed.
