@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         if not args.keep or not any(total[fault] for fault in FAULTS):
             shutil.rmtree(folder, ignore_errors=True)
-    rows = [[name, *(str(counts[name][column]) for column in COLUMNS)] for name in counts]
+    rows = [[name, *(str(counts[name][column]) for column in COLUMNS)] for name in counts if counts[name]]
     rows.append(["all trials", *(str(total[column]) for column in COLUMNS)])
     print(plain_table(["attack", *COLUMNS], rows))
     print(f"seed {seed}: {total['tried']} trials")
