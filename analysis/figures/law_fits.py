@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from analysis.figures.canvas.drawing import Drawing
-from analysis.figures.canvas.panels import legend_above, panel_grid
+from analysis.figures.canvas.panels import legend_above, panel_font_size, panel_grid
 from analysis.figures.canvas.style import MUTED, looks
 from analysis.laws.law import FAR_DOUBLINGS, Law
 from analysis.runs.load import Records
@@ -39,7 +39,8 @@ def law_fits(records: Records, laws: Mapping[str, Law], metric: str) -> Drawing:
         table = law.predict(grid)
         tables.append(table.assign(model=model))
         _draw_law(panel, law, table, look_of[model].colour, look_of[model].marker, scale)
-        panel.set_title(records.models[model].panel_title, fontsize=9, pad=4)
+        title = records.models[model].panel_title
+        panel.set_title(title, fontsize=panel_font_size(title), pad=4)
     sizes = sorted({float(size) for law in laws.values() for size in law.x})
     _axes(panels[0], sizes)
     legend_above(figure, _legend())

@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.figures.accuracy_vs_size import against_size
 from analysis.figures.canvas.drawing import Drawing
-from analysis.figures.canvas.panels import legend_above, panel_grid
+from analysis.figures.canvas.panels import legend_above, panel_font_size, panel_grid
 from analysis.figures.canvas.style import MUTED
 from analysis.runs.load import Records
 from analysis.runs.metrics import UPSTREAM_METRIC
@@ -48,7 +48,8 @@ def learning_curves(records: Records, rows: pd.DataFrame, metric: str = UPSTREAM
         own = logged[logged["model"] == model]
         for (size, _), run in own.groupby(["num_images", "run_id"], sort=True):
             panel.plot(run["examples_seen"], scale * run[metric], color=colour_of[size], linewidth=1.1, alpha=0.9)
-        panel.set_title(records.models[model].panel_title, fontsize=9, pad=4)
+        title = records.models[model].panel_title
+        panel.set_title(title, fontsize=panel_font_size(title), pad=4)
         panel.xaxis.set_major_formatter(lambda value, _: number_text(value) if value > 0 else "0")
         panel.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
     legend_above(

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.figures.canvas.drawing import installed_figures
-from analysis.figures.canvas.style import drawing_style
+from analysis.figures.canvas.style import drawing_style, without_glyphs
 from analysis.figures.learning_curves import with_gap
 from analysis.figures.published import published_figure_3
 from analysis.figures.searches import search_figures
@@ -122,7 +122,15 @@ def make_report(
         files += [save_csv(records.searches, out / "trials.csv")] if len(records.searches) else []
         title = " + ".join(sorted(records.runs["study"].unique()))
         files += write_page(title, " ".join([*records.questions, _counts(records, excluded)]), sections, out)
-    return Report(files, "\n".join([*words, *_closing_words(excluded, files)]))
+    return Report(files, "\n".join([*words, *_closing_words(excluded, files), *_glyph_words(records)]))
+
+
+def _glyph_words(records: Records) -> list[str]:
+    """Which titles figures show with boxes, and the way out."""
+    boxed = without_glyphs(sorted({records.models[model].figure_title for model in records.runs["model"].unique()}))
+    if not boxed:
+        return []
+    return [f"figures have no letters for some of {', '.join(map(repr, boxed[:3]))}; give titles with --rename FILE"]
 
 
 def _closing_sections(

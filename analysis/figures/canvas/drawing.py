@@ -16,12 +16,15 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
 
 from analysis.runs.load import Records
 from analysis.runs.tables.csv_text import save_csv
 from scaling.errors import UserError
 from scaling.installed import load_installed
 
+_MARGIN_INCHES = 0.05
+"""Beside what sticks out of a figure."""
 PNG_DPI = 200
 TITLE_GID = "title"
 """Marks what `Drawing.hide_titles` hides."""
@@ -45,6 +48,8 @@ class Drawing:
     points: pd.DataFrame
     """The values drawn, in stored units."""
     _rendered: list[str] = field(default_factory=list)
+    _grown: list[Bbox] = field(default_factory=list)
+    """The figure and what sticks out of it, in inches; empty where nothing does."""
     tips: dict[str, list[str]] = field(default_factory=dict)
     """By the id of a marker group: one text per marker, in drawing order."""
 
@@ -66,9 +71,12 @@ class Drawing:
         return self._rendered[0]
 
     @property
-    def _crop(self) -> str | None:
-        """Room of titles that are not shown is cut away."""
-        return None if all(title.get_visible() for title in self._titles()) else "tight"
+    def _crop(self) -> str | Bbox | None:
+        """What is saved, in inches: room of titles that are not shown is cut away, and a name that no layout has room
+        for makes the image wider instead of being cut off."""
+        if not all(title.get_visible() for title in self._titles()):
+            return "tight"
+        return self._grown[0] if self._grown else None
 
     def _titles(self) -> list[Artist]:
         return self.figure.findobj(lambda artist: artist.get_gid() == TITLE_GID)
@@ -81,6 +89,9 @@ class Drawing:
             self.figure.set_dpi(PNG_DPI)
             engine.execute(self.figure)
             self.figure.set_layout_engine(None)
+        drawn, whole = self.figure.get_tightbbox(), self.figure.bbox_inches
+        if drawn.x0 < whole.x0 or drawn.y0 < whole.y0 or drawn.x1 > whole.x1 or drawn.y1 > whole.y1:
+            self._grown[:] = [Bbox.union([whole, drawn.padded(_MARGIN_INCHES)])]
 
     def hide_titles(self) -> None:
         """Leave the titles to the caption of a paper; before the figure is saved."""

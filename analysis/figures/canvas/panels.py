@@ -17,6 +17,14 @@ _LETTER_INCHES = 0.072
 _HANDLE_INCHES = 0.55
 _ROW_INCHES = 0.19
 
+TITLE_SIZE, TITLE_LETTERS = 9.0, 22
+"""Points of a panel's title, and bold letters of that size that a panel has room for."""
+
+
+def panel_font_size(title: str) -> float:
+    """Points of a panel's title, smaller where its longest line would reach over the next panel."""
+    return TITLE_SIZE * min(1.0, TITLE_LETTERS / max(map(len, title.split("\n"))))
+
 
 def panel_grid(
     num_panels: int, x_label: str, y_label: str, *, share_y: bool = True, num_entries: int = 0

@@ -15,6 +15,7 @@ import matplotlib as mpl
 import seaborn as sns
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 
 from analysis.runs.naming import ModelName
 
@@ -150,6 +151,8 @@ PAGE_INCHES, COLUMN_INCHES = 7.0, 4.8
 
 
 HEIGHT_INCHES = 4.4
+FONT = "DejaVu Sans"
+"""Comes with Matplotlib, so that figures are the same on every machine."""
 
 
 @contextmanager
@@ -157,7 +160,7 @@ def drawing_style(width: float = PAGE_INCHES) -> Iterator[None]:
     """Figures made inside share fonts, axes and a fixed seed for SVG ids; nothing outside changes, and nothing of a
     user's matplotlibrc reaches in. `width` is that of a usual figure in inches."""
     settings = sns.axes_style("ticks") | {
-        "font.family": "DejaVu Sans",
+        "font.family": FONT,
         "font.size": 9.0,
         "axes.titlesize": 10.0,
         "axes.titleweight": "bold",
@@ -192,6 +195,12 @@ def drawing_style(width: float = PAGE_INCHES) -> Iterator[None]:
         mpl.rcdefaults()  # nothing of a user's matplotlibrc
         mpl.rcParams.update(settings)
         yield
+
+
+def without_glyphs(titles: Iterable[str]) -> list[str]:
+    """Titles with characters that the figures' font has no glyph for, such as Chinese ones."""
+    known = get_font(findfont(FONT)).get_charmap()
+    return [title for title in titles if any(ord(character) not in known for character in title)]
 
 
 def height_for(num_labels: int) -> float:

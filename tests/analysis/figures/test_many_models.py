@@ -13,7 +13,8 @@ from analysis.figures.accuracy_vs_cost import accuracy_vs_cost, same_work_pooled
 from analysis.figures.accuracy_vs_size import accuracy_vs_size
 from analysis.figures.canvas.axes import spread_apart
 from analysis.figures.canvas.drawing import Drawing
-from analysis.figures.canvas.style import drawing_style, looks, new_figure, shaded_family_colours
+from analysis.figures.canvas.panels import panel_font_size
+from analysis.figures.canvas.style import drawing_style, looks, new_figure, shaded_family_colours, without_glyphs
 from analysis.figures.evaluations import evaluation_matrix
 from analysis.figures.law_fits import MIN_TICKS, law_fits
 from analysis.figures.published import beside_published
@@ -119,6 +120,27 @@ def test_no_long_name_is_cut_off_by_the_edge_of_an_image(tmp_path: Path) -> None
     pixels = np.asarray(Image.open(path).convert("L"))
     edges = (pixels[:4], pixels[-4:], pixels[:, :4], pixels[:, -4:])
     assert all((edge == pixels[0, 0]).all() for edge in edges)
+
+
+def test_what_no_layout_has_room_for_makes_the_image_wider(tmp_path: Path) -> None:
+    with drawing_style():
+        figure = new_figure(4.0, 2.0)
+        figure.add_subplot().plot([0, 1], [0, 1])
+        figure.text(0.9, 0.5, "a name of a model that is long")
+        (path, *_) = Drawing("name", "title", "caption", figure, pd.DataFrame({"x": [1]})).save(tmp_path)
+    pixels = np.asarray(Image.open(path).convert("L"))
+    assert pixels.shape[1] > 4.0 * 200
+    edges = (pixels[:4], pixels[-4:], pixels[:, :4], pixels[:, -4:])
+    assert all((edge == pixels[0, 0]).all() for edge in edges)
+
+
+def test_a_long_title_of_a_panel_is_smaller() -> None:
+    assert panel_font_size("Mixer-B/16\n400 steps") == 9.0
+    assert panel_font_size("a" * 44) == 4.5
+
+
+def test_titles_without_letters_in_the_font_of_figures_are_named() -> None:
+    assert without_glyphs(["Mixer-B/16 é", "混合器", "модель"]) == ["混合器"]
 
 
 def test_laws_of_high_flat_errors_have_a_scale(tmp_path: Path) -> None:
