@@ -14,7 +14,12 @@ ROOT = Path(__file__).parent.parent
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-MODULES = {"pillow": "PIL", "pyyaml": "yaml", "huggingface_hub": "huggingface_hub", "nvidia-ml-py": "pynvml"}
+MODULES = {
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "huggingface_hub": "huggingface_hub",
+    "nvidia-ml-py": "pynvml",
+}
 """Import name of a distribution where it is another one."""
 
 PLUGINS = {"s3fs", "gcsfs", "aiohttp", "huggingface_hub", "tensorboard"}

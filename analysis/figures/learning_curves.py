@@ -9,6 +9,8 @@ of the last log interval and the last upstream validation. Where augmentation ma
 negative; its growth towards small subsets is what shows overfitting (Mixer Section 3.3).
 """
 
+from collections.abc import Container
+
 import matplotlib as mpl
 import pandas as pd
 
@@ -33,9 +35,9 @@ def learning_curves(records: Records, rows: pd.DataFrame, metric: str = UPSTREAM
     logged = rows.loc[rows[metric].notna() & (rows["kind"] != "done"), columns].merge(
         records.runs[["run_id", "model", "num_images", "seed"]], on="run_id"
     )
-    logged = pd.concat([_thin(run) for _, run in logged.groupby("run_id", sort=True)], ignore_index=True)
     if logged.empty:
         return None
+    logged = _thin(logged)
     models = sorted(logged["model"].unique(), key=lambda model: records.models[model])
     figure, panels = panel_grid(
         len(models), "training examples seen, repetitions counted", records.metric(metric).title
@@ -71,12 +73,21 @@ def learning_curves(records: Records, rows: pd.DataFrame, metric: str = UPSTREAM
     )
 
 
-def _thin(run: pd.DataFrame) -> pd.DataFrame:
-    ordered = run.sort_values("step", kind="stable")
-    if len(ordered) <= _MAX_POINTS:
-        return ordered
-    keep = sorted({round(i * (len(ordered) - 1) / (_MAX_POINTS - 1)) for i in range(_MAX_POINTS)})
-    return ordered.iloc[keep]
+def _thin(logged: pd.DataFrame) -> pd.DataFrame:
+    """The rows by run and step, those of long logs thinned."""
+    ordered = logged.sort_values(["run_id", "step"], kind="stable", ignore_index=True)
+    place = ordered.groupby("run_id", sort=False).cumcount()
+    length = ordered["run_id"].map(ordered["run_id"].value_counts())
+    kept_of = {count: _kept(count) for count in length.unique()}
+    kept = [at in kept_of[count] for at, count in zip(place, length, strict=True)]
+    return ordered[kept].reset_index(drop=True)
+
+
+def _kept(length: int) -> Container[int]:
+    """Places of the rows that are drawn of a log of so many."""
+    if length <= _MAX_POINTS:
+        return range(length)
+    return {round(i * (length - 1) / (_MAX_POINTS - 1)) for i in range(_MAX_POINTS)}
 
 
 GAP = "overfit/loss_gap"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.runs.caveats import mark_of
+from analysis.runs.caveats import changed_runs, mark_of
 from analysis.runs.load import Records
 from scaling.readable import count_text, number_text, percent_text, power_text, spread_text
 from scaling.records.scores.price import money_text
@@ -24,6 +24,7 @@ def size_table(records: Records, table: pd.DataFrame, metric: str) -> pd.DataFra
     measure = records.metric(metric)
     sizes = sorted(set(table["num_images"]))
     headings = {size: _heading(table, size) for size in sizes}
+    changed = changed_runs(records)
     rows = []
     for model, cells in table.groupby("model", sort=False):
         by_size = cells.set_index("num_images")
@@ -32,7 +33,7 @@ def size_table(records: Records, table: pd.DataFrame, metric: str) -> pd.DataFra
             if size in by_size.index:
                 cell = by_size.loc[size]
                 text = spread_text(measure.scale * cell["mean"], measure.scale * cell["sd"], measure.digits)
-                row[headings[size]] = f"{text} ({cell['num_runs']}){mark_of(records, cell['run_ids'])}"
+                row[headings[size]] = f"{text} ({cell['num_runs']}){mark_of(changed, cell['run_ids'])}"
             else:
                 row[headings[size]] = "-"
         rows.append(row)

@@ -5,6 +5,8 @@ numbers are no worse, but nobody gets them again bit for bit; `scaling.records.a
 that are no fair samples of the data set, which planning finds out, are named in a note.
 """
 
+from collections.abc import Collection
+
 import pandas as pd
 
 from analysis.runs.load import Records
@@ -22,9 +24,8 @@ def changed_runs(records: Records) -> dict[str, str]:
     return {str(run_id): str(words) for run_id, words in changes.items() if words}
 
 
-def mark_of(records: Records, run_ids: str) -> str:
-    """The mark where one of these runs, named with spaces between, changed; else nothing."""
-    changed = changed_runs(records)
+def mark_of(changed: Collection[str], run_ids: str) -> str:
+    """The mark where one of these runs, named with spaces between, is among the `changed_runs`; else nothing."""
     return MARK if changed and any(run_id in changed for run_id in run_ids.split(" ")) else ""
 
 

@@ -14,7 +14,7 @@ import logging
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self, get_args
 
@@ -65,8 +65,8 @@ class Event:
 
     def to_line(self) -> bytes:
         """JSON that ends with its own CRC-32 and a line break; NaN and infinities become null and read back as NaN."""
-        row = asdict(self)
-        row["metrics"] = {name: value if math.isfinite(value) else None for name, value in row["metrics"].items()}
+        row = {name: getattr(self, name) for name in self.__slots__}
+        row["metrics"] = {name: value if math.isfinite(value) else None for name, value in self.metrics.items()}
         return seal_line(row)
 
     @classmethod

@@ -13,6 +13,7 @@ import torch
 import webdataset
 from safetensors.torch import save_file
 
+from scaling.bench.synthetic_study import named
 from scaling.data.format.index import expand_urls, index_shards
 from scaling.errors import UserError
 from scaling.evals.runner import EvaluationContext
@@ -27,7 +28,6 @@ from scaling.records.evaluation import Evaluation
 from scaling.records.run_plan import EvalPlan, InputPlan
 from scaling.records.study import load_run
 from tests.support.local_runs import train_all
-from tests.support.run_plans import named
 from tests.support.tiny_study import encode
 
 

@@ -1,6 +1,6 @@
 """Run plans made by hand, for tests that need no data and no model."""
 
-from scaling.records.identity import identity_of, run_name
+from scaling.bench.synthetic_study import named
 from scaling.records.run_plan import (
     EnginePlan,
     HarnessPlan,
@@ -84,10 +84,3 @@ def run_plan(
         harness=HarnessPlan(version="0", git_commit="", git_dirty=False),
     )
     return named(plan)
-
-
-def named(plan: RunPlan) -> RunPlan:
-    """The plan with the identity and the name that follow from its content."""
-    identity = identity_of(plan)
-    run_id = run_name(plan.model.name, plan.subset.fraction, plan.seed, {}, identity)
-    return plan.model_copy(update={"run_id": run_id, "identity": identity})

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from scaling.bench.synthetic_study import named
 from scaling.records.attempts.causes import Cause, Verdict, decide
 from scaling.records.attempts.contract import BAD_INPUT, FAILED, MACHINE_TROUBLE, OUT_OF_MEMORY, PREEMPTED
 from scaling.records.attempts.ends import read_ends, settle_end
@@ -19,7 +20,6 @@ from scaling.records.ownership.stop_request import request_stop
 from scaling.records.standing import STATUS_AFTER, find_standing
 from tests.support.http_server import serve
 from tests.support.ranks import codes, leave_at, start_run
-from tests.support.run_plans import named
 
 STEP = 7
 

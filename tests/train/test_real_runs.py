@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from scaling.bench.synthetic_study import named
 from scaling.launch.study_dir import PlannedRun, find_standings
 from scaling.records.attempts.attempt import claim_attempt
 from scaling.records.attempts.contract import BAD_INPUT, BUSY, DONE, FAILED, PREEMPTED
@@ -33,7 +34,6 @@ from scaling.train.step.rules import learning_rate_at
 from tests.support.local_runs import LocalRuns as LocalBackend
 from tests.support.ranks import codes, start_run
 from tests.support.run_folders import checkpoints
-from tests.support.run_plans import named
 
 TIMES = {"images_per_second", "data_wait_seconds", "memory_bytes"}
 """Metrics that measure the machine and not the model."""

@@ -12,7 +12,6 @@ from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
-import seaborn as sns
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
@@ -159,7 +158,10 @@ FONT = "DejaVu Sans"
 def drawing_style(width: float = PAGE_INCHES) -> Iterator[None]:
     """Figures made inside share fonts, axes and a fixed seed for SVG ids; nothing outside changes, and nothing of a
     user's matplotlibrc reaches in. `width` is that of a usual figure in inches."""
-    settings = sns.axes_style("ticks") | {
+    settings: Any = {
+        "lines.solid_capstyle": "round",
+        "patch.edgecolor": PAPER,
+        "patch.force_edgecolor": True,
         "font.family": FONT,
         "font.size": 9.0,
         "axes.titlesize": 10.0,
