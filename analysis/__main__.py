@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = (
     "Draw the figures and tables of finished runs, fit their laws and write a report (index.html, report.md, CSV, "
-    "Parquet, LaTeX, PNG, SVG, PDF)."
+    "Parquet, LaTeX, PNG, SVG, PDF). Runs with fine-tuning, label sets or suites also get the Mixer paper's table of "
+    "transfer, throughput and cost (transfer.md, transfer.tex) and the rank correlation of few-shot with them."
 )
 _PATIENCE_SECONDS = 5.0
 _EXAMPLE = "example: python -m analysis runs/quickstart"
@@ -112,7 +113,11 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         help="take throughput from these rows of scaling.bench inference --search-batch, not from the runs (repeat)",
     )
-    parser.add_argument("--published", action="store_true", help="also draw the papers' numbers beside the study's")
+    parser.add_argument(
+        "--published",
+        action="store_true",
+        help="also draw the papers' numbers beside the study's, in figures and in the table of transfer",
+    )
     parser.add_argument("--overlay", action="store_true", help="draw studies and conditions into one set of figures")
     parser.add_argument(
         "--label", metavar="NAME", action="append", help="with --overlay: a name for each study, in their order"

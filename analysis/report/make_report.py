@@ -23,7 +23,9 @@ from analysis.report.methods import methods_text
 from analysis.report.options import ReportOptions
 from analysis.report.page import PageTable, Section, write_page
 from analysis.report.sections import CELL_TEXT, condition_part
-from analysis.report.tables import latex, plain_text
+from analysis.report.tables import latex, markdown, plain_text
+from analysis.report.transfer_section import transfer_section
+from analysis.report.transfer_table import transfer_table
 from analysis.runs.caveats import changed_runs
 from analysis.runs.conditions import in_order
 from analysis.runs.load import EXCLUDED_COLUMNS, Records
@@ -106,6 +108,13 @@ def make_report(
             files += _save_tables_of(part.saved, part.papers, own.suffix, out)
         sections = compute.sections + sections if _asks_for_compute(records) else sections + compute.sections
         files += _save_tables_of(compute.saved, compute.papers, "", out)
+        transfer = transfer_table(records, published=options.published)
+        if transfer is not None:
+            section, page = transfer_section(transfer)
+            sections.append(section)
+            files += _save_tables_of({"transfer": transfer.values}, {"transfer": page}, "", out)
+            files.append(out / "transfer.md")
+            files[-1].write_text(markdown(transfer.printed) + "\n", encoding="utf-8")
         if options.published:
             sections.append(Section("Published: cost and throughput", _PUBLISHED_TEXT, tuple(published_figure_3())))
         added = installed_figures(records, rows, metric)

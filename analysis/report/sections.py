@@ -29,6 +29,7 @@ from analysis.published.tables import PUBLISHED_METRIC, figure_2_records
 from analysis.report.law_tables import comparison_table, crossover_table, law_table, prediction_table
 from analysis.report.page import PageTable, Section
 from analysis.report.tables import cost_table, size_table, size_table_tips, speed_table
+from analysis.report.transfer_section import agreement_section
 from analysis.runs.caveats import changes_note, unfair_note
 from analysis.runs.evaluations import chance_text_of, evaluation_metrics, noise_text
 from analysis.runs.load import Records
@@ -87,6 +88,7 @@ def condition_part(
     beside = (
         beside_published(records, table, cells(figure_2_records(), PUBLISHED_METRIC), metric) if published else None
     )
+    agreement, agreed = agreement_section(records, metric)
     sections = [
         Section(
             "Accuracy and pre-training size",
@@ -95,6 +97,7 @@ def condition_part(
             (main,),
         ),
         _evaluation_section(records, metric),
+        *([agreement] if agreement is not None else []),
         _throughput_section(records, table, metric),
         _cost_section(records, metric),
         _comparison_section(records, metric, matched, compute_drawings, has_equal_compute),
@@ -106,6 +109,8 @@ def condition_part(
         Section("Training", drawings=present(overfit_figure(records), learning_curves(records, rows))),
     ]
     saved = {"cells": table, "comparisons": matched, "crossovers": crossed}
+    if agreement is not None:
+        saved["rank_agreement_pairs"] = agreed
     if laws:
         saved |= {"laws": law_table(records, laws), "predictions": law_tables["predictions"].table}
     return Part(

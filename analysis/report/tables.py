@@ -13,7 +13,7 @@ from scaling.records.scores.price import money_text
 _LATEX = str.maketrans(
     {character: "\\" + character for character in "%&_#${}"}
     | {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}", "<": "$<$", ">": "$>$"}
-    | {"±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "⁻": "$^{-}$", "†": r"$\dagger$"}
+    | {"±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "⁻": "$^{-}$", "†": r"$\dagger$", "—": "---"}
     | {character: f"$^{digit}$" for digit, character in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
 )
 
