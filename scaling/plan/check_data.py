@@ -55,6 +55,20 @@ def class_problem(one: Manifest, other: Manifest, one_name: str, other_name: str
     )
 
 
+def warn_of_shared_shards(held_out: Manifest, other: Manifest, held_out_name: str, other_name: str) -> None:
+    """Warn when a set that is to be held out is, or shares shards with, the one that is learned from."""
+    if held_out.is_declared or other.is_declared:
+        return
+    shared = set(held_out.shard_sha256) & set(other.shard_sha256)
+    if held_out.digest == other.digest or shared:
+        logger.warning(
+            "%s and %s hold the same images (%s): scores are of images that were learned from; give a held-out set",
+            held_out_name,
+            other_name,
+            "one data set" if held_out.digest == other.digest else f"{len(shared)} of the shards are in both",
+        )
+
+
 def probe_problem(name: str, sources: Mapping[str, tuple[str, Manifest]], settings: Mapping[str, Any]) -> str | None:
     """Why an evaluation that learns from a `support` set and is scored on a `test` set cannot be computed, as a
     sentence; None when it can, for all that the manifests say. `sources` are (name, manifest) by role."""
@@ -64,6 +78,7 @@ def probe_problem(name: str, sources: Mapping[str, tuple[str, Manifest]], settin
         if manifest.label_type != "single":
             return f"{name}: {source} is multi-label; give a set with one class per image"
     (support_name, support), (test_name, test) = sources["support"], sources["test"]
+    warn_of_shared_shards(test, support, test_name, support_name)
     if len(support.classes) != len(test.classes):
         return (
             f"{name}: {support_name} has {len(support.classes)} classes and {test_name} has {len(test.classes)}; "

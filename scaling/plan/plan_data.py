@@ -12,7 +12,7 @@ from scaling.data.format.manifest import Manifest, find_manifest
 from scaling.data.select.exclusion import NO_EXCLUSION, Exclusion
 from scaling.data.select.subset import select_subset
 from scaling.errors import UserError
-from scaling.plan.check_data import class_problem, subset_problem, unfair_spread
+from scaling.plan.check_data import class_problem, subset_problem, unfair_spread, warn_of_shared_shards
 from scaling.plan.plan_evals import plan_evaluations
 from scaling.plan.sources import Sources
 from scaling.records.run_plan import AccessPlan, EvalPlan, SourcePlan, SubsetPlan
@@ -51,6 +51,7 @@ class StudyData:
                 f"{name}: {val.num_classes} {val.label_type}-label classes, but {self._study.data.train} has "
                 f"{train.num_classes} {train.label_type}-label classes; the held-out split must share the labels",
             )
+        warn_of_shared_shards(self.sources.manifest(val), self.sources.manifest(train), name, self._study.data.train)
         return val
 
     @functools.cached_property
