@@ -98,7 +98,7 @@ def test_a_held_out_set_that_is_learned_from_is_warned_of(
     write("val", ["a", "b"], [[1, 0]])
     write("support", ["a", "b"], [[0, 1]])
     write("test", ["a", "b"], [[1, 1, 0]])
-    probe = PROBE.format(shots=1).format()
+    probe = PROBE.format(shots=1)
     with caplog.at_level(logging.WARNING):
         assert dry_run(tmp_path, capsys, evals=probe) == ""
         assert "learned from" not in caplog.text
