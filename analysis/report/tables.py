@@ -139,8 +139,8 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def plain_markdown(text: str) -> str:
-    """The text on one line, without a tag that a reader of Markdown would take for HTML."""
-    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.split("\n")))
+    """The text on one line, without a tag or a link that a reader of Markdown would follow."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.split("\n"))).replace("](", "]\\(")
 
 
 def markdown(table: pd.DataFrame) -> str:
