@@ -1,4 +1,4 @@
-"""From a planned evaluation to its numbers: the seam at which further evaluations are added.
+"""From a planned evaluation to its numbers; which evaluations there are stands in `scaling.evals.settings`.
 
 An evaluator is a function of a model, the planned evaluation and its context; it returns plain metric
 names, which are prefixed with the evaluation's name in the records.

@@ -71,6 +71,13 @@ class Standing:
         )
 
     @property
+    def has_diverged(self) -> bool:
+        """Whether the run ended because loss or gradient were no longer numbers, as the same settings would again: an
+        answer, unlike a lost machine, a bad image or a person who stopped it."""
+        last = self.ends.last
+        return self.status is Status.FAILED and last is not None and last.cause is Cause.DIVERGED
+
+    @property
     def told(self) -> str:
         """The status in words, with what is being done to a trained run."""
         if self.status is not Status.DONE or not self.missing_evals:

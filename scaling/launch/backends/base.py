@@ -11,8 +11,8 @@ A back end keeps three promises:
                             nothing that nobody knows of
     unknown is not gone     a query that failed says `unknown`; only a scheduler that answered and has no such job
                             says `gone`, and then the run directory alone is the truth
-    cancel stays cancelled  a request to stop (`records.stop_request`) is written before a job is asked to leave, and a
-                            run with one is never requeued; `submit` removes it
+    cancel stays cancelled  a request to stop (`records.ownership.stop_request`) is written before a job is asked to
+                            leave, and a run with one is never requeued; `submit` removes it
 
 Back ends never import each other. Those of this package stand in `BACKENDS`; an installed package adds its own by an
 entry point of the group `scaling.backends`:

@@ -13,7 +13,6 @@ from scaling.launch.study_dir import PlannedRun, find_standings
 from scaling.plan.planner import Planner
 from scaling.plan.search.searches import Cell, StudySearch
 from scaling.records.run_plan import RunPlan
-from scaling.records.scores.search import has_diverged
 from scaling.records.standing import Standing
 from scaling.records.state import Status
 from scaling.records.study import RunRecord, load_run
@@ -77,4 +76,4 @@ def _foresee_cell(study_dir: Path, search: StudySearch, cell: Cell, first: Seque
 def is_judged(standing: Standing) -> bool:
     """Whether a trial without a result has answered its search: it diverged, or was stopped because
     others do better."""
-    return standing.status is Status.PRUNED or has_diverged(standing)
+    return standing.status is Status.PRUNED or standing.has_diverged

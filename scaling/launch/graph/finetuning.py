@@ -4,7 +4,7 @@ taken and trained with every seed; these have ended, so their mean is the record
 from collections.abc import Mapping, Sequence
 
 from scaling.launch.graph.study_graph import Derived, FollowUp
-from scaling.plan.finetune.choose import Row, conclude, has_diverged, take_best, tried
+from scaling.plan.finetune.choose import Row, conclude, take_best, tried
 from scaling.plan.finetune.planner import FineTuning
 from scaling.records.study import RunRecord
 
@@ -30,7 +30,7 @@ def _begin(job: FineTuning, trained: RunRecord) -> Derived:
         return _finals(job, weights, job.values.learning_rates[0], ())
 
     def choose(records: Records) -> Derived:
-        diverged = tuple(run_id for run_id, record in records.items() if has_diverged(record))
+        diverged = tuple(run_id for run_id, record in records.items() if record.standing.has_diverged)
         open_ones = [run_id for run_id in records if records[run_id].result is None and run_id not in diverged]
         if open_ones:
             return Derived(

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scaling.plan.finetune.planner import FineTuning
-from scaling.records.attempts.causes import Cause
 from scaling.records.evaluation import Evaluation
 from scaling.records.result import RunResult
 from scaling.records.run_plan import RunPlan
@@ -17,12 +16,6 @@ from scaling.records.study import RunRecord
 
 Row = dict[str, Any]
 """One run of a fine-tuning: a plain mapping that JSON can hold."""
-
-
-def has_diverged(record: RunRecord) -> bool:
-    """Whether the run ended because loss or gradient were no longer numbers."""
-    last = record.standing.ends.last
-    return record.result is None and last is not None and last.cause is Cause.DIVERGED
 
 
 def tried(trials: Mapping[float, RunPlan], records: Mapping[str, RunRecord]) -> list[Row]:

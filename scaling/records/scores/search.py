@@ -10,13 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from scaling.records.attempts.causes import Cause
 from scaling.records.files import canonical_json
 from scaling.records.scores.metrics import known_facts
 from scaling.records.scores.rungs import Climb, Verdict, judge, mean_climb, scores_at
 from scaling.records.scores.search_plan import Space, TrialPlan, TrialScore
-from scaling.records.standing import Standing
-from scaling.records.state import Status
 from scaling.records.study import RunRecord
 
 Side = Literal["low", "high"]
@@ -74,7 +71,7 @@ class Trial:
         return (
             self.score is not None
             or self.stopped_at is not None
-            or any(has_diverged(record.standing) for record in self.records)
+            or any(record.standing.has_diverged for record in self.records)
         )
 
     def as_score(self) -> TrialScore:
@@ -88,13 +85,6 @@ class Trial:
             problem=self.problem,
             stopped_step=self.stopped_step,
         )
-
-
-def has_diverged(standing: Standing) -> bool:
-    """Whether a run ended because its numbers were none any more, as the same settings would again: an answer, unlike
-    a lost machine, a bad image or a person who stopped it."""
-    last = standing.ends.last
-    return standing.status is Status.FAILED and last is not None and last.cause is Cause.DIVERGED
 
 
 def trials_of(records: Iterable[RunRecord]) -> list[Trial]:

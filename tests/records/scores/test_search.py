@@ -9,7 +9,7 @@ from scaling.records.attempts.attempt import claim_attempt
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.ends import End, append_end
 from scaling.records.run_plan import RunPlan
-from scaling.records.scores.search import Trial, best_of, cells_of, edges_of, has_diverged, trials_of
+from scaling.records.scores.search import Trial, best_of, cells_of, edges_of, trials_of
 from scaling.records.scores.search_plan import TrialPlan
 from scaling.records.state import RunState
 from scaling.records.study import RunRecord, load_run
@@ -74,7 +74,7 @@ def test_a_failed_trial_is_never_the_best_and_says_why(tmp_path: Path) -> None:
 
 def test_only_divergence_judges_a_trial_without_a_score(tmp_path: Path) -> None:
     causes = {1e-4: Cause.DIVERGED, 1e-3: Cause.LOST, 2e-3: Cause.CANCELLED, 3e-3: Cause.FAILED, 4e-3: None}
-    judged = [has_diverged(trial.records[0].standing) for trial in trials(tmp_path, causes)]
+    judged = [trial.records[0].standing.has_diverged for trial in trials(tmp_path, causes)]
     assert judged == [True, False, False, False, False]
 
 

@@ -1,8 +1,8 @@
 """The Slurm back end: a study is one job array for each resource shape; implements `Backend`.
 
-It only submits, adopts, looks and cancels. Queueing a job again, budgets and hung runs are looked after beside the job
-(`slurm_job`), so the launcher may leave at any time, and the next one, on any login node, finds everything again: from
-the batches in `study/jobs` and from one query of Slurm.
+It only submits, adopts, looks and cancels. Queueing a job again, budgets and hung runs are looked after inside the
+allocation (`slurm/job.py`), so the launcher may leave at any time, and the next one, on any login node, finds
+everything again: from the batches in `study/jobs` and from one query of Slurm.
 """
 
 import fcntl

@@ -42,7 +42,7 @@ class Heartbeat:
 def watch_heartbeat(run_dir: Path, hung_after: float, job: str, restart: str) -> int:
     """Until this process is ended: ask a run that hangs to save, then kill its processes.
 
-    The job lives on: its `srun` ends, and `slurm_job after` queues it again in its budget. `restart` is how often it
+    The job lives on: its `srun` ends, and `job after` queues it again in its budget. `restart` is how often it
     was queued again.
     """
     heartbeat = Heartbeat(run_dir)

@@ -94,7 +94,7 @@ def _ended(run_dir: Path, task: QueuedTask) -> Cause | None:
     own = [end for end in ends.all if end.job.partition("/")[0] == task.job]
     if own and own[-1] not in ends.counted:
         return None
-    # A run that was cancelled saves and calls it a pre-emption, unless `slurm_job after` had the time to look.
+    # A run that was cancelled saves and calls it a pre-emption, unless `job after` had the time to look.
     if own and (task.state != "CANCELLED" or own[-1].cause in TELLING):
         return own[-1].cause
     cause = CAUSES.get(task.state, Cause.LOST)

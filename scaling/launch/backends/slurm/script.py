@@ -1,8 +1,8 @@
 """The batch script of a job array and its submission, by submitit's executor: its parameters, its script, its sbatch.
 
 submitit's own tasks unpickle a function and run it inside a process that handles signals itself. Ours replace
-themselves by training (`slurm_job task`), so that Slurm's signals reach it directly, and the decision to queue a job
-again is taken beside it, after `srun` (`slurm_job after`). Hence one private method of submitit, `_submit_command`, and
+themselves by training (`job task`), so that Slurm's signals reach it directly, and the decision to queue a job
+again is taken beside it, after `srun` (`job after`). Hence one private method of submitit, `_submit_command`, and
 one internal key, `map_count`, which a test pins.
 
     setup       modules, environment, the profile's lines, a free port for the processes to meet at
@@ -185,5 +185,5 @@ def _teardown(batch_path: Path) -> list[str]:
 
 
 def _beside(batch_path: Path, command: str) -> str:
-    """A command of `slurm_job` that runs on the first node, outside of any container."""
+    """A command of `slurm/job.py` that runs on the first node, outside of any container."""
     return f"{shlex.quote(sys.executable)} -m {JOB_MODULE} {command} {shlex.quote(str(batch_path))}"
