@@ -23,6 +23,7 @@ from scaling.launch.study_dir import PlannedRun, find_standings, write_study
 from scaling.launch.throughput import measure_throughput
 from scaling.launch.watch import Watch
 from scaling.models.cpu_arithmetic import SLOW_BF16
+from scaling.plan.check_data import warnings_once_planned
 from scaling.plan.finetune.planner import FineTunePlanner
 from scaling.plan.planner import Planner
 from scaling.records.attempts.causes import Cause
@@ -72,14 +73,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_choice(study.launch)
     ensure_data(study)
     planner = Planner(study, document)
-    beginning = Beginning.of(study, document, planner)
     finetuning = FineTunePlanner(planner, study, document)
 
     def after_all(plans: Sequence[RunPlan]) -> list[FollowUp]:
         return [finetuning_follow_up(job) for job in finetuning.plan(plan for plan in plans if plan.trial is None)]
 
-    foreseen = beginning.foresee(study_dir)
-    follow_ups = after_all([run.plan for run in foreseen])
+    with warnings_once_planned():
+        beginning = Beginning.of(study, document, planner)
+        foreseen = beginning.foresee(study_dir)
+        follow_ups = after_all([run.plan for run in foreseen])
     if is_slow_here(study.launch, [run.plan for run in foreseen]):
         print(f"warning: {SLOW_BF16}", file=sys.stderr)
     if args.dry_run:

@@ -5,7 +5,9 @@ numbering would be scored in silence. Where a data set has numbers only, that is
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from logging.handlers import MemoryHandler
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,21 @@ logger = logging.getLogger(__name__)
 
 MAX_NAMED = 3
 """Classes named in a message."""
+
+
+@contextmanager
+def warnings_once_planned() -> Iterator[None]:
+    """Holds the warnings given here until the block has ended well: a sweep that is refused gets one sentence."""
+    held = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+    logger.addHandler(held)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(held)
+        logger.propagate = True
+    for record in held.buffer:
+        logger.handle(record)
 
 
 def class_problem(one: Manifest, other: Manifest, one_name: str, other_name: str) -> str | None:
