@@ -26,12 +26,18 @@ examples:
 """
 
 BENCHMARKS = {
-    "pipeline": ("scaling.bench.pipeline", "images per second and core, beside webdataset's and timm's loaders"),
+    "pipeline": (
+        "scaling.bench.pipeline.command",
+        "images per second and core, beside the loaders of webdataset and timm",
+    ),
     "training": ("scaling.bench.training", "cost of a training step, beside a loop of bare PyTorch"),
     "study": ("scaling.bench.study.command", "where the time of a whole study goes, from the command to the report"),
     "launch": ("scaling.bench.launching", "seconds of planning 28 and 10,000 runs, and of 1,000 array tasks of Slurm"),
     "analysis": ("scaling.bench.analysis_time", "seconds and memory of reports of 1,000 runs, 60 models and of fits"),
-    "needs": ("scaling.bench.needs", "hours, cores, object store, disk and money of a study on a cluster, as a page"),
+    "needs": (
+        "scaling.bench.needs.command",
+        "hours, cores, object store, disk and money of a study on a cluster",
+    ),
     "inference": (
         "scaling.bench.inference",
         "images per second of models, side by side or each at its best batch",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from scaling.bench.command import add_json, add_model_options
 from scaling.errors import UserError
+from scaling.launch.options import above_zero
 
 EXAMPLES = """\
 examples:
@@ -31,13 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models", nargs="+", metavar="NAME", help="default: one Mixer as matrix products and as convolutions"
     )
-    parser.add_argument("--batch", type=_above_zero, help="images at a time (4), or the first batch tried (32)")
+    parser.add_argument("--batch", type=above_zero, help="images at a time (4), or the first batch tried (32)")
     add_model_options(parser)
     parser.set_defaults(precision=None, threads=None)
     add_json(parser)
     beside = parser.add_argument_group("side by side")
-    beside.add_argument("--passes", type=_above_zero, default=3, help="per model and round (default: 3)")
-    beside.add_argument("--rounds", type=_above_zero, default=9, help="default: 9")
+    beside.add_argument("--passes", type=above_zero, default=3, help="per model and round (default: 3)")
+    beside.add_argument("--rounds", type=above_zero, default=9, help="default: 9")
     alone = parser.add_argument_group("each model alone (--search-batch)")
     alone.add_argument("--search-batch", action="store_true", help="find each model's fastest batch")
     alone.add_argument(
@@ -47,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure the models of this study as it trains them, on as many threads; rows go to its throughput.jsonl",
     )
     alone.add_argument("--training", action="store_true", help="measure training steps as well")
-    alone.add_argument("--largest-batch", type=_above_zero, default=8192, help="default: 8192")
-    alone.add_argument("--repeats", type=_above_zero, default=5, help="timings of the best batch (default: 5)")
+    alone.add_argument("--largest-batch", type=above_zero, default=8192, help="default: 8192")
+    alone.add_argument("--repeats", type=above_zero, default=5, help="timings of the best batch (default: 5)")
     alone.add_argument("--seconds", type=_seconds, default=0.4, help="least length of a timing (default: 0.4)")
     alone.add_argument(
         "--compile",
@@ -77,13 +78,6 @@ def run(args: argparse.Namespace) -> int:
     from scaling.bench.throughput import side_by_side
 
     return side_by_side.run(args)
-
-
-def _above_zero(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return number
 
 
 def _seconds(text: str) -> float:

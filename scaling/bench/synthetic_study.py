@@ -39,6 +39,25 @@ WEIGHTS = "0" * 64
 """Digest of weights that no run here has."""
 
 
+RECIPE = RecipePlan(
+    optimizer="adam",
+    learning_rate=1e-3,
+    end_learning_rate=1e-5,
+    weight_decay=0.1,
+    head_weight_decay=0.1,
+    decay_scope="kernels",
+    momentum=0.0,
+    beta1=0.9,
+    beta2=0.999,
+    clip=1.0,
+    loss="sigmoid",
+    label_smoothing=0.0,
+    augment="inception",
+    precision="fp32",
+)
+"""Of every run."""
+
+
 @dataclass(frozen=True)
 class Truth:
     """The curve of one model and what it costs."""
@@ -153,22 +172,7 @@ def make_plan(
             warmup_steps=10,
             decay="linear",
         ),
-        recipe=RecipePlan(
-            optimizer="adam",
-            learning_rate=1e-3,
-            end_learning_rate=1e-5,
-            weight_decay=0.1,
-            head_weight_decay=0.1,
-            decay_scope="kernels",
-            momentum=0.0,
-            beta1=0.9,
-            beta2=0.999,
-            clip=1.0,
-            loss="sigmoid",
-            label_smoothing=0.0,
-            augment="inception",
-            precision="fp32",
-        ),
+        recipe=RECIPE,
         intervals=IntervalPlan(log_steps=10, validate_steps=50, checkpoint_steps=50, keep_checkpoints=2),
         engine=EnginePlan(num_devices=1, micro_batch=batch, zero_stage=0),
         evals=(EvalPlan(kind="fewshot", name="unseen"), EvalPlan(kind="throughput", name="throughput")),

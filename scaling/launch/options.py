@@ -45,7 +45,7 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--backend", metavar="NAME", help="local, slurm, ray or that of a package (default: the sweep's launch.backend)"
     )
-    parser.add_argument("--max-parallel", type=_above_zero, metavar="N", help="at most this many runs at a time")
+    parser.add_argument("--max-parallel", type=above_zero, metavar="N", help="at most this many runs at a time")
     parser.add_argument(
         "--retry-failed", action="store_true", help="start runs again that ended with an error or were cancelled"
     )
@@ -65,7 +65,8 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def _above_zero(text: str) -> int:
+def above_zero(text: str) -> int:
+    """Type of an argument that counts something."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")

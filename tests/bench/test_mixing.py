@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.bench.planning import shards_if_uniform, shards_in_a_batch
+from scaling.bench.pipeline.planning import shards_if_uniform, shards_in_a_batch
 from scaling.data.format.manifest import Manifest, build_manifest
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from scaling.bench.cluster_needs import Assumptions, makespan_seconds, run_needs
 from scaling.bench.command import main
+from scaling.bench.needs.cluster import Assumptions, makespan_seconds, run_needs
 from scaling.errors import UserError
 from scaling.launch.price.forecast import RateBook
 from tests.support.run_plans import run_plan

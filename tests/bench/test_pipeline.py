@@ -10,8 +10,8 @@ from PIL import Image
 from webdataset import TarWriter
 
 from scaling.bench.command import main
-from scaling.bench.pipeline import BASELINE, OURS, TIMM
-from scaling.bench.planning import NUM_RANKS, NUM_SHARDS, NUM_WORKERS
+from scaling.bench.pipeline.command import BASELINE, OURS, TIMM
+from scaling.bench.pipeline.planning import NUM_RANKS, NUM_SHARDS, NUM_WORKERS
 from scaling.data.format.index import expand_urls, index_shards
 from scaling.errors import UserError
 

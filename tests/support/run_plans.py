@@ -1,12 +1,11 @@
 """Run plans made by hand, for tests that need no data and no model."""
 
-from scaling.bench.synthetic_study import named
+from scaling.bench.synthetic_study import RECIPE, named
 from scaling.records.run_plan import (
     EnginePlan,
     HarnessPlan,
     IntervalPlan,
     ModelPlan,
-    RecipePlan,
     RunPlan,
     SchedulePlan,
     SourcePlan,
@@ -50,22 +49,7 @@ def run_plan(
         warmup_steps=2,
         decay="linear",
     )
-    recipe = RecipePlan(
-        optimizer="adam",
-        learning_rate=learning_rate,
-        end_learning_rate=1e-5,
-        weight_decay=0.1,
-        head_weight_decay=0.1,
-        decay_scope="kernels",
-        momentum=0.0,
-        beta1=0.9,
-        beta2=0.999,
-        clip=1.0,
-        loss="sigmoid",
-        label_smoothing=0.0,
-        augment="inception",
-        precision="fp32",
-    )
+    recipe = RECIPE.model_copy(update={"learning_rate": learning_rate})
     engine = EnginePlan(num_devices=num_devices, micro_batch=32, zero_stage=0)
     plan = RunPlan(
         study="test",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scaling.bench.command import model_settings
 from scaling.bench.throughput.order import Order, timed_work
-from scaling.bench.throughput.orders import plans_of_models, threads_of, trained_runs
+from scaling.bench.throughput.plans import plans_of_models, threads_of, trained_runs
 from scaling.bench.throughput.search import FIRST_BATCH
 from scaling.bench.throughput.surroundings import gpu_model
 from scaling.bench.throughput.worker import Devices, Measurer, take_devices

@@ -4,7 +4,7 @@ import argparse
 import math
 from pathlib import Path
 
-from scaling.bench.cluster_needs import Assumptions, page, run_needs
+from scaling.bench.needs.cluster import Assumptions, page, run_needs
 from scaling.errors import UserError
 from scaling.launch.graph.beginning import Beginning
 from scaling.launch.price.forecast import RateBook
