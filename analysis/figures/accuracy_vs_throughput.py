@@ -25,25 +25,29 @@ _KINDS = {"alone": "", "runs": "", "training": " (no inference measurement in th
 """What the axis says beyond the kind of work, by where a rate is from."""
 
 
-def throughput_points(records: Records, table: pd.DataFrame) -> pd.DataFrame:
-    """One row per place and model (`analysis.runs.speeds`), with the metric's cell at the largest size common to all
-    models (each model's own largest when they share none)."""
+def throughput_points(records: Records, rates: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """One row of `rates` (`analysis.runs.speeds.speeds`) per place and model, with the metric's cell at the largest
+    size common to all models (each model's own largest when they share none)."""
     shared = set.intersection(*(set(rows["num_images"]) for _, rows in table.groupby("model")))
     last = table[table["num_images"] == max(shared)] if shared else table.groupby("model", sort=False).tail(1)
-    points = speeds(records).merge(last, on="model")
+    points = rates.merge(last, on="model")
     order = sorted(points.index, key=lambda i: records.models[points.model[i]])
     return points.loc[order].reset_index(drop=True)
 
 
 def accuracy_vs_throughput(records: Records, table: pd.DataFrame, metric: str, *, name: str = "") -> list[Drawing]:
     """One drawing per place; none for runs without any throughput. `name` begins the file names."""
-    groups = places(throughput_points(records, table))
+    groups = places(throughput_points(records, speeds(records), table))
     drawings = []
     for where, rows in groups:
-        suffix = "" if len(groups) == 1 else "_" + re.sub(r"[^a-z0-9]+", "-", where.lower()).strip("-")
-        file_name = f"{name or 'accuracy_vs_throughput'}{records.suffix}{suffix}"
+        file_name = f"{name or 'accuracy_vs_throughput'}{records.suffix}{place_suffix(where, len(groups))}"
         drawings.append(_draw(records, rows.reset_index(drop=True), metric, where, file_name))
     return drawings
+
+
+def place_suffix(where: str, num_places: int) -> str:
+    """Of the name of a figure's file, where several places have one each."""
+    return "" if num_places == 1 else "_" + re.sub(r"[^a-z0-9]+", "-", where.lower()).strip("-")
 
 
 def pareto_front(points: pd.DataFrame, measure: Metric) -> pd.DataFrame:

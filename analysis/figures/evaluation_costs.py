@@ -4,19 +4,17 @@ The headline has figures of its own; these show whether another evaluation, or t
 models otherwise at the same cost.
 """
 
-import re
-
 import pandas as pd
 from matplotlib.lines import Line2D
 
 from analysis.figures.accuracy_vs_cost import cost_cells, is_known
-from analysis.figures.accuracy_vs_throughput import BUSY_MARK, disturbance_text, throughput_points
+from analysis.figures.accuracy_vs_throughput import BUSY_MARK, disturbance_text, place_suffix, throughput_points
 from analysis.figures.canvas.axes import log_axis
 from analysis.figures.canvas.drawing import Drawing
 from analysis.figures.canvas.panels import legend_above, panel_grid
 from analysis.figures.canvas.style import looks
 from analysis.runs.load import Records
-from analysis.runs.speeds import places
+from analysis.runs.speeds import places, speeds
 from analysis.runs.summary import cells
 from scaling.readable import cost_text, count_text, number_text, power_text, spread_text
 
@@ -44,14 +42,14 @@ def evaluations_vs_throughput(records: Records, metrics: list[str]) -> list[Draw
     """The same for throughput, one drawing per place where it was measured."""
     if len(metrics) < 2:
         return []
+    rates = speeds(records)
     points = pd.concat(
-        [throughput_points(records, cells(records, metric)).assign(metric=metric) for metric in metrics],
+        [throughput_points(records, rates, cells(records, metric)).assign(metric=metric) for metric in metrics],
         ignore_index=True,
     ).rename(columns={"throughput_median": "x"})
     groups = places(points)
     drawings = []
     for where, rows in groups:
-        suffix = "" if len(groups) == 1 else "_" + re.sub(r"[^a-z0-9]+", "-", where.lower()).strip("-")
         work = rows["work"].iloc[0]
         caption = (
             f"Every evaluation against {work} throughput on {where}, each on a scale of its own, at the largest number "
@@ -63,7 +61,7 @@ def evaluations_vs_throughput(records: Records, metrics: list[str]) -> list[Draw
                 records,
                 rows.reset_index(drop=True),
                 metrics,
-                f"evaluations_vs_throughput{records.suffix}{suffix}",
+                f"evaluations_vs_throughput{records.suffix}{place_suffix(where, len(groups))}",
                 "Evaluations and throughput",
                 caption,
                 f"{work} throughput, images/s ({where})",

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.figures.accuracy_vs_throughput import BUSY_MARK
 from analysis.published.tables import read_published
-from analysis.runs.caveats import MARK
 from analysis.runs.conditions import in_order
 from analysis.runs.downstream import PAPER_COLUMNS, Yardstick, missing_members, yardsticks
 from analysis.runs.load import Records
@@ -119,7 +119,7 @@ def _speed(rates: pd.DataFrame, model: str) -> tuple[float, str]:
     if len(found) > 1:
         return rate, f"{BLANK} (several devices or settings)"
     place = found.iloc[0]
-    mark = f" {MARK}" if place["disturbances"] else ""
+    mark = f" {BUSY_MARK}" if place["disturbances"] else ""
     return rate, f"{number_text(rate)} ({place['device']}, {place['precision']}){mark}"
 
 
