@@ -15,11 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 REFUSALS = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
-    *(
-        errno.EEXIST,
-        errno.EINVAL,
-        errno.ENXIO,
-    ),  # A file in the place of a folder, a pipe or a socket in that of a file.
+    # A file in the place of a folder, a pipe or a socket in that of a file.
+    *(errno.EEXIST, errno.EINVAL, errno.ENXIO),
 )
 """A file or folder that the system does not give us: for the user to mend, and no defect."""
 

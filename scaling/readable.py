@@ -122,12 +122,13 @@ def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(headers), line(["-" * width for width in widths]), *(line(row) for row in rows)])
 
 
-REDRAW_SECONDS = 0.2
-
-
 def defused(text: str) -> str:
     """A cell of CSV, with an apostrophe in front where a spreadsheet would take it for a formula."""
     return f"'{text}" if _FORMULA.match(text) and not _NUMERIC.fullmatch(text) else text
+
+
+REDRAW_SECONDS = 0.2
+"""Between two drawings of a line on a terminal."""
 
 
 class ProgressLine:

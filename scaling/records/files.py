@@ -21,13 +21,23 @@ TEMPORARY = ".tmp"
 
 def open_regular(path: Path) -> io.BufferedReader:
     """A file to read. OSError for a pipe, a socket or a device: reading one may never end."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return open(_regular_descriptor(path, os.O_RDONLY), "rb")
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """A file to add to, made when there is none; OSError for a pipe or a device."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    return open(_regular_descriptor(path, flags), "ab")
+
+
+def _regular_descriptor(path: Path, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     try:
         refuse_irregular(descriptor, path)
     except OSError:
         os.close(descriptor)
         raise
-    return open(descriptor, "rb")  # noqa: PTH123  Of a descriptor.
+    return descriptor
 
 
 def refuse_irregular(descriptor: int, path: Path) -> None:
@@ -37,17 +47,6 @@ def refuse_irregular(descriptor: int, path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "is a pipe or a device, no file", str(path))
-
-
-def open_to_append(path: Path) -> BinaryIO:
-    """A file to add to, made when there is none; OSError for a pipe or a device."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    try:
-        refuse_irregular(descriptor, path)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return open(descriptor, "ab")  # noqa: PTH123  Of a descriptor.
 
 
 def write_text_atomic(path: Path, text: str) -> None:

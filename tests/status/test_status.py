@@ -16,26 +16,13 @@ from scaling.records.study import save_plan_order
 from scaling.spec.document import Document
 from scaling.status.command import main
 from scaling.status.live import last_words, seconds_left
+from tests.support.log_rows import log_row
 from tests.support.run_plans import run_plan
 from tests.support.scripted_backend import result_of
 
 
 def event(plan: RunPlan, kind: str, step: int, **metrics: float) -> Event:
-    return Event(
-        run_id=plan.run_id,
-        attempt=1,
-        kind=kind,  # type: ignore[arg-type]
-        step=step,
-        examples_seen=step * 32,
-        unique_examples=step * 32,
-        flops=1.0,
-        train_seconds=10.0,
-        pause_seconds=5.0,
-        device="cpu",
-        num_devices=1,
-        precision="fp32",
-        metrics=metrics,
-    )
+    return log_row(plan.run_id, kind, step, metrics, train_seconds=10.0, pause_seconds=5.0)  # type: ignore[arg-type]
 
 
 @pytest.fixture

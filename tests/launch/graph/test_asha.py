@@ -17,7 +17,7 @@ from scaling.plan.planner import Planner
 from scaling.records.attempts.attempt import claim_attempt, latest_number
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.ends import End, append_end
-from scaling.records.events import Event, EventWriter
+from scaling.records.events import EventWriter, Kind
 from scaling.records.ownership.stop_request import requested_stop
 from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import RunPlan
@@ -25,6 +25,7 @@ from scaling.records.scores.search import cells_of
 from scaling.records.state import RunState, Status
 from scaling.records.study import RunRecord, read_study
 from scaling.spec.study import load_study
+from tests.support.log_rows import log_row
 from tests.support.scripted_backend import ScriptedBackend, result_of
 from tests.support.tiny_study import TINY_SWEEP
 
@@ -88,25 +89,10 @@ class ClimbingBackend(ScriptedBackend):
         self._running.remove(run_dir)
         self._ended[run_dir] = Look("ended", cause=cause)
 
-    def _log(self, run_dir: Path, kind: str, step: int, metrics: Mapping[str, float] | None = None) -> None:
+    def _log(self, run_dir: Path, kind: Kind, step: int, metrics: Mapping[str, float] | None = None) -> None:
         with EventWriter(RunDir(run_dir).events) as writer:
-            writer.write(
-                Event(
-                    run_id=run_dir.name,
-                    attempt=latest_number(run_dir),
-                    kind=kind,  # type: ignore[arg-type]
-                    step=step,
-                    examples_seen=step,
-                    unique_examples=step,
-                    flops=0.0,
-                    train_seconds=0.0,
-                    pause_seconds=0.0,
-                    device="a device",
-                    num_devices=1,
-                    precision="fp32",
-                    metrics=dict(metrics or {}),
-                )
-            )
+            row = log_row(run_dir.name, kind, step, dict(metrics or {}), attempt=latest_number(run_dir), batch=1)
+            writer.write(row)
 
 
 @pytest.fixture
