@@ -28,6 +28,7 @@ from analysis.report.tables import plain_text
 from analysis.runs.metrics import Metric, add_metric_options, metric_of
 from analysis.runs.tables.curves import Curve, read_curves
 from scaling.errors import UserError, run_command
+from scaling.records.files import write_text_atomic
 
 _DESCRIPTION = (
     "Fit scaling laws (error against examples) to every curve of a CSV table: forms M1-M4, shifted power law, BNSL, "
@@ -90,7 +91,7 @@ def _run(argv: Sequence[str] | None) -> int:
         print(line, file=sys.stderr)
     if options.json:
         told = {"level": LEVEL, "curves": fits, "refused": refused}
-        options.json.write_text(json.dumps(told, indent=1, allow_nan=False) + "\n")
+        write_text_atomic(options.json, json.dumps(told, indent=1, allow_nan=False) + "\n")
     return 1 if refused else 0
 
 

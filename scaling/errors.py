@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 REFUSALS = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
     # A file in the place of a folder, a pipe or a socket in that of a file.
     *(errno.EEXIST, errno.EINVAL, errno.ENXIO),

@@ -1,5 +1,6 @@
 """`python -m scaling` and the console scripts: every command is listed, installed and explains itself."""
 
+import resource
 import subprocess
 import sys
 import tomllib
@@ -43,3 +44,19 @@ def test_a_command_explains_itself_without_pytorch(name: str) -> None:
 def test_an_unknown_command_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(commands.main, ["lunch"]) == 2
     assert capsys.readouterr().err == "error: 'lunch' is no command; did you mean 'launch'?\n"
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"), [(resource.RLIMIT_FSIZE, 1000), (resource.RLIMIT_NOFILE, 3)], ids=["file size", "open files"]
+)
+def test_a_limit_of_the_machine_is_one_sentence(limit: int, value: int, tmp_path: Path) -> None:
+    """And what lay in the file before stays whole."""
+    table, out = tmp_path / "curves.csv", tmp_path / "fits.json"
+    table.write_text("images,loss\n" + "".join(f"{1000 * 2**n},{0.2 + 2 ** (-0.4 * n)}\n" for n in range(6)))
+    code = f"import analysis.__main__, analysis.fit, resource, sys; resource.setrlimit({limit}, ({value}, {value})); "
+    code += f"sys.exit(analysis.fit.main([*'--x images --y loss --alone --json'.split(), *{[str(out), str(table)]}]))"
+    out.write_text("before\n")
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.returncode == 2, answer
+    assert answer.stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in answer.stderr
+    assert out.read_text() == "before\n"

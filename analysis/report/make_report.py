@@ -36,6 +36,7 @@ from analysis.runs.rows import read_rows, with_known_counts
 from analysis.runs.searches import cell_table
 from analysis.runs.summary import runs_without, without_impossible
 from analysis.runs.tables.csv_text import save_csv
+from scaling.records.files import write_text_atomic
 
 _MAX_PRINTED = 20
 """Left-out runs named on the screen; the files name all."""
@@ -114,7 +115,7 @@ def make_report(
             sections.append(section)
             files += _save_tables_of({"transfer": transfer.values}, {"transfer": page}, "", out)
             files.append(out / "transfer.md")
-            files[-1].write_text(markdown(transfer.printed) + "\n", encoding="utf-8")
+            write_text_atomic(files[-1], markdown(transfer.printed) + "\n")
         if options.published:
             sections.append(Section("Published: cost and throughput", _PUBLISHED_TEXT, tuple(published_figure_3())))
         added = installed_figures(records, rows, metric)
@@ -181,7 +182,7 @@ def _save_tables_of(saved: dict[str, pd.DataFrame], papers: dict[str, PageTable]
     paths = [save_csv(frame, out / f"{name}{suffix}.csv") for name, frame in saved.items()]
     for name, entry in papers.items():
         path = out / f"{name}{suffix}.tex"
-        path.write_text(latex(entry.table, entry.caption, label=f"tab:{name}{suffix}"), encoding="utf-8")
+        write_text_atomic(path, latex(entry.table, entry.caption, label=f"tab:{name}{suffix}"))
         paths.append(path)
     return paths
 

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from analysis.figures.canvas.drawing import Drawing, inline_svg
 from analysis.figures.canvas.style import GRID, INK, MUTED, PAPER, shaded_family_colours
 from analysis.report.tables import markdown, plain_markdown
+from scaling.records.files import write_text_atomic
 
 
 def _themed(family: str, shade: float) -> str:
@@ -84,9 +85,9 @@ class Section:
 def write_page(title: str, subtitle: str, sections: list[Section], folder: Path) -> list[Path]:
     """Write index.html and report.md into `folder`."""
     html = folder / "index.html"
-    html.write_text(_html(title, subtitle, sections), encoding="utf-8")
+    write_text_atomic(html, _html(title, subtitle, sections))
     text = folder / "report.md"
-    text.write_text(_markdown(title, subtitle, sections), encoding="utf-8")
+    write_text_atomic(text, _markdown(title, subtitle, sections))
     return [html, text]
 
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scaling.records.files import write_text_atomic
+
 EPILOG = """\
 examples:
   python -m scaling.bench pipeline data/photos/manifest.json
@@ -87,4 +89,4 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def write_json(figures: Mapping[str, Any], path: Path | None) -> None:
     """Write the figures to the file of `--json`, if it was given."""
     if path is not None:
-        path.write_text(json.dumps(figures, indent=2) + "\n")
+        write_text_atomic(path, json.dumps(figures, indent=2) + "\n")

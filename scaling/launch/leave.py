@@ -48,8 +48,8 @@ def has_person() -> bool:
 
 def _wants_to_stop(count: int, name: str) -> bool:
     """The answer; silence, the end of the input and another Ctrl-C mean no."""
-    print(QUESTION.format(jobs=_count(count), name=name), end="", file=sys.stderr, flush=True)
     try:
+        print(QUESTION.format(jobs=_count(count), name=name), end="", file=sys.stderr, flush=True)
         while True:
             line = sys.stdin.readline()
             answer = line.strip().lower()

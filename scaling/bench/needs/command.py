@@ -11,6 +11,7 @@ from scaling.launch.price.forecast import RateBook
 from scaling.launch.price.rates import measured_rates
 from scaling.launch.study_dir import find_standings
 from scaling.plan.planner import Planner
+from scaling.records.files import write_text_atomic
 from scaling.spec.study import load_study
 from scaling.train.reporting.hardware import PEAKS
 
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is None:
         print(text, end="")
     else:
-        args.out.write_text(text)
+        write_text_atomic(args.out, text)
     return 0
 
 

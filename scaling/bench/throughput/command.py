@@ -22,6 +22,7 @@ from scaling.errors import UserError
 from scaling.models.cpu_arithmetic import cpu_name
 from scaling.readable import plain_table
 from scaling.records.attempts.provenance import describe_harness_source, describe_packages
+from scaling.records.files import write_text_atomic
 from scaling.records.run_dir import StudyDir
 from scaling.records.run_plan import RunPlan
 from scaling.records.scores.throughput import Place, ThroughputRow, Work, append_row, key_of, read_rows, software_of
@@ -44,7 +45,7 @@ def run_alone(args: argparse.Namespace) -> int:
     if any(row.disturbances for row in rows):
         print("some of this machine was busy: --again measures anew when it is quiet", file=sys.stderr)
     if args.json is not None:
-        args.json.write_text(json.dumps([row.model_dump(mode="json") for row in rows], indent=2) + "\n")
+        write_text_atomic(args.json, json.dumps([row.model_dump(mode="json") for row in rows], indent=2) + "\n")
     return 1 if failed else 0
 
 

@@ -29,6 +29,8 @@ class RandomStream(IntEnum):
     """Which training samples a choice is made on."""
     SEARCH = 9
     """Trials of a search for hyper-parameters."""
+    VTAB = 10
+    """The thousand examples of a VTAB-1k task."""
 
 
 def generator(*key: int) -> np.random.Generator:

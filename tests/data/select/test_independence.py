@@ -40,6 +40,7 @@ def test_random_streams_keep_their_numbers() -> None:
         "MIXUP",
         "HELD_OUT",
         "SEARCH",
+        "VTAB",
     ]
     assert {stream.name: int(stream) for stream in RandomStream} == {name: n for n, name in enumerate(names, 1)}
 

@@ -50,13 +50,14 @@ def test_bf16_reaches_the_layers_and_gradients_travel_in_fp32(stage: int, plan_t
 
 @pytest.fixture
 def arithmetic():
-    """PyTorch's switches as they were."""
+    """PyTorch's switches as a new process has them, whatever ran in this one before; put back afterwards."""
     saved = (
         torch.backends.cudnn.allow_tf32,
         torch.backends.cuda.matmul.allow_tf32,
         torch.backends.cudnn.benchmark,
         torch.backends.cudnn.deterministic,
     )
+    torch.backends.cudnn.allow_tf32 = True  # PyTorch's default, which the papers' fp32 is not.
     yield
     torch.use_deterministic_algorithms(False)
     torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = saved[:2]
@@ -66,7 +67,6 @@ def arithmetic():
 def test_fp32_is_not_tf32(plan_tiny, arithmetic) -> None:
     from scaling.train.step.execution import settle_arithmetic
 
-    assert torch.backends.cudnn.allow_tf32  # PyTorch's default, which the papers' fp32 is not.
     settle_arithmetic(plan_tiny()[0].plan)
     assert not torch.backends.cudnn.allow_tf32
     assert not torch.backends.cuda.matmul.allow_tf32

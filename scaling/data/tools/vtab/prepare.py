@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.data.format.manifest import Manifest, build_manifest
+from scaling.data.select.random_streams import RandomStream, generator
 from scaling.data.tools.build import BuildSettings, build_or_find
 from scaling.data.tools.build_sources import NO_OPTIONS, Source, SourceOptions
 from scaling.data.tools.vtab.sources import task_parts
@@ -20,8 +21,6 @@ from scaling.data.tools.vtab.tasks import TEST, TRAIN, TRAIN_VAL, VAL, VtabTask
 from scaling.errors import UserError
 
 Positions = NDArray[np.int64]
-DRAW_STREAM = 0x7674
-"""Keeps the draw apart from the order in which shards are written, which has the same seed."""
 
 
 class Chosen:
@@ -95,7 +94,7 @@ def draw(task: VtabTask, parts: dict[str, Source], seed: int) -> dict[str, tuple
     that the seed draws: training images first, then validation, and test images from the other end.
     """
     train, val, test = task.counts[TRAIN], task.counts[VAL], task.counts[TEST]
-    order = _order(parts["train"], seed)
+    order = _order(parts["train"], seed, 0)
     chosen: dict[str, tuple[str, Positions]] = {}
     if "test" in parts:
         chosen[TEST] = ("test", np.arange(_size(parts["test"])))
@@ -114,14 +113,15 @@ def draw(task: VtabTask, parts: dict[str, Source], seed: int) -> dict[str, tuple
         order = order[: len(order) - test]
     chosen[TRAIN] = ("train", order[:train])
     if "val" in parts:
-        chosen[VAL] = ("val", _order(parts["val"], seed + 1)[:val])
+        chosen[VAL] = ("val", _order(parts["val"], seed, 1)[:val])
     else:
         chosen[VAL] = ("train", order[train : train + val])
     return chosen
 
 
-def _order(source: Source, seed: int) -> Positions:
-    return np.random.default_rng((DRAW_STREAM, seed)).permutation(_size(source))
+def _order(source: Source, seed: int, number: int) -> Positions:
+    """All samples of a part, those of each `number` in an order of their own."""
+    return generator(seed, RandomStream.VTAB, number).permutation(_size(source))
 
 
 def _size(source: Source) -> int:

@@ -89,6 +89,15 @@ class RayBackend:
         if self._connection.is_embedded:
             return []
         looks = self.poll(study_dir)
+        # A queue whose node was lost is started again on another one: silence does not say that there are no runs.
+        while self._silent_since is not None:
+            if time.monotonic() - self._silent_since > START_SECONDS:
+                raise UserError(
+                    f"launch.backend: ray: the study's queue on {self._connection.name} has not answered for "
+                    f"{START_SECONDS:.0f} s, so what it runs is not known; give the same command again"
+                )
+            time.sleep(self.poll_seconds)
+            looks = self.poll(study_dir)
         alive = [run_dir for run_dir, look in looks.items() if look.phase != "ended"]
         return [Handle(run_dir, "ray", "", index, name_of(run_dir)) for index, run_dir in enumerate(alive)]
 
