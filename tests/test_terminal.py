@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.data.format.manifest import load_manifest
+from scaling.data.format.load_manifest import load_manifest
 from scaling.errors import UserError, printable
 from scaling.launch.progress import ProgressView
 from scaling.readable import defused, plain_table

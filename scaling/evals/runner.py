@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from scaling.data.format.manifest import load_manifest
+from scaling.data.format.load_manifest import load_manifest
 from scaling.data.read.pixels import PixelSource
 from scaling.errors import UserError
 from scaling.evals.settings import EVALUATIONS

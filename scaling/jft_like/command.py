@@ -5,7 +5,7 @@ import os
 from dataclasses import fields
 from pathlib import Path
 
-from scaling.data.format.manifest import load_manifest
+from scaling.data.format.load_manifest import load_manifest
 from scaling.data.tools.commands.index import summary
 from scaling.jft_like.config import JftLikeConfig
 from scaling.jft_like.make import make_jft_like

@@ -8,7 +8,8 @@ import functools
 from pathlib import Path
 
 from scaling.data.format.exclusion_list import load_exclusion
-from scaling.data.format.manifest import Manifest, find_manifest
+from scaling.data.format.load_manifest import find_manifest
+from scaling.data.format.manifest import Manifest
 from scaling.data.select.exclusion import NO_EXCLUSION, Exclusion
 from scaling.data.select.subset import select_subset
 from scaling.errors import UserError

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from scaling.data.format.manifest import Manifest, find_manifest, load_manifest
+from scaling.data.format.load_manifest import find_manifest, load_manifest
+from scaling.data.format.manifest import Manifest
 from scaling.errors import UserError
 from scaling.records.run_plan import AccessPlan, SourcePlan
 from scaling.spec.document import Document, KeyPath

@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from scaling.data.format.manifest import load_manifest
+from scaling.data.format.load_manifest import load_manifest
 from scaling.data.read.pixels import PixelSource
 from scaling.errors import UserError
 from scaling.evals import fewshot as fewshot_module

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from scaling.data.format.class_counts import count_classes
-from scaling.data.format.manifest import load_manifest
+from scaling.data.format.load_manifest import load_manifest
 from scaling.data.read.pixels import PixelSource
 from scaling.errors import UserError
 from scaling.jft_like.classes import make_taxonomy

@@ -21,7 +21,8 @@ from scaling.bench.machine import describe_machine
 from scaling.bench.pipeline.facts import ROOM, data_wait_share, decodes_per_cpu_second, mean_pixel_error, our_batches
 from scaling.bench.pipeline.planning import measure_planning
 from scaling.bench.pipeline.rivals import timm_batches, webdataset_batches
-from scaling.data.format.manifest import Manifest, load_manifest
+from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import Manifest
 from scaling.errors import UserError
 from scaling.readable import plain_table
 

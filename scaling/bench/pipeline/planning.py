@@ -21,7 +21,7 @@ import json, sys, time
 started = time.perf_counter()
 from pathlib import Path
 import numpy as np
-from scaling.data.format.manifest import load_manifest
+from scaling.data.format.load_manifest import load_manifest
 from scaling.data.select.order import SampleOrder
 from scaling.data.select.subset import select_subset
 imported = time.perf_counter()

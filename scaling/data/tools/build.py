@@ -24,7 +24,8 @@ from typing import Any
 from PIL import Image
 
 from scaling.data.format.homogeneity import MAX_COMPARED_SHARDS, Homogeneity, PieceCounts, compare_label_counts
-from scaling.data.format.manifest import Manifest, build_manifest, load_manifest, make_folder
+from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import Manifest, build_manifest, make_folder
 from scaling.data.read.decode import JPEG_MAGIC, DecodeError, decode_rgb
 from scaling.data.read.look_ahead import in_order
 from scaling.data.storage.integrity import file_sha256

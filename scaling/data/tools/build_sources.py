@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from scaling.data.format.class_names import ClassNames
 from scaling.data.format.index import LabelForm
-from scaling.data.format.manifest import LabelType, Manifest, load_manifest
+from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import LabelType, Manifest
 from scaling.data.format.open_shards import OpenShards
 from scaling.data.format.shard import IMAGE_EXTENSIONS, UNREAD_IMAGE_EXTENSIONS, is_ignored
 from scaling.data.select.subset import Subset, select_subset

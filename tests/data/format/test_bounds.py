@@ -20,7 +20,7 @@ from PIL import Image, PngImagePlugin
 
 from scaling.data.format import tar_headers
 from scaling.data.format.class_names import read_classes
-from scaling.data.format.manifest import load_manifest
+from scaling.data.format.load_manifest import load_manifest
 from scaling.data.format.shard import Shard
 from scaling.data.format.tar_headers import MAX_NAME_BYTES, read_members
 from scaling.data.read.decode import DecodeError, decode_rgb

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from scaling.data.command import main
-from scaling.data.format.manifest import load_manifest
+from scaling.data.format.load_manifest import load_manifest
 from scaling.data.read.pixels import PixelSource
 from scaling.errors import UserError
 from tests.data.format.test_index_labels import IMAGE, index, labelled, labels_of, write_tar

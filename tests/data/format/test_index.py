@@ -9,7 +9,8 @@ from webdataset import TarWriter
 
 from scaling.data.command import main
 from scaling.data.format.index import expand_urls, index_shards
-from scaling.data.format.manifest import Manifest, load_manifest
+from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import Manifest
 from scaling.data.read.pixels import PixelSource
 from tests.support.http_server import serve
 from tests.support.tiny_study import encode

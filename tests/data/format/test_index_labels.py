@@ -11,7 +11,8 @@ import pytest
 
 from scaling.data.command import main
 from scaling.data.format.index import expand_urls
-from scaling.data.format.manifest import Manifest, load_manifest
+from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import Manifest
 from scaling.data.read.pixels import PixelSource
 from scaling.errors import UserError
 from tests.support.tiny_study import encode

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from scaling.data.format.index import expand_urls
-from scaling.data.format.manifest import build_manifest, declare_manifest, load_manifest
+from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import build_manifest, declare_manifest
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select.subset import select_subset
 from scaling.errors import UserError

@@ -17,7 +17,7 @@ from PIL import Image
 from webdataset import TarWriter
 
 from scaling.data.format.index import expand_urls, index_shards
-from scaling.data.format.manifest import load_manifest
+from scaling.data.format.load_manifest import load_manifest
 from scaling.data.read.loader import Batch, EvalLoader, TrainLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select.permute import planned_permutation

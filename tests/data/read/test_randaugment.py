@@ -13,7 +13,7 @@ from matplotlib.cbook import get_sample_data
 from PIL import Image
 from torchvision.transforms.v2 import functional as reference
 
-from scaling.data.format.manifest import load_manifest
+from scaling.data.format.load_manifest import load_manifest
 from scaling.data.read.loader import TrainLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.read.randaugment import OPERATIONS, randaugment

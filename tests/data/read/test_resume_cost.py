@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.data.format.manifest import Manifest, build_manifest, load_manifest
+from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import Manifest, build_manifest
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select import order as order_module
 from scaling.data.select.order import SampleOrder

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as distributed
 import torch.multiprocessing as processes
 
-from scaling.data.format.manifest import load_manifest
+from scaling.data.format.load_manifest import load_manifest
 from scaling.data.read.loader import TrainLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select.subset import select_subset

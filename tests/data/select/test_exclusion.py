@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from scaling.data.format.exclusion_list import load_exclusion, make_exclusion, save_exclusion
-from scaling.data.format.manifest import Manifest, build_manifest, load_manifest
+from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import Manifest, build_manifest
 from scaling.data.read.loader import TrainLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select.exclusion import NO_EXCLUSION, Exclusion

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scaling.data.command import main
-from scaling.data.format.manifest import load_manifest
+from scaling.data.format.load_manifest import load_manifest
 from scaling.data.format.shard import Shard
 from scaling.data.read.pixels import PixelSource
 from scaling.data.storage import remote

@@ -12,7 +12,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from scaling.data.command import main
-from scaling.data.format.manifest import Manifest, load_manifest
+from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import Manifest
 from scaling.data.read.loader import TrainLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select.subset import select_subset

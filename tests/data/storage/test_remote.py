@@ -13,7 +13,8 @@ import pytest
 
 from scaling.data.command import main
 from scaling.data.format.index import expand_urls, index_shards
-from scaling.data.format.manifest import Manifest, load_manifest
+from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import Manifest
 from scaling.data.read.loader import EvalLoader, TrainLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select import order

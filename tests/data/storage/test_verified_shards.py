@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from scaling.data.format.index import expand_urls, index_shards
-from scaling.data.format.manifest import Manifest, load_manifest
+from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import Manifest
 from scaling.data.read.loader import TrainLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select.subset import select_subset

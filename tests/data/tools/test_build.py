@@ -16,7 +16,8 @@ from scipy import stats
 from webdataset import WebDataset
 
 from scaling.data.command import main
-from scaling.data.format.manifest import Manifest, load_manifest
+from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import Manifest
 from scaling.data.format.shard import Shard
 from scaling.data.read.decode import decode_rgb
 from scaling.data.select.subset import select_subset

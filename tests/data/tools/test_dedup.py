@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from scaling.data.command import main
 from scaling.data.format.index import expand_urls, index_shards
-from scaling.data.format.manifest import load_manifest
+from scaling.data.format.load_manifest import load_manifest
 from scaling.data.tools.perceptual_hash import near_pairs, perceptual_hash
 from scaling.errors import UserError
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from scaling.data.command import main
-from scaling.data.format.manifest import load_manifest
+from scaling.data.format.load_manifest import load_manifest
 from scaling.data.tools.build_sources import SourceOptions, find_source
 from scaling.errors import UserError
 

@@ -15,7 +15,8 @@ from PIL import Image
 from torchvision.datasets import FakeData
 
 from scaling.data.command import main
-from scaling.data.format.manifest import Manifest, load_manifest
+from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import Manifest
 from scaling.data.format.shard import Shard
 from scaling.data.read.decode import decode_rgb
 from scaling.data.tools.build import BuildSettings, build_shards

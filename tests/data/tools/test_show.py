@@ -14,7 +14,8 @@ from webdataset import TarWriter, WebDataset
 from scaling.data.command import main
 from scaling.data.format.class_counts import count_classes
 from scaling.data.format.index import expand_urls, index_shards
-from scaling.data.format.manifest import Manifest, load_manifest
+from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import Manifest
 from scaling.data.storage.integrity import CorruptSampleError
 from scaling.data.tools.frequency_plot import describe_tail, draw_class_frequencies, frequency_figure
 from scaling.data.tools.sheets import CAPTION, COLUMNS, TILE

@@ -11,7 +11,8 @@ from webdataset import TarWriter, WebDataset
 
 from scaling.data.command import main
 from scaling.data.format.index import expand_urls, index_shards
-from scaling.data.format.manifest import declare_manifest, load_manifest
+from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import declare_manifest
 from scaling.data.storage.integrity import CorruptSampleError
 from scaling.errors import UserError
 from tests.support.tiny_study import encode

@@ -15,7 +15,8 @@ from webdataset import TarWriter
 from scaling.data.command import main
 from scaling.data.format.homogeneity import Homogeneity, compare_label_counts
 from scaling.data.format.index import expand_urls, index_shards
-from scaling.data.format.manifest import Manifest, load_manifest
+from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import Manifest
 from scaling.data.tools.validate import Validation, validate_data
 from tests.support.tiny_study import encode
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scaling.data.format.exclusion_list import make_exclusion, save_exclusion
-from scaling.data.format.manifest import Manifest, load_manifest
+from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import Manifest
 from scaling.data.format.open_shards import OpenShards
 from scaling.data.tools.commands.access import add_cache, add_storage, read_access
 from scaling.data.tools.commands.build import add_threads

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from scaling.data.format.class_counts import count_classes
-from scaling.data.format.manifest import Manifest, load_manifest
+from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import Manifest
 from scaling.data.read.pixels import PixelSource
 from scaling.data.tools.commands.access import add_cache, add_storage, read_access
 from scaling.data.tools.frequency_plot import draw_class_frequencies

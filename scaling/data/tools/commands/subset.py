@@ -8,7 +8,8 @@ import numpy as np
 
 from scaling.data.format.class_counts import count_classes
 from scaling.data.format.exclusion_list import load_exclusion
-from scaling.data.format.manifest import Manifest, load_manifest
+from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import Manifest
 from scaling.data.select.exclusion import NO_EXCLUSION
 from scaling.data.select.subset import Subset, select_subset
 from scaling.data.tools.build import BuildSettings, build_shards

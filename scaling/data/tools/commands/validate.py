@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from dataclasses import asdict
 
-from scaling.data.format.manifest import load_manifest
+from scaling.data.format.load_manifest import load_manifest
 from scaling.data.tools.commands.access import add_storage, read_access
 from scaling.data.tools.commands.build import add_threads
 from scaling.data.tools.commands.index import describe_fairness

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from scaling.data.command import main
-from scaling.data.format.manifest import load_manifest
+from scaling.data.format.load_manifest import load_manifest
 from scaling.data.format.shard import Shard
 from scaling.data.tools.vtab.prepare import draw, prepare_task
 from scaling.data.tools.vtab.sources import Listed, task_parts
