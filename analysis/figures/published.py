@@ -10,12 +10,12 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures.accuracy_vs_cost import cheapest_front
 from analysis.figures.accuracy_vs_throughput import pareto_front
 from analysis.figures.canvas.axes import EndLabel, end_labels, headline, log_axis, subset_size_axis, value_axis
 from analysis.figures.canvas.drawing import Drawing
 from analysis.figures.canvas.labels import point_labels
 from analysis.figures.canvas.style import MUTED, PAPER, looks, new_figure
+from analysis.figures.compute.accuracy_vs_cost import cheapest_front
 from analysis.published.tables import FIGURE_2_SOURCE, FIGURE_3_SOURCE, PUBLISHED_METRIC, figure_3_points
 from analysis.runs.evaluations import chance_level
 from analysis.runs.load import Records

@@ -13,8 +13,8 @@ from analysis.comparison.equal_compute import (
     leaders,
 )
 from analysis.figures.canvas.drawing import present
-from analysis.figures.compute_map import compute_map
-from analysis.figures.matched_compute import compute_panels
+from analysis.figures.compute.compute_map import compute_map
+from analysis.figures.compute.matched_compute import compute_panels
 from analysis.report.law_tables import interval_text
 from analysis.report.page import PageTable, Section
 from analysis.runs.conditions import budget_names

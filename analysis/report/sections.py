@@ -11,17 +11,17 @@ from analysis.comparison.compare import COLUMNS, at_matched_data
 from analysis.comparison.crossover import crossovers
 from analysis.comparison.matched_cost import at_matched_cost, at_matched_speed, family_curves, model_curves
 from analysis.comparison.noise_apart import NoiseApart
-from analysis.figures.accuracy_vs_cost import accuracy_vs_cost
 from analysis.figures.accuracy_vs_setting import accuracy_vs_setting
 from analysis.figures.accuracy_vs_size import accuracy_vs_size
 from analysis.figures.accuracy_vs_throughput import accuracy_vs_throughput
 from analysis.figures.canvas.drawing import Drawing, present
-from analysis.figures.evaluation_costs import evaluations_vs_compute, evaluations_vs_throughput
+from analysis.figures.compute.accuracy_vs_cost import accuracy_vs_cost
+from analysis.figures.compute.evaluation_costs import evaluations_vs_compute, evaluations_vs_throughput
+from analysis.figures.compute.matched_compute import matched_compute
 from analysis.figures.evaluations import evaluation_figure, evaluation_matrix
 from analysis.figures.law_fits import law_fits
 from analysis.figures.learning_curves import learning_curves, overfit_figure
 from analysis.figures.matched import differences_figure
-from analysis.figures.matched_compute import matched_compute
 from analysis.figures.published import beside_published
 from analysis.laws.law import Law
 from analysis.laws.study_laws import study_laws

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from analysis.figures.accuracy_vs_cost import accuracy_vs_cost, same_work_pooled, told_apart
 from analysis.figures.accuracy_vs_size import accuracy_vs_size
 from analysis.figures.canvas.axes import spread_apart
 from analysis.figures.canvas.drawing import Drawing
 from analysis.figures.canvas.panels import panel_font_size
 from analysis.figures.canvas.style import drawing_style, looks, new_figure, shaded_family_colours, without_glyphs
+from analysis.figures.compute.accuracy_vs_cost import accuracy_vs_cost, same_work_pooled, told_apart
 from analysis.figures.evaluations import evaluation_matrix
 from analysis.figures.law_fits import MIN_TICKS, law_fits
 from analysis.figures.published import beside_published

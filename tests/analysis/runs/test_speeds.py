@@ -8,7 +8,7 @@ from analysis.__main__ import main
 from analysis.comparison.matched_cost import at_matched_speed
 from analysis.figures.accuracy_vs_throughput import BUSY_MARK, accuracy_vs_throughput
 from analysis.figures.canvas.style import drawing_style
-from analysis.figures.evaluation_costs import evaluations_vs_compute, evaluations_vs_throughput
+from analysis.figures.compute.evaluation_costs import evaluations_vs_compute, evaluations_vs_throughput
 from analysis.report.tables import speed_table
 from analysis.runs.evaluations import evaluation_metrics
 from analysis.runs.load import load_records

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from analysis.comparison.matched_cost import value_at
-from analysis.figures.accuracy_vs_cost import accuracy_vs_cost
 from analysis.figures.canvas.style import drawing_style
+from analysis.figures.compute.accuracy_vs_cost import accuracy_vs_cost
 from analysis.figures.learning_curves import with_gap
 from analysis.report.compute_section import compute_part
 from analysis.report.sections import condition_part

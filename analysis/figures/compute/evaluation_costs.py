@@ -7,12 +7,12 @@ models otherwise at the same cost.
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from analysis.figures.accuracy_vs_cost import cost_cells, is_known
 from analysis.figures.accuracy_vs_throughput import BUSY_MARK, disturbance_text, place_suffix, throughput_points
 from analysis.figures.canvas.axes import log_axis
 from analysis.figures.canvas.drawing import Drawing
 from analysis.figures.canvas.panels import legend_above, panel_grid
 from analysis.figures.canvas.style import looks
+from analysis.figures.compute.accuracy_vs_cost import cost_cells, is_known
 from analysis.runs.load import Records
 from analysis.runs.speeds import places, speeds
 from analysis.runs.summary import cells
