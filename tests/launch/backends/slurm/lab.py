@@ -156,7 +156,7 @@ def hold_until(condition: Callable[[], object], run_dir: Path, pid: int, seconds
         if time.monotonic() - held > 16 and RunDir(run_dir).lease.exists():
             before = RunDir(run_dir).lease.stat().st_mtime_ns
             with_signal(pid, signal.SIGCONT)
-            wait_until(lambda: RunDir(run_dir).lease.stat().st_mtime_ns != before, 10, "renewal", interval=0.001)
+            wait_until(lambda: RunDir(run_dir).lease.stat().st_mtime_ns != before, 60, "renewal", interval=0.001)
             with_signal(pid, signal.SIGSTOP)
             held = time.monotonic()
         return condition()
