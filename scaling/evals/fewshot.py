@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling.data.format.copies import copies_problem, find_copies
 from scaling.data.read.pixels import PixelSource
 from scaling.errors import UserError
 from scaling.evals.features import extract_features
@@ -28,7 +29,7 @@ PENALTIES_2021 = tuple(2.0**exponent for exponent in range(-10, 20))
 def evaluate(model: VisionModel, plan: EvalPlan, where: EvaluationContext) -> dict[str, float]:
     """`<n>shot_top1`, the mean over support seeds, and `<n>shot_top1_seed<s>` of each."""
     settings = FewShotSettings.model_validate(plan.settings)
-    source = _open_support(plan)
+    source, test_source = _open_both(plan)
     labels = all_labels(source)
     num_classes = plan.sources["support"].num_classes
     draws = {
@@ -36,8 +37,10 @@ def evaluate(model: VisionModel, plan: EvalPlan, where: EvaluationContext) -> di
         for shots in settings.shots
         for seed in settings.support_seeds
     }
-    support = _embed_chosen(model, source, list(draws.values()), settings.batch, where)
-    test = _embed_test(model, plan, settings.batch, where)
+    used = np.unique(np.concatenate(list(draws.values())))
+    _refuse_copies(plan, source, test_source, used)
+    support = _embed_chosen(model, source, used, settings.batch, where)
+    test = extract_features(model, test_source, "fewshot", settings.batch, where)
     if not where.is_first:
         return {}
     metrics: dict[str, float] = {}
@@ -55,12 +58,14 @@ def evaluate(model: VisionModel, plan: EvalPlan, where: EvaluationContext) -> di
 def evaluate_2021(model: VisionModel, plan: EvalPlan, where: EvaluationContext) -> dict[str, float]:
     """`<n>shot_top1` and the base-two logarithm of the penalty chosen for it, `<n>shot_log2_l2`."""
     settings = FewShot2021Settings.model_validate(plan.settings)
-    source = _open_support(plan)
+    source, test_source = _open_both(plan)
     labels = all_labels(source)
     num_classes = plan.sources["support"].num_classes
     draws = {shots: first_images(labels, shots=shots, num_classes=num_classes) for shots in settings.shots}
-    support = _embed_chosen(model, source, list(draws.values()), settings.batch, where)
-    test = _embed_test(model, plan, settings.batch, where)
+    used = np.unique(np.concatenate(list(draws.values())))
+    _refuse_copies(plan, source, test_source, used)
+    support = _embed_chosen(model, source, used, settings.batch, where)
+    test = extract_features(model, test_source, "fewshot", settings.batch, where)
     if not where.is_first:
         return {}
     metrics: dict[str, float] = {}
@@ -109,8 +114,8 @@ def _take(members: list[NDArray[np.int64]], *, shots: int) -> NDArray[np.int64]:
     return np.concatenate([indices[:shots] for indices in members])
 
 
-def _open_support(plan: EvalPlan) -> PixelSource:
-    """The support set. Classes have to be exclusive, and the same in both sets."""
+def _open_both(plan: EvalPlan) -> tuple[PixelSource, PixelSource]:
+    """Support and test set. Classes have to be exclusive, and the same in both."""
     support, test = plan.sources["support"], plan.sources["test"]
     for source in (support, test):
         if source.label_type != "single":
@@ -120,17 +125,22 @@ def _open_support(plan: EvalPlan) -> PixelSource:
             f"few-shot: {support.manifest} has {support.num_classes} classes and {test.manifest} has "
             f"{test.num_classes}; support and test must share their classes"
         )
-    return open_pixels(support)
+    return open_pixels(support), open_pixels(test)
+
+
+def _refuse_copies(plan: EvalPlan, support: PixelSource, test: PixelSource, used: NDArray[np.int64]) -> None:
+    """UserError when a support image that some draw uses is a test image too: its score would be one of memory.
+
+    All sets are compared here, also those that planning does not read: remote ones and large ones."""
+    copies = find_copies((test.manifest, test.shards), (support.manifest, support.shards), used)
+    names = plan.sources["support"].manifest, plan.sources["test"].manifest
+    if problem := copies_problem(copies, test.manifest.num_samples, *names):
+        raise UserError(f"few-shot: {problem}")
 
 
 def _embed_chosen(
-    model: VisionModel, source: PixelSource, draws: list[NDArray[np.int64]], batch: int, where: EvaluationContext
+    model: VisionModel, source: PixelSource, used: NDArray[np.int64], batch: int, where: EvaluationContext
 ) -> Callable[[NDArray[np.int64]], Features]:
-    """A function from sample indices to their features, for all indices that some draw uses."""
-    used = np.unique(np.concatenate(draws))
+    """A function from sample indices, of those that some draw uses, to their features."""
     features, _ = extract_features(model, source, "fewshot", batch, where, samples=used)
     return lambda chosen: features[np.searchsorted(used, chosen)]
-
-
-def _embed_test(model: VisionModel, plan: EvalPlan, batch: int, where: EvaluationContext) -> tuple[Features, Labels]:
-    return extract_features(model, open_pixels(plan.sources["test"]), "fewshot", batch, where)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from scaling.data.format.manifest import Manifest
+from scaling.plan.overlap import overlap_problem
 
 logger = logging.getLogger(__name__)
 
@@ -22,17 +23,18 @@ MAX_NAMED = 3
 
 @contextmanager
 def warnings_once_planned() -> Iterator[None]:
-    """Holds the warnings given here until the block has ended well: a sweep that is refused gets one sentence."""
+    """Holds the warnings of planning until the block has ended well: a sweep that is refused gets one sentence."""
     held = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
-    logger.addHandler(held)
-    logger.propagate = False
+    of_planning = logging.getLogger(__name__.rpartition(".")[0])
+    of_planning.addHandler(held)
+    of_planning.propagate = False
     try:
         yield
     finally:
-        logger.removeHandler(held)
-        logger.propagate = True
+        of_planning.removeHandler(held)
+        of_planning.propagate = True
     for record in held.buffer:
-        logger.handle(record)
+        of_planning.handle(record)
 
 
 def class_problem(one: Manifest, other: Manifest, one_name: str, other_name: str) -> str | None:
@@ -95,15 +97,17 @@ def probe_problem(name: str, sources: Mapping[str, tuple[str, Manifest]], settin
         if manifest.label_type != "single":
             return f"{name}: {source} is multi-label; give a set with one class per image"
     (support_name, support), (test_name, test) = sources["support"], sources["test"]
-    warn_of_shared_shards(test, support, test_name, support_name)
     if len(support.classes) != len(test.classes):
         return (
             f"{name}: {support_name} has {len(support.classes)} classes and {test_name} has {len(test.classes)}; "
             "support and test must share their classes"
         )
-    if support_name != test_name and (problem := class_problem(support, test, support_name, test_name)):
-        return f"{name}: {problem}"
-    return _shots_problem(name, support_name, support, test, max(settings.get("shots", (0,)), default=0))
+    problem = (
+        class_problem(support, test, support_name, test_name)
+        or _shots_problem(name, support_name, support, test, max(settings.get("shots", (0,)), default=0))
+        or overlap_problem(support, test, support_name, test_name)
+    )
+    return f"{name}: {problem}" if problem else None
 
 
 def _shots_problem(name: str, support_name: str, support: Manifest, test: Manifest, shots: int) -> str | None:
@@ -125,7 +129,7 @@ def _shots_problem(name: str, support_name: str, support: Manifest, test: Manife
     count = int(support.class_counts[rarest])
     tested = ", although the test set has it" if test.class_counts is not None and test.class_counts[rarest] else ""
     return (
-        f"{name}: {len(few)} of {len(support.classes)} classes of {support_name} have fewer than {shots} images, such "
+        f"{len(few)} of {len(support.classes)} classes of {support_name} have fewer than {shots} images, such "
         f"as {support.classes[rarest]!r} with {count}{tested}; lower shots or give a larger support set"
     )
 

@@ -18,7 +18,7 @@ evaluation: {kind: fewshot, shots: [1]}
 members:
   - {name: a, group: left, support: train.json, test: val.json}
   - {name: b, group: left, support: val.json, test: train.json, shots: [2, 1]}
-  - {name: c, group: right, support: val.json, test: val.json}
+  - {name: c, group: right, support: train.json, test: val.json, shots: [1, 3]}
 """
 
 
@@ -51,6 +51,39 @@ def test_vtab_has_its_tasks_groups_and_exceptions() -> None:
     keys, place = suite_members(suite, "vtab", {"root": "/data/vtab"})[0]
     assert keys["train"] == "/data/vtab/caltech101/train800val200.json" and keys["name"] == "vtab.caltech101"
     assert place.score == "top1"
+
+
+EXPECTED_BY_VTAB = {
+    # task_adaptation at d2a72ed, task_adaptation/data/*_test.py: classes and test images.
+    "caltech101": (102, 6084),
+    "cifar100": (100, 10000),
+    "dtd": (47, 1880),
+    "flowers102": (102, 6149),
+    "pets": (37, 3669),
+    "sun397": (397, 21750),
+    "svhn": (10, 26032),
+    "patch_camelyon": (2, 32768),
+    "eurosat": (10, 5400),
+    "resisc45": (45, 6300),
+    "diabetic_retinopathy": (5, 42670),
+    "clevr_count": (8, 15000),
+    "clevr_distance": (6, 15000),
+    "dmlab": (6, 22735),
+    "smallnorb_azimuth": (18, 12150),
+    "smallnorb_elevation": (9, 12150),
+    # Classes: scripts/run_all_tasks.sh.
+    "dsprites_location": (16, 73728),
+    "dsprites_orientation": (16, 73728),
+    # Images: the split test of kitti:3.1.0 in the catalogue of TensorFlow Datasets.
+    "kitti_distance": (4, 711),
+}
+
+
+def test_vtab_has_the_counts_that_its_authors_expect() -> None:
+    members = load_suite("vtab-1k").members
+    assert {one.name: (one.num_classes, one.splits["test"]) for one in members} == EXPECTED_BY_VTAB
+    for one in members:
+        assert (one.splits["train800"], one.splits["val200"], one.splits["train800val200"]) == (800, 200, 1000)
 
 
 @pytest.mark.parametrize("name", shipped_suites())

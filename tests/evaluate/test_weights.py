@@ -39,26 +39,37 @@ def fewshot(capsys: pytest.CaptureFixture[str], *words: str) -> float:
 
 @pytest.fixture
 def stripes(tmp_path: Path) -> Path:
-    """Manifest of 60 noisy images whose classes have one mean colour and differ in where their stripes lie."""
+    """Manifest of 60 noisy images whose classes have one mean colour and differ in where their stripes lie; beside it
+    `support.json`, of as many others."""
     generator = np.random.default_rng(0)
-    (tmp_path / "stripes").mkdir()
-    with webdataset.TarWriter(str(tmp_path / "stripes" / "stripes.tar")) as writer:
-        for number in range(60):
-            waves = np.sin(2 * np.pi * (np.arange(24) / 24 * (number % 3 + 1)))[:, None, None]
-            pixels = np.clip(128 + 40 * waves + generator.normal(0, 60, (24, 24, 3)), 0, 255).astype(np.uint8)
-            writer.write({"__key__": f"{number:03d}", "png": encode(pixels), "cls": str(number % 3)})
-    index_shards(expand_urls([str(tmp_path / "stripes")]), tmp_path / "stripes.json", name="stripes")
+    for name in ("stripes", "support"):
+        (tmp_path / name).mkdir()
+        with webdataset.TarWriter(str(tmp_path / name / f"{name}.tar")) as writer:
+            for number in range(60):
+                waves = np.sin(2 * np.pi * (np.arange(24) / 24 * (number % 3 + 1)))[:, None, None]
+                pixels = np.clip(128 + 40 * waves + generator.normal(0, 60, (24, 24, 3)), 0, 255).astype(np.uint8)
+                writer.write({"__key__": f"{number:03d}", "png": encode(pixels), "cls": str(number % 3)})
+        index_shards(expand_urls([str(tmp_path / name)]), tmp_path / f"{name}.json", name=name)
     return tmp_path / "stripes.json"
+
+
+def support_of(stripes: Path) -> Path:
+    return stripes.with_name("support.json")
+
+
+def probe_on(stripes: Path) -> list[str]:
+    settings = (f"support={support_of(stripes)}", f"test={stripes}", "shots=[2]")
+    return ["--eval", "fewshot", *(word for one in settings for word in ("--set", one))]
 
 
 def test_kept_weights_score_what_the_record_says_whatever_their_input(
     plan_tiny: Callable[..., list[PlannedRun]], stripes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A weights file knows the permutation that its model was trained under: forgetting it changes the accuracy."""
-    evaluation = f"evals=[{{kind: fewshot, support: {stripes}, test: {stripes}, shots: [2]}}]"
+    evaluation = f"evals=[{{kind: fewshot, support: {support_of(stripes)}, test: {stripes}, shots: [2]}}]"
     runs = plan_tiny("grid.permute=[none, patches_and_pixels, global]", "protocol.steps=12", evaluation)
     train_all(runs)
-    told = ["--eval", "fewshot", "--set", f"support={stripes}", "--set", f"test={stripes}", "--set", "shots=[2]"]
+    told = probe_on(stripes)
     for run in runs:
         recorded = load_run(run.run_dir).metrics["fewshot/2shot_top1"]
         alone = tmp_path / f"{run.plan.run_id}.safetensors"
@@ -81,8 +92,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 
 
 def score(weights: Path, stripes: Path, out: Path, *words: str) -> int:
-    told = ["--eval", "fewshot", "--set", f"support={stripes}", "--set", f"test={stripes}", "--set", "shots=[2]"]
-    return main([str(weights), *told, "--threads", "1", "--out", str(out), *words])
+    return main([str(weights), *probe_on(stripes), "--threads", "1", "--out", str(out), *words])
 
 
 def test_weights_of_other_makers_leave_records_and_rows(stripes: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ protocol: {{kind: constant_steps, steps: 20, batch: 16}}
 defaults: {{learning_rate: 2.0e-3, warmup: 10%, checkpoint_every: 2, validate_every: 10}}
 grid: {{model: [mixer-laptop-32px, vit-laptop-32px], fraction: [0.1, 1.0], seed: [0]}}
 evals:
-  - {{kind: fewshot, support: val.json, test: val.json, shots: [2]}}
+  - {{kind: fewshot, support: train.json, test: val.json, shots: [2]}}
   - {{kind: throughput, batch_sizes: [8], repeats: 2, seconds: 0.01}}
 """
 

@@ -90,23 +90,18 @@ def test_numbers_are_not_compared_and_that_is_said(write: Write, caplog: pytest.
     assert "cannot be compared, because b.json has numbers only" in caplog.text
 
 
-def test_a_held_out_set_that_is_learned_from_is_warned_of(
+def test_a_validation_set_that_is_learned_from_is_warned_of(
     write: Write, tmp_path: Path, capsys, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whole, by one shard, and not at all; the test set of a probe as well."""
     write("train", ["a", "b"], [[0, 1], [1, 1]])
     write("val", ["a", "b"], [[1, 0]])
-    write("support", ["a", "b"], [[0, 1]])
-    write("test", ["a", "b"], [[1, 1, 0]])
-    probe = PROBE.format(shots=1)
     with caplog.at_level(logging.WARNING):
-        assert dry_run(tmp_path, capsys, evals=probe) == ""
+        assert dry_run(tmp_path, capsys) == ""
         assert "learned from" not in caplog.text
         folders = [str(tmp_path / "val"), str(tmp_path / "train/001.tar")]
         index_shards(expand_urls(folders), tmp_path / "val.json", name="v", classes=ClassNames(("a", "b")), threads=1)
-        assert dry_run(tmp_path, capsys, evals=probe.replace("test.json", "support.json")) == ""
+        assert dry_run(tmp_path, capsys) == ""
     assert "val.json and train.json hold the same images (1 of the shards are in both)" in caplog.text
-    assert "support.json and support.json hold the same images (one data set)" in caplog.text
 
 
 PROBE = "{{kind: fewshot, support: support.json, test: test.json, shots: [1, {shots}]}}"

@@ -24,7 +24,7 @@ include: [{{model: mixer-laptop-32px, seed: 1}}]
 exclude: [{{seed: 2}}]
 overrides: [{{match: {{model: "vit-*"}}, set: {{clip: 2.0}}}}]
 evals:
-  - {{kind: fewshot, support: val.json, test: val.json, shots: [2]}}
+  - {{kind: fewshot, support: train.json, test: val.json, shots: [2]}}
   - {{kind: throughput}}
 """
 

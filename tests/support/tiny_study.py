@@ -17,7 +17,7 @@ protocol: {{kind: constant_steps, steps: 30, batch: 16}}
 defaults: {{learning_rate: 2.0e-3, warmup: 10%, log_every: 5, validate_every: 10, checkpoint_every: 5}}
 grid: {{model: [mixer-laptop-32px], fraction: [0.5], seed: [0]}}
 evals:
-  - {{kind: fewshot, support: val.json, test: val.json, shots: [2]}}
+  - {{kind: fewshot, support: train.json, test: val.json, shots: [2]}}
 """
 
 

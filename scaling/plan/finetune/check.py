@@ -5,7 +5,7 @@ import numpy as np
 
 from scaling.data.format.manifest import Manifest
 from scaling.plan.check_data import class_problem
-from scaling.plan.finetune.overlap import overlap_problem
+from scaling.plan.overlap import overlap_problem, warn_of_uncompared
 
 Named = tuple[str, Manifest]
 """A data set as the sweep names it."""
@@ -23,11 +23,14 @@ def transfer_problem(train: Named, test: Named) -> str | None:
             f"{train_name} has {len(train_set.classes)} classes and {test_name} has {len(test_set.classes)}; "
             "train and test must share their classes"
         )
-    return (
+    problem = (
         class_problem(train_set, test_set, train_name, test_name)
         or _missing_class(train, test)
         or overlap_problem(train_set, test_set, train_name, test_name)
     )
+    if problem is None:
+        warn_of_uncompared(train_set, test_set, train_name, test_name)
+    return problem
 
 
 def _missing_class(train: Named, test: Named) -> str | None:

@@ -78,7 +78,7 @@ def test_a_study_says_where_its_data_is_and_that_is_not_its_identity(
     (tmp_path / "sweep.yaml").write_text(
         f"study: s\ndata: {{root: {tiny_data}, train: train.json, val: val.json}}\n"
         "protocol: {kind: constant_steps, steps: 3, batch: 4}\ngrid: {model: [mixer-laptop-32px]}\n"
-        "evals:\n  - {kind: fewshot, support: val.json, test: val.json, shots: [2]}\n"
+        "evals:\n  - {kind: fewshot, support: train.json, test: val.json, shots: [2]}\n"
     )
     remote_options = (
         f"data.root=s3://{BUCKET}/tiny",

@@ -1,0 +1,153 @@
+"""Data and weights that no probe can be computed from: one sentence with a way out and exit code 2, before anything is
+trained where that can be known."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from scaling.data.format.index import expand_urls, index_shards
+from scaling.errors import run_command
+from scaling.evaluate.command import main as evaluate
+from scaling.models.build import build_model
+from scaling.plan import overlap
+from tests.support.planning import DryRun, make_dry_run
+from tests.support.tiny_study import write_shards
+
+SWEEP = """\
+study: probes
+data: {{root: {root}, train: train.json, val: val.json}}
+protocol: {{kind: constant_steps, steps: 30, batch: 16}}
+grid: {{model: [mixer-laptop-32px], fraction: [0.5], seed: [0]}}
+evals:
+  - {{kind: {kind}, support: train.json, test: val.json, shots: [2]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny data set and others that cannot be used with it."""
+    folder = tmp_path_factory.mktemp("data")
+    shutil.copytree(tiny_data, folder, dirs_exist_ok=True)
+    (folder / "shared").mkdir()
+    shutil.copy(folder / "train" / "shard-000.tar", folder / "shared" / "a.tar")
+    shutil.copy(folder / "val" / "shard-000.tar", folder / "shared" / "b.tar")
+    # The first images of the training set, in a shard of their own.
+    write_shards(folder / "copies", 1, 0, samples=10)
+    for name in ("shared", "copies"):
+        index_shards(expand_urls([str(folder / name)]), folder / f"{name}.json", name=name)
+    index_shards(expand_urls([str(folder / "val")]), folder / "multi.json", name="multi", label_type="multi")
+    for split, classes in (("train", "abcd"), ("val", "abcd"), ("val", "abcde")):
+        name = f"{split}-{classes}"
+        index_shards(expand_urls([str(folder / split)]), folder / f"{name}.json", name=name, classes=list(classes))
+    body = json.loads((folder / "train.json").read_text())
+    body["class_counts"][2] = 0
+    (folder / "without.json").write_text(json.dumps(body))
+    return folder
+
+
+@pytest.fixture
+def dry_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> DryRun:
+    return make_dry_run(monkeypatch, capsys, tmp_path / "runs")
+
+
+@pytest.mark.parametrize("kind", ["fewshot", "fewshot_2021"])
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["support=without.json"], ["1 of 4 classes of without.json", "'2' with 0, although the test set has it"]),
+        (["shots=[1000]"], ["4 of 4 classes of train.json have fewer than 1000 images", "lower shots"]),
+        (["support=multi.json"], ["multi.json is multi-label; give a set with one class per image"]),
+        (["test=multi.json"], ["multi.json is multi-label"]),
+        (["support=train-abcd.json", "test=val-abcde.json"], ["has 4 classes and val-abcde.json has 5"]),
+        (["test=train.json"], ["train.json is the data set train.json itself", "scaling.data dedup"]),
+        (["test=shared.json"], ["shared.json shares 1 of its 2 shards with train.json"]),
+        (["test=copies.json"], ["10 of the 10 images of copies.json are in train.json too, under the same key"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value[0], str) else "",
+)
+def test_probes_are_refused_at_planning(
+    dry_run: DryRun, data: Path, tmp_path: Path, kind: str, options: list[str], expected: list[str]
+) -> None:
+    path = tmp_path / "probes.yaml"
+    path.write_text(SWEEP.format(root=json.dumps(str(data)), kind=kind))
+    code, told = dry_run(path, *(f"evals.0.{option}" for option in options))
+    assert code == 2, told
+    (line,) = told.splitlines()
+    assert line.startswith("error: ") and "evals[0]" in line, line
+    for part in expected:
+        assert part in line
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a Mixer whose file does not say what they are of."""
+    path = tmp_path_factory.mktemp("weights") / "mixer.safetensors"
+    torch.manual_seed(0)
+    model = build_model("mixer-laptop-32px", num_classes=4, image_size=32)
+    torch.nn.init.normal_(model.head.weight, std=0.1)
+    save_file(model.state_dict(), path)
+    return path
+
+
+def score(weights: Path, data: Path, out: Path, kind: str, *settings: str) -> int:
+    words = [word for one in settings for word in ("--set", one)]
+    told = ["--model", "mixer-laptop-32px", "--num-classes", "4", "--threads", "1", "--out", str(out)]
+    return run_command(evaluate, [str(weights), *told, "--eval", kind, "--root", str(data), *words])
+
+
+PROBE = ("support=train.json", "test=val.json", "shots=[2]")
+
+
+def test_copies_that_planning_did_not_look_for_are_found_before_a_probe_is_computed(
+    weights: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it is with data sets that are remote or large."""
+    monkeypatch.setattr(overlap, "MAX_SAMPLES", 0)
+    every = ("support=train.json", "test=copies.json", "shots=[30]")
+    assert score(weights, data, tmp_path, "fewshot", *every) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "of the 10 images of" in line and "copies.json are in" in line and "scaling.data dedup" in line
+    assert score(weights, data, tmp_path, "fewshot", *PROBE) == 0
+
+
+def test_fine_tuning_says_what_planning_did_not_compare(
+    dry_run: DryRun, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "probes.yaml"
+    text = SWEEP.format(root=json.dumps(str(data)), kind="finetune")
+    path.write_text(text.replace(", shots: [2]", "").replace("support:", "train:"))
+    assert dry_run(path)[0] == 0 and "only their shards were compared" not in caplog.text
+    monkeypatch.setattr(overlap, "MAX_SAMPLES", 0)
+    with caplog.at_level("WARNING"):
+        assert dry_run(path)[0] == 0
+    assert "train.json and val.json are remote or above 0 images, so only their shards were compared" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "expected"),
+    [
+        ("fewshot", PROBE, "images have features that are not finite: the weights diverged; train again with"),
+        ("fewshot_2021", PROBE, "features that are not finite"),
+        ("upstream", ("test=val.json",), "80 of 80 images have logits that are not finite: the weights diverged"),
+    ],
+)
+def test_weights_that_diverged_have_no_score(
+    weights: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    settings: tuple[str, ...],
+    expected: str,
+) -> None:
+    state = load_file(weights)
+    state["body.norm.weight"] = torch.full_like(state["body.norm.weight"], float("nan"))
+    save_file(state, tmp_path / "diverged.safetensors")
+    assert score(tmp_path / "diverged.safetensors", data, tmp_path / "scores", kind, *settings) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert expected in line
+    assert not list((tmp_path / "scores").glob("*/evals/*.json"))
