@@ -17,6 +17,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = {
     "pillow": "PIL",
     "pyyaml": "yaml",
+    "scikit-learn": "sklearn",
     "huggingface_hub": "huggingface_hub",
     "nvidia-ml-py": "pynvml",
 }

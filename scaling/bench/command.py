@@ -22,6 +22,7 @@ examples:
   python -m scaling.bench study
   python -m scaling.bench launch
   python -m scaling.bench analysis
+  python -m scaling.bench fewshot
   python -m scaling.bench needs sweeps/data_size.yaml --devices 64 --mfu "*=0.35" --price 2.5
   python -m scaling.bench inference --models mixer-s/32 mixer-conv-s/32
   python -m scaling.bench inference --study runs/quickstart
@@ -36,6 +37,7 @@ BENCHMARKS = {
     "study": ("scaling.bench.study.command", "where the time of a whole study goes, from the command to the report"),
     "launch": ("scaling.bench.launching", "seconds of planning 28 and 10,000 runs, and of 1,000 array tasks of Slurm"),
     "analysis": ("scaling.bench.analysis_time", "seconds and memory of reports of 1,000 runs, 60 models and of fits"),
+    "fewshot": ("scaling.bench.fewshot", "seconds of the linear few-shot probe at ImageNet's size on one core"),
     "needs": (
         "scaling.bench.needs.command",
         "hours, cores, object store, disk and money of a study on a cluster",

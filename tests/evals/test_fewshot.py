@@ -31,6 +31,45 @@ def test_ridge_equals_augmented_least_squares(num_samples: int, num_features: in
         assert np.allclose(ridge(x, y, l2), augmented_least_squares(x, y, l2), rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize(("num_samples", "num_features"), [(200, 40), (40, 200), (60, 60)])
+@pytest.mark.parametrize("solver", ["cholesky", "svd"])
+def test_ridge_equals_scikit_learn(num_samples: int, num_features: int, solver: str) -> None:
+    """With fewer samples than features and with more."""
+    from sklearn.linear_model import Ridge
+
+    generator = np.random.default_rng(1)
+    x, y = generator.normal(size=(num_samples, num_features)), generator.normal(size=(num_samples, 5))
+    for l2 in (0.1, 1.0, 1024.0):
+        theirs = Ridge(alpha=l2, fit_intercept=False, solver=solver).fit(x, y).coef_.T
+        assert np.abs(ridge(x, y, l2) - theirs).max() <= 1e-8 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize(("num_samples", "num_features"), [(200, 40), (40, 200)])
+def test_as_the_penalty_vanishes_ridge_becomes_the_least_squares_of_least_norm(
+    num_samples: int, num_features: int
+) -> None:
+    generator = np.random.default_rng(2)
+    x, y = generator.normal(size=(num_samples, num_features)), generator.normal(size=(num_samples, 5))
+    limit = np.linalg.lstsq(x, y, rcond=None)[0]
+    assert np.abs(ridge(x, y, 1e-8) - limit).max() <= 1e-8 * np.abs(limit).max()
+
+
+@pytest.mark.parametrize("num_features", [8, 200])
+def test_a_probe_scores_as_scikit_learn_on_standardised_features(num_features: int) -> None:
+    from sklearn.linear_model import Ridge
+
+    support, test = clusters(num_features, 20), clusters(num_features, 40, seed=2)
+    mean, std = support[0].mean(axis=0), support[0].std(axis=0) + 1e-5
+    bias = [np.full((len(part[0]), 1), 100.0) for part in (support, test)]
+    solver = Ridge(alpha=1024.0, fit_intercept=False, solver="svd")
+    solver.fit(np.hstack([(support[0] - mean) / std, bias[0]]), 2.0 * np.eye(6)[support[1]] - 1.0)
+    theirs = solver.predict(np.hstack([(test[0] - mean) / std, bias[1]]))
+    probe = fit_probe(*support, 6, 1024.0)
+    ours = test[0] @ probe.weights + probe.bias
+    assert np.abs(ours - theirs).max() <= 1e-8 * np.abs(theirs).max()
+    assert probe.accuracy(*test) == np.mean(theirs.argmax(axis=1) == test[1])
+
+
 def clusters(num_features: int, per_class: int, seed: int = 1) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Six noisy classes (N, D)."""
     centres = np.random.default_rng(7).normal(0, 1.0, (6, num_features))
