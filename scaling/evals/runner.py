@@ -6,7 +6,7 @@ names, which are prefixed with the evaluation's name in the records.
 
 import importlib
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -15,7 +15,6 @@ from scaling.data.read.pixels import PixelSource
 from scaling.errors import UserError
 from scaling.evals.settings import EVALUATIONS
 from scaling.models.networks.vision_model import VisionModel
-from scaling.records.evaluation import ScoredData
 from scaling.records.run_plan import UNPERMUTED, EvalPlan, InputPlan, SourcePlan
 
 
@@ -100,25 +99,3 @@ def open_pixels(plan: SourcePlan) -> PixelSource:
             f"{plan.digest[:12]}); plan the study again with scaling.launch"
         )
     return PixelSource(manifest)
-
-
-def describe_evaluation(plan: EvalPlan) -> dict[str, Any]:
-    """The fields of `scaling.records.evaluation.Evaluation` that follow from what was asked."""
-    protocol = EVALUATIONS[plan.kind].protocol or plan.kind
-    return {
-        "name": plan.name,
-        "kind": plan.kind,
-        "digest": plan.digest(),
-        "protocol": f"{protocol} (version {plan.version})",
-        "data": tuple(
-            ScoredData(
-                name=load_manifest(source.manifest, source.access).name,
-                split=role,
-                digest=source.digest,
-                num_samples=source.num_samples,
-                num_classes=source.num_classes,
-            )
-            for role, source in plan.sources.items()
-        ),
-        "settings": plan.settings,
-    }

@@ -12,7 +12,8 @@ import timm
 import torch
 from torch import nn
 
-from scaling.evals.runner import EvaluationContext, describe_evaluation, run_evaluation
+from scaling.evals.describe import describe_evaluation
+from scaling.evals.runner import EvaluationContext, run_evaluation
 from scaling.evaluate.architecture import Architecture
 from scaling.evaluate.weights_records import WeightsRecord, earlier_record, runs_csv
 from scaling.models.build import build_model

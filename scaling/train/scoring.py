@@ -16,7 +16,8 @@ import torch
 from scaling.data.storage.integrity import file_sha256
 from scaling.errors import UserError
 from scaling.evals import runner as evals_runner
-from scaling.evals.runner import Alone, EvaluationContext, describe_evaluation, run_evaluation
+from scaling.evals.describe import describe_evaluation
+from scaling.evals.runner import Alone, EvaluationContext, run_evaluation
 from scaling.evals.settings import EVALUATIONS
 from scaling.models.build import build_model
 from scaling.models.networks.vision_model import VisionModel

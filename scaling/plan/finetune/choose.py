@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scaling.evals.describe import describe_evaluation
 from scaling.plan.finetune.planner import FineTuning
 from scaling.records.evaluation import Evaluation
 from scaling.records.result import RunResult
@@ -83,9 +84,7 @@ def conclude(
     return Evaluation(
         run_id=trained.run_id,
         identity=trained.identity,
-        name=name,
-        kind=job.evaluation.kind,
-        digest=job.evaluation.digest(),
+        **describe_evaluation(job.evaluation),
         weights_sha256=start.sha256,
         metrics={
             f"{name}/top1": statistics.fmean(row["top1"] for row in rows),
@@ -98,7 +97,7 @@ def conclude(
         threads=first.threads,
         hardware=first.hardware,
         packages=first.packages,
-        version=trained.harness.version,
+        version=trained.version,
         git_commit=first.git_commit,
         git_dirty=first.git_dirty,
         seconds=sum(row["seconds"] for row in rows),

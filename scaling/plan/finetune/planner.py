@@ -14,6 +14,7 @@ from scaling.evals.finetune_settings import FineTuneSettings
 from scaling.models.resolution import options_at, options_for_transfer
 from scaling.plan.finetune.check import num_dev_images
 from scaling.plan.finetune.data import all_but, median_area, part_held_out
+from scaling.plan.finetune.trained import Trained
 from scaling.plan.finetune.values import FineTuneValues, finetune_values, needs_area
 from scaling.plan.planner import Planner, RunData, divisors
 from scaling.plan.zoo_counts import ModelFacts, ModelQuery
@@ -32,11 +33,10 @@ NOT_YET_KNOWN = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class FineTuning:
-    """One planned evaluation of one pre-training run."""
+    """One planned evaluation of weights."""
 
     planner: Planner
-    trained: RunPlan
-    """The pre-training run."""
+    trained: Trained
     evaluation: EvalPlan
     settings: FineTuneSettings
     recipe: str
@@ -85,7 +85,7 @@ class FineTuning:
         spec = RunSpec(RunSettings(**self._run_settings(rate, seed)), protocol, {}, ("evals",))
         start = StartPlan(
             run_id=trained.run_id,
-            weights=f"{trained.run_id}/checkpoints/best/model.safetensors",
+            weights=trained.weights,
             sha256=weights_sha256,
             model=trained.model,
         )
@@ -93,8 +93,7 @@ class FineTuning:
             update={"start": start, "dev": dev, "val_view": values.view, "serves": self.name, "input": trained.input}
         )
         identity = identity_of(plan)
-        stem = trained.run_id.removesuffix(f"-{trained.identity[:8]}")
-        run_id = f"{stem}_{self.evaluation.name}-{values.resolution}px-{told}-{identity[:8]}"
+        run_id = f"{trained.stem}_{self.evaluation.name}-{values.resolution}px-{told}-{identity[:8]}"
         return plan.model_copy(update={"run_id": run_id, "identity": identity})
 
     def _run_settings(self, rate: float, seed: int) -> dict[str, Any]:
@@ -112,7 +111,7 @@ class FineTuning:
             "augment": values.augment,
             "crop_from": values.crop_from,
             "mixup": values.mixup,
-            "precision": trained.recipe.precision,
+            "precision": trained.precision,
             "zero_stage": trained.engine.zero_stage,
             "activation_checkpointing": trained.engine.activation_checkpointing,
             "channels_last": trained.engine.channels_last,
@@ -131,11 +130,12 @@ class FineTuning:
     def _micro_batch(self) -> int | str:
         """As many examples at once as in pre-training, fewer where images are larger."""
         engine, trained_at = self.trained.engine, self.trained.model.image_size
-        if engine.auto_micro_batch:
-            return "auto"
         share = self.values.batch // engine.num_devices
+        if engine.auto_micro_batch:
+            # What memory decides must not change the numbers.
+            return share if self.facts.mixes_examples or self.facts.draws else "auto"
         growth = max(1.0, (self.values.resolution / trained_at) ** 2)
-        is_whole = engine.micro_batch * engine.num_devices == self.trained.schedule.batch
+        is_whole = engine.micro_batch * engine.num_devices == self.trained.batch
         limit = share if is_whole else max(1, int(engine.micro_batch / growth))
         return max(size for size in divisors(share) if size <= limit)
 
@@ -150,57 +150,64 @@ class FineTunePlanner:
     def plan(self, runs: Iterable[RunPlan]) -> list[FineTuning]:
         """Every fine-tuning of these pre-training runs, in their order; UserError, with its place in the sweep, for the
         first that cannot be done."""
-        asked = [
-            self._settle(run, evaluation)
+        return self.plan_pairs(
+            (Trained.by(run), evaluation)
             for run in runs
             if run.start is None and not run.serves
             for evaluation in run.evals
             if evaluation.kind == "finetune"
-        ]
-        facts = self._planner.count(query for *_, query in asked)
-        return [
-            FineTuning(self._planner, run, evaluation, settings, recipe, values, query, facts[query], part)
-            for run, evaluation, settings, recipe, values, part, query in asked
-        ]
-
-    def _settle(self, run: RunPlan, evaluation: EvalPlan) -> "_Settled":
-        place: KeyPath = next(
-            ("evals", position)
-            for position, spec in enumerate(self._study.evals)
-            if (spec.name or spec.kind) == evaluation.name
         )
-        try:
-            return self._settled(run, evaluation)
-        except UserError as error:
-            raise self._document.error(place, str(error)) from error
 
-    def _settled(self, run: RunPlan, evaluation: EvalPlan) -> "_Settled":
+    def plan_pairs(self, asked: Iterable[tuple[Trained, EvalPlan]]) -> list[FineTuning]:
+        """The same for any weights."""
+        settled = [self._settle(trained, evaluation) for trained, evaluation in asked]
+        facts = self._planner.count(query for *_, query in settled)
+        return [
+            FineTuning(self._planner, trained, evaluation, settings, recipe, values, query, facts[query], part)
+            for trained, evaluation, settings, recipe, values, part, query in settled
+        ]
+
+    def _settle(self, trained: Trained, evaluation: EvalPlan) -> "_Settled":
+        try:
+            return self._settled(trained, evaluation)
+        except UserError as error:
+            raise self._document.error(self._place_of(evaluation), str(error)) from error
+
+    def _place_of(self, evaluation: EvalPlan) -> KeyPath:
+        """Where an evaluation, or the suite that it is a member of, is asked for."""
+        wanted = evaluation.suite.name if evaluation.suite else evaluation.name
+        for position, spec in enumerate(self._study.evals):
+            if wanted in (spec.name, spec.kind, (spec.model_extra or {}).get("suite")):
+                return ("evals", position)
+        return ("evals",)
+
+    def _settled(self, trained: Trained, evaluation: EvalPlan) -> "_Settled":
         settings = FineTuneSettings.model_validate(
             {name: value for name, value in evaluation.settings.items() if name != "recipes"}
         )
-        recipe = recipe_for(settings.recipe, run.model.family)
+        model = trained.model
+        recipe = recipe_for(settings.recipe, model.family)
         train = evaluation.sources["train"]
         values = finetune_values(
             recipe,
             settings,
-            model=run.model.name,
-            trained_at=run.model.image_size,
+            model=model.name,
+            trained_at=model.image_size,
             num_images=train.num_samples,
             area=self._area(evaluation, settings) if needs_area(recipe) else None,
         )
-        model = run.model
         options = options_at(
             model.name, options_for_transfer(model.name, model.options), model.image_size, values.resolution
         )
-        if run.input.permute != "none" and values.resolution != model.image_size:
+        if trained.input.permute != "none" and values.resolution != model.image_size:
             raise UserError(
-                f"resolution = {values.resolution}: {run.run_id} was trained on permuted pixels at {model.image_size} "
-                f"px, which no other resolution has; write resolution: {model.image_size}"
+                f"resolution = {values.resolution}: {trained.run_id} was trained on permuted pixels at "
+                f"{model.image_size} px, which no other resolution has; write resolution: {model.image_size}"
             )
         self._check_batch(values)
         part = self._part(evaluation, settings, values) if len(values.learning_rates) > 1 else None
         query = ModelQuery(model.name, values.resolution, train.num_classes, canonical_json(options))
-        return run, evaluation, settings, recipe, values, part, query
+        return trained, evaluation, settings, recipe, values, part, query
 
     def _part(
         self, evaluation: EvalPlan, settings: FineTuneSettings, values: FineTuneValues
@@ -231,7 +238,7 @@ class FineTunePlanner:
 
 
 _Settled = tuple[
-    RunPlan,
+    Trained,
     EvalPlan,
     FineTuneSettings,
     str,

@@ -134,3 +134,17 @@ def test_a_declared_data_set_is_planned(dry_run: DryRun, sweep: Path) -> None:
     assert (
         dry_run(sweep, "evals.0.train=declared.json", "evals.0.recipe=bit-hyperrule", "evals.0.image_area=1024")[0] == 0
     )
+
+
+def test_a_suite_of_fine_tunings_is_planned_and_refused_with_its_place(
+    dry_run: DryRun, sweep: Path, data: Path, tmp_path: Path
+) -> None:
+    suite = tmp_path / "own.yaml"
+    suite.write_text(
+        "suite: own\nscore: top1\nevaluation: {kind: finetune, train: train.json, test: val.json}\n"
+        "members: [{name: a}, {name: b}]\n"
+    )
+    own = f"evals=[{{kind: throughput}}, {{kind: suite, suite: {json.dumps(str(suite))}}}]"
+    assert dry_run(sweep, own) == (0, "")
+    code, told = dry_run(sweep, own, "evals.1.resolution=48")
+    assert code == 2 and "evals" in told and "take a multiple of 32" in told
