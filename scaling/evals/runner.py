@@ -82,7 +82,8 @@ def run_evaluation(model: VisionModel, plan: EvalPlan, where: EvaluationContext)
     """Metrics of one evaluation, named `<evaluation>/<metric>`."""
     if plan.by == "runs":
         raise UserError(
-            f"{plan.name}: {plan.kind} is done by further runs, so write it into evals of the sweep and launch that"
+            f"{plan.name}: {plan.kind} is done by further runs, which are recorded; leave out --no-record, or write it "
+            "into evals of the sweep and launch that"
         )
     module, _, name = EVALUATIONS[plan.kind].function.partition(":")
     evaluate: Evaluator = getattr(importlib.import_module(module), name)

@@ -58,11 +58,6 @@ def asked_evaluations(wish: Wish, planned: Sequence[str] = ()) -> tuple[EvalPlan
         for plan in _plan(word, wish, planned):
             if plan.name in (*planned, *(other.name for other in found)):
                 raise UserError(f"--eval {word}: the name {plan.name!r} is taken; add --name with another")
-            if plan.by == "runs":
-                raise UserError(
-                    f"--eval {word}: {plan.name} is fine-tuning, which is done by runs of its own; write it under "
-                    "'evals:' of the sweep and launch the study again, which trains nothing twice"
-                )
             found.append(plan.model_copy(update={"added": True}))
     return tuple(found)
 

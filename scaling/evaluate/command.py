@@ -12,7 +12,7 @@ from scaling.errors import UserError
 from scaling.evals.settings import EVALUATIONS
 from scaling.evaluate.architecture import architecture_of, read_architecture
 from scaling.evaluate.asked import Wish, asked_evaluations
-from scaling.evaluate.runs import Execution, Scored, score_runs, study_runs
+from scaling.evaluate.runs import Execution, Scored, launch_spec, score_runs, study_runs
 from scaling.models.registry import is_timm_name
 from scaling.plan.suite import shipped_suites
 from scaling.readable import plain_table
@@ -57,20 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     run_dirs = [target] if RunDir(target).plan.exists() else study_runs(target)
     if args.no_record:
         return _trial(args, wish, run_dirs)
-    execution = Execution(
-        backend=args.backend,
-        devices=args.devices,
-        max_parallel=args.max_parallel,
-        threads=args.threads,
-        loader_threads=args.loader_threads,
-    )
-    scored = score_runs([run_dir.resolve() for run_dir in run_dirs], wish, execution)
+    scored = score_runs([run_dir.resolve() for run_dir in run_dirs], wish, _execution(args))
     if args.json:
         found = [_as_json(one) for one in scored]
         print(json.dumps(found[0] if len(run_dirs) == 1 else found, indent=2))
     else:
         _print_runs(scored, as_list=len(run_dirs) == 1)
-    return 1 if any(set(one.record.standing.missing_evals) & set(one.asked) for one in scored) else 0
+    return 1 if any(one.missing for one in scored) else 0
 
 
 def _weights(args: argparse.Namespace, wish: Wish) -> int:
@@ -88,12 +81,27 @@ def _weights(args: argparse.Namespace, wish: Wish) -> int:
         precision=args.precision or "fp32",
         threads=args.threads,
         loader_threads=args.loader_threads or 1,
+        launch=launch_spec({}, _execution(args), "--backend and --devices"),
+        max_parallel=args.max_parallel,
     )
     metrics = score_weights(args.target, architecture, evaluations, execution)
     if not args.no_record and args.num_images is None:
         print(f"without --num-images these weights have no row in {args.out / 'runs.csv'}", file=sys.stderr)
     _print_one(args, args.target, architecture.name, metrics)
-    return 0
+    missing = [one.name for one in evaluations if not any(name.startswith(f"{one.name}/") for name in metrics)]
+    if missing:
+        print(f"not done: {', '.join(missing)}; the same command goes on with what is missing", file=sys.stderr)
+    return 1 if missing else 0
+
+
+def _execution(args: argparse.Namespace) -> Execution:
+    return Execution(
+        backend=args.backend,
+        devices=args.devices,
+        max_parallel=args.max_parallel,
+        threads=args.threads,
+        loader_threads=args.loader_threads,
+    )
 
 
 def _trial(args: argparse.Namespace, wish: Wish, run_dirs: Sequence[Path]) -> int:
@@ -136,7 +144,7 @@ def _as_json(one: Scored) -> dict[str, object]:
         "weights": str(RunDir(one.record.run_dir).best_weights),
         "model": one.record.plan.model.name,
         "metrics": one.metrics,
-        "missing": list(one.record.standing.missing_evals),
+        "missing": list(one.missing),
         "incomplete": one.incomplete,
     }
 

@@ -5,8 +5,7 @@ recorded at once, and after a kill the same command resumes. So this module adds
 """
 
 import logging
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,8 @@ from pydantic import ValidationError
 
 from scaling.errors import UserError
 from scaling.evaluate.asked import Wish, asked_evaluations
-from scaling.launch.backends.base import Resources, check_choice, make_backend
-from scaling.launch.graph.study_graph import StudyGraph
+from scaling.evaluate.finetuning import execute, follow_runs
 from scaling.launch.study_dir import PlannedRun, find_standings, write_run
-from scaling.launch.watch import Watch
 from scaling.records.attempts.ends import forgive
 from scaling.records.files import open_regular
 from scaling.records.run_dir import RunDir, StudyDir
@@ -61,6 +58,11 @@ class Scored:
         return {key: value for key, value in self.record.metrics.items() if key.rpartition("/")[0] in names}
 
     @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the wanted evaluations that have no current record."""
+        return tuple(name for name in self.asked if name not in self.record.evaluations)
+
+    @property
     def incomplete(self) -> list[str]:
         """A sentence on every wanted suite that has no mean, with the members that are missing."""
         told = []
@@ -93,15 +95,30 @@ def score_runs(run_dirs: Sequence[Path], wish: Wish, execution: Execution) -> li
     for plan in plans:
         write_run(study_dir, plan)
     runs = [_forgiven(run) for run in find_standings(study_dir, plans)]
-    if any(run.standing.is_alive or not run.standing.has_ended for run in runs):
+    names = asked or tuple(one.name for one in plans[0].evals)
+    open_ones = [run for run in runs if run.standing.is_alive or not run.standing.has_ended]
+    to_tune = _to_finetune(runs, names)
+    if open_ones or to_tune:
         launch = _launch_spec(study_dir, execution)
-        check_choice(launch)
-        backend = make_backend(launch)
-        backend.check(Resources.of(launch))
-        graph = StudyGraph(study_dir, runs)
-        Watch(backend, graph, study_dir, cap=execution.max_parallel, retries=launch.retries).run()
-        _tell_failures(find_standings(study_dir, plans))
+        follow_ups = [one for evaluation, plans in to_tune for one in follow_runs(plans, [evaluation], launch)]
+        execute(study_dir, runs, follow_ups, launch, execution.max_parallel)
     return [Scored(load_run(study_dir / plan.run_id), asked or tuple(one.name for one in plan.evals)) for plan in plans]
+
+
+def is_point(plan: RunPlan) -> bool:
+    """Whether a run is a point of its study's figures, and no means to find one."""
+    return plan.start is None and not plan.serves and plan.trial is None
+
+
+def _to_finetune(runs: Sequence[PlannedRun], names: Sequence[str]) -> list[tuple[EvalPlan, list[RunPlan]]]:
+    """Each wanted fine-tuning with the runs that have no current record of it."""
+    found: dict[str, tuple[EvalPlan, list[RunPlan]]] = {}
+    for run in runs:
+        known = load_run(run.run_dir).evaluations
+        for one in run.plan.evals:
+            if one.by == "runs" and one.name in names and one.name not in known and is_point(run.plan):
+                found.setdefault(one.digest() + one.name, (one, []))[1].append(run.plan)
+    return list(found.values())
 
 
 def with_evaluations(plan: RunPlan, new: Sequence[EvalPlan]) -> tuple[EvalPlan, ...]:
@@ -116,8 +133,9 @@ def with_evaluations(plan: RunPlan, new: Sequence[EvalPlan]) -> tuple[EvalPlan, 
 
 
 def study_runs(study_dir: Path) -> list[Path]:
-    """Folders of a study's runs; UserError when there are none."""
-    found = [run.path for run in StudyDir(study_dir).run_dirs()]
+    """Folders of a study's runs, without those that only serve others: trials of a search, and fine-tuning; UserError
+    when there are none."""
+    found = [run.path for run in StudyDir(study_dir).run_dirs() if is_point(RunPlan.load(run.path))]
     if not found:
         raise UserError(
             f"{study_dir} holds no run.json and no runs with one; give a folder made by scaling.launch, RUNS/<study> "
@@ -138,13 +156,6 @@ def _forgiven(run: PlannedRun) -> PlannedRun:
     return run.look_again()
 
 
-def _tell_failures(runs: Sequence[PlannedRun]) -> None:
-    for run in runs:
-        if not run.standing.is_finished:
-            reason = f": {run.standing.reason}" if run.standing.reason else ""
-            print(f"{run.standing.told}: {run.plan.run_id}{reason}  (log: {run.run_dir / 'log.txt'})", file=sys.stderr)
-
-
 def _launch_spec(study_dir: Path, execution: Execution) -> LaunchSpec:
     """The study's section `launch` with what the command line says; the defaults where the sweep is gone."""
     try:
@@ -153,6 +164,12 @@ def _launch_spec(study_dir: Path, execution: Execution) -> LaunchSpec:
         section: dict[str, Any] = dict((sweep or {}).get("launch", {}))
     except (OSError, AttributeError, TypeError, ValueError):
         section = {}
+    return launch_spec(section, execution, str(StudyDir(study_dir).sweep))
+
+
+def launch_spec(section: Mapping[str, Any], execution: Execution, where: str) -> LaunchSpec:
+    """A section `launch` with what the command line says; UserError, with `where` it stands, for one that is wrong."""
+    section = dict(section)
     # One device scores one run unless it is said otherwise.
     for part in (section, slurm := dict(section.get("slurm", {}))):
         for key in ("devices_per_run", "nodes", "devices_per_node"):
@@ -166,7 +183,6 @@ def _launch_spec(study_dir: Path, execution: Execution) -> LaunchSpec:
         return LaunchSpec.model_validate(section)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
         raise UserError(
-            f"launch.{where} of {StudyDir(study_dir).sweep}: {first['msg']}; launch the study again"
+            f"{where}: launch.{'.'.join(map(str, first['loc']))}: {first['msg']}; correct it, or launch the study again"
         ) from error

@@ -1,32 +1,36 @@
-"""Weights of any maker: build their model, load them, score them, and record each evaluation as soon as it is done."""
+"""Weights of any maker: build their model, load them, score or fine-tune them, and record each evaluation as soon as it
+is done."""
 
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import timm
 import torch
-from torch import nn
 
+from scaling.data.storage.integrity import file_sha256
 from scaling.evals.describe import describe_evaluation
 from scaling.evals.runner import EvaluationContext, run_evaluation
 from scaling.evaluate.architecture import Architecture
+from scaling.evaluate.finetuning import WEIGHTS_NAME, OtherWeights, finetune_weights
 from scaling.evaluate.weights_records import WeightsRecord, earlier_record, runs_csv
 from scaling.models.build import build_model
 from scaling.models.cost import count_cost
 from scaling.models.networks.vision_model import VisionModel, settle_tf32
 from scaling.models.registry import family_of, is_timm_name
-from scaling.models.weights.files import load_weights
+from scaling.models.weights.files import HEAD_PREFIXES, load_weights, save_weights
 from scaling.records.attempts.provenance import describe_harness_source, describe_packages
 from scaling.records.evaluation import Evaluation
 from scaling.records.files import content_digest, write_text_atomic
 from scaling.records.run_dir import safe_name
 from scaling.records.run_plan import EvalPlan
 from scaling.records.scores.suites import suite_metrics
+from scaling.spec.launch_spec import LaunchSpec
 from scaling.train.reporting.hardware import describe_hardware
 from scaling.train.reporting.recorder import device_name
 
@@ -49,16 +53,21 @@ class WeightsExecution:
     precision: Literal["fp32", "bf16"]
     threads: int | None
     loader_threads: int
+    launch: LaunchSpec = field(default_factory=LaunchSpec)
+    """How fine-tuning runs are executed."""
+    max_parallel: int | None = None
 
 
 def score_weights(
     source: str, architecture: Architecture, evaluations: Sequence[EvalPlan], execution: WeightsExecution
 ) -> dict[str, float]:
-    """Metrics of all evaluations; those that were recorded before are read back."""
+    """Metrics of all evaluations; those that were recorded before are read back, and those that failed are missing."""
     if execution.threads:
         torch.set_num_threads(execution.threads)
     settle_tf32(execution.precision)
-    model, pixels = _load(source, architecture)
+    architecture = _in_its_colours(source, architecture)
+    pixels = _colours_of(architecture)
+    model = _load(source, architecture)
     digest = _digest_of(model, with_head=architecture.has_head)
     identity = content_digest(
         {
@@ -72,39 +81,63 @@ def score_weights(
     folder = execution.out / _folder_name(architecture, digest) if execution.out else None
     if folder is not None:
         _describe(source, architecture, model, pixels, digest, evaluations, execution).save(folder)
-    if pixels != (OURS, OURS):
-        model.body = nn.Sequential(_Recoloured(*pixels), model.body)
     metrics: dict[str, float] = {}
-    for number, plan in enumerate(evaluations, start=1):
+    scored = [plan for plan in evaluations if plan.by == "scoring" or folder is None]
+    for number, plan in enumerate(scored, start=1):
         record = earlier_record(folder, plan, identity) if folder is not None else None
         if record is None:
-            logger.warning("scoring %s (%d of %d)", plan.name, number, len(evaluations))
+            logger.warning("scoring %s (%d of %d)", plan.name, number, len(scored))
             record = _evaluate(model, architecture, plan, identity, digest, execution)
             if folder is not None:
                 record.save(folder)
         metrics |= record.metrics
+    if folder is not None:
+        metrics |= _finetune(folder, model, architecture, identity, evaluations, execution)
     if execution.out is not None:
         write_text_atomic(execution.out / "runs.csv", runs_csv(execution.out))
     return metrics | suite_metrics(evaluations, metrics)
 
 
-class _Recoloured(nn.Module):
-    """Images in [-1, 1] to what a model expects that was trained with other means and deviations of the colours."""
+def _finetune(
+    folder: Path,
+    model: VisionModel,
+    architecture: Architecture,
+    identity: str,
+    evaluations: Sequence[EvalPlan],
+    execution: WeightsExecution,
+) -> dict[str, float]:
+    """Metrics of the evaluations that are done by further runs."""
+    asked = [plan for plan in evaluations if plan.by == "runs"]
+    open_ones = [plan for plan in asked if earlier_record(folder, plan, identity) is None]
+    if open_ones:
+        weights = OtherWeights(
+            folder=folder,
+            file_sha256=_save(model, folder / WEIGHTS_NAME, with_head=architecture.has_head),
+            identity=identity,
+            architecture=architecture,
+            precision=execution.precision,
+        )
+        finetune_weights(weights, open_ones, execution.launch, execution.max_parallel)
+    found = [earlier_record(folder, plan, identity) for plan in asked]
+    return {key: value for one in found if one is not None for key, value in one.metrics.items()}
 
-    def __init__(self, mean: Colour, std: Colour) -> None:
-        super().__init__()
-        means, deviations = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
-        self.register_buffer("scale", 0.5 / deviations)
-        self.register_buffer("shift", (0.5 - means) / deviations)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        scale: Any = self.scale
-        moved: torch.Tensor = images * scale + self.shift
-        return moved
+def _save(model: VisionModel, path: Path, *, with_head: bool) -> str:
+    """Write all tensors of a model for runs to start from; the SHA-256 of the file, which follows from what was loaded:
+    what was drawn here, a classifier, is written as zeros."""
+    state = {
+        name: value.detach().cpu().contiguous()
+        if with_head or not name.startswith(HEAD_PREFIXES)
+        else torch.zeros(value.shape)
+        for name, value in model.state_dict().items()
+    }
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    save_weights(state, aside, {"format": "pt"})
+    aside.replace(path)
+    return file_sha256(path)
 
 
-def _load(source: str, architecture: Architecture) -> tuple[VisionModel, tuple[Colour, Colour]]:
-    """The model with its weights, and mean and deviation of the colours that it was trained with."""
+def _load(source: str, architecture: Architecture) -> VisionModel:
     model = build_model(
         architecture.name,
         num_classes=architecture.num_classes,
@@ -112,21 +145,29 @@ def _load(source: str, architecture: Architecture) -> tuple[VisionModel, tuple[C
         options=architecture.options,
     )
     load_weights(model, source, head="load" if architecture.has_head else "keep")
-    pixels = (OURS, OURS)
-    if is_timm_name(architecture.name) and not _is_ours(source):
-        config = timm.get_pretrained_cfg(architecture.name.partition(":")[2])
-        if config is not None:
-            pixels = _colour(config.mean), _colour(config.std)
-    return model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")), pixels
+    return model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def _colour(values: Sequence[float]) -> Colour:
-    red, green, blue = values
-    return red, green, blue
+def _in_its_colours(source: str, architecture: Architecture) -> Architecture:
+    """A model of timm with mean and deviation of the colours that its weights were trained with, as timm says them;
+    training here has images in [-1, 1] whatever timm says."""
+    options = architecture.options
+    if not is_timm_name(architecture.name) or "pixel_mean" in options or _is_ours(source):
+        return architecture
+    config = timm.get_pretrained_cfg(architecture.name.partition(":")[2])
+    if config is None or (tuple(config.mean), tuple(config.std)) == (OURS, OURS):
+        return architecture
+    return replace(architecture, options={**options, "pixel_mean": list(config.mean), "pixel_std": list(config.std)})
+
+
+def _colours_of(architecture: Architecture) -> tuple[Colour, Colour]:
+    """Mean and deviation of the colours from 0 to 1 that a model was trained with."""
+    mean, std = (architecture.options.get(name, OURS) for name in ("pixel_mean", "pixel_std"))
+    return tuple(mean), tuple(std)
 
 
 def _is_ours(source: str) -> bool:
-    """Whether training here wrote the file; then its input is in [-1, 1] whatever timm says of the model."""
+    """Whether training here wrote the file."""
     from safetensors import safe_open
 
     if not source.endswith(".safetensors"):

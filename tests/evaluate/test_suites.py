@@ -135,6 +135,3 @@ def test_what_is_missing_or_unknown_is_named(suite: Path, tmp_path: Path, tiny_d
     suite.write_text(SUITE.replace("name: c", "name: a"))
     with pytest.raises(UserError, match="two members are named 'a'"):
         read_suite(suite)
-    options = (f"train={tiny_data / 'train.json'}", f"test={tiny_data / 'val.json'}")
-    with pytest.raises(UserError, match="is fine-tuning, which is done by runs of its own"):
-        asked_evaluations(Wish(words=("finetune",), options=options))

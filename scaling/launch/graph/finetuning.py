@@ -1,5 +1,6 @@
 """Fine-tuning as follow-ups: a pre-training run has ended, so its rates are tried; they have ended, so one of them is
-taken and trained with every seed; these have ended, so their mean is the record of the pre-training run."""
+taken and trained with every seed; these have ended, so their mean is the record of the pre-training run, or of weights
+of another maker."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,15 +17,28 @@ def finetuning_follow_up(job: FineTuning) -> FollowUp:
     return FollowUp(
         f"{job.evaluation.name} of {job.trained.run_id}",
         (job.trained.run_id,),
-        lambda records: _begin(job, records[job.trained.run_id]),
+        lambda records: _after(job, records[job.trained.run_id]),
         foreseen=job.foreseen(),
     )
 
 
-def _begin(job: FineTuning, trained: RunRecord) -> Derived:
+def _after(job: FineTuning, trained: RunRecord) -> Derived:
     if trained.result is None:
         return Derived(notes=(f"no {job.name}: that run has no result",))
-    weights = trained.result.weights_sha256
+    return _begin(job, trained.result.weights_sha256)
+
+
+def weights_follow_up(job: FineTuning, weights_sha256: str) -> FollowUp:
+    """What follows for weights that no run of the study has trained, at once."""
+    return FollowUp(
+        f"{job.evaluation.name} of {job.trained.run_id}",
+        (),
+        lambda records: _begin(job, weights_sha256),
+        foreseen=job.foreseen(),
+    )
+
+
+def _begin(job: FineTuning, weights: str) -> Derived:
     trials = job.trials(weights)
     if not trials:
         return _finals(job, weights, job.values.learning_rates[0], ())

@@ -18,7 +18,7 @@ from scaling.launch.study_dir import PlannedRun, find_standings, write_run
 from scaling.records.evaluation import Evaluation
 from scaling.records.reading import RecordError
 from scaling.records.run_plan import RunPlan
-from scaling.records.study import RunRecord, load_run, save_plan_order
+from scaling.records.study import RunRecord, load_plan_order, load_run, save_plan_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Derived:
     notes: tuple[str, ...] = ()
     """Sentences for people: what was chosen and why, what could not follow."""
     records: tuple[Evaluation, ...] = ()
-    """What was found about runs of the study."""
+    """What was found about runs of the study, or about the weights that all of them start from."""
     answered: tuple[str, ...] = ()
     """Ids of failed runs whose failure is an answer (a rate at which training diverged): no failure of the study."""
 
@@ -156,11 +156,15 @@ class StudyGraph:
         for record in derived.records:
             self._save(record)
         if new:
-            save_plan_order(self._study_dir, list(self._runs))
+            # Of a study that is scored in part, the graph knows a part of the runs.
+            known = load_plan_order(self._study_dir) or []
+            save_plan_order(self._study_dir, [*known, *(run_id for run_id in self._runs if run_id not in known)])
 
     def _save(self, record: Evaluation) -> None:
-        """Write a record, unless the one that is there says the same; only launchers write such records."""
-        run_dir = self._runs[record.run_id].run_dir
+        """Write a record, unless the one that is there says the same; only launchers write such records. One about
+        weights that no run of the study has trained belongs to the folder as a whole."""
+        run = self._runs.get(record.run_id)
+        run_dir = run.run_dir if run is not None else self._study_dir
         try:
             known = Evaluation.load(run_dir, record.name)
         except RecordError:

@@ -179,7 +179,7 @@ class FineTunePlanner:
         for position, spec in enumerate(self._study.evals):
             if wanted in (spec.name, spec.kind, (spec.model_extra or {}).get("suite")):
                 return ("evals", position)
-        return ("evals",)
+        return ("evals",) if self._study.evals else ()
 
     def _settled(self, trained: Trained, evaluation: EvalPlan) -> "_Settled":
         settings = FineTuneSettings.model_validate(
