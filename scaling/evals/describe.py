@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from scaling.data.format.manifest import load_manifest
+from scaling.data.format.load_manifest import load_manifest
 from scaling.evals.settings import EVALUATIONS
 from scaling.records.evaluation import ScoredData
 from scaling.records.run_plan import EvalPlan
