@@ -74,9 +74,11 @@ def _figure(trials: pd.DataFrame, name: str, suffix: str) -> Drawing:
         panel.plot(best["x"], best["y"], "o", markersize=11, markerfacecolor="none", markeredgecolor=INK, zorder=5)
         panel.set_title(cell, fontsize=9, pad=4)
     if is_number:
+        for panel in panels:
+            panel.tick_params(axis="x", labelsize=7)
         if min(values) > 0 and max(values) > 5 * min(values):
-            for panel in panels:
-                log_axis(panel, sorted(set(values)), value_text)
+            figure.draw_without_rendering()  # How many labels fit is known once the panels have their places.
+            log_axis(panels[0], sorted(set(values)), value_text)
     else:
         for panel in panels:
             panel.set_xticks(list(places.values()), list(places), color=MUTED)

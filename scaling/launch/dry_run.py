@@ -21,7 +21,7 @@ def describe_plan(
     parts = [plain_table(HEADERS, [_row(run, rates) for run in runs]), _scoring(runs)]
     trials, finals = split_trials(runs)
     if trials:
-        parts += [f"trials of the search: {_total(trials, rates, price)}{_stopping(trials)}"]
+        parts += [f"trials of the search: {_total(trials, rates, price)}{_unchosen(trials)}{_stopping(trials)}"]
         parts += [f"final runs: {_total(finals, rates, price)}{_unchosen(finals)}"] if finals else []
         parts += [f"together: {_total(runs, rates, price)}"]
     else:
@@ -121,7 +121,7 @@ def _row(run: PlannedRun, rates: RateBook) -> list[str]:
 def _unchosen(runs: Sequence[PlannedRun]) -> str:
     """That some values are still to be found."""
     waiting = sum(run.plan.run_id.endswith(UNCHOSEN) for run in runs)
-    return f"; {waiting} of them wait for the search, and cost at most this" if waiting else ""
+    return f"; {waiting} of them wait for what the search finds, and cost at most this" if waiting else ""
 
 
 def _stopping(trials: Sequence[PlannedRun]) -> str:

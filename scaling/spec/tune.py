@@ -3,6 +3,10 @@
 `per` names the settings whose values make a cell (`[model, fraction]`: one search for each model at each size). The
 trials of a cell are runs of its own: they differ from its final runs in the searched settings, in their seeds, which
 are held apart, and in what `set` says. Planning draws the values; the launcher chooses when the trials have ended.
+
+`search` and `scheduler` have the names of Ray Tune, and the same section means the same on every back end: which trials
+a search has is a function of the sweep and of what its trials came to, never of the order in which they ended. Ray
+Tune's other searches have no such form and are refused.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -17,6 +21,12 @@ RANGES = ("log_uniform", "uniform", "integer")
 """Kinds of a searched range, each with its two ends."""
 
 MAX_TRIALS = 10_000
+
+STARTUP_TRIALS = 10
+"""First trials of a cell that `search: optuna` draws at random, as Optuna's sampler does by default."""
+
+NOT_OFFERED = ("ax", "bayesopt", "bohb", "hebo", "hyperopt", "nevergrad", "zoopt")
+"""Further searches of Ray Tune, by its names."""
 
 Scalar = Annotated[float, Field(strict=True, ge=-1e30, le=1e30)]
 Whole = Annotated[int, Field(strict=True, ge=-(10**15), le=10**15)]
@@ -73,6 +83,16 @@ def _direction_is_known(value: Any) -> Any:
     return value
 
 
+def _is_offered(value: Any) -> Any:
+    if value in NOT_OFFERED:
+        instead = "optuna" if value != "bohb" else "optuna with scheduler: asha, which joins TPE and early stopping too"
+        raise ValueError(
+            "this search of Ray Tune follows the order in which trials end, so a search that was killed could not "
+            f"find the same trials again; take random, grid or {instead}"
+        )
+    return value
+
+
 class TuneSpec(Frozen):
     """The search for the hyper-parameters of a study's runs."""
 
@@ -85,7 +105,14 @@ class TuneSpec(Frozen):
     num_trials: Annotated[int, Field(gt=0, le=MAX_TRIALS)] | None = Field(
         None, description="Trials of each cell; a grid search counts its own."
     )
-    search: Literal["random", "grid"] = Field("random", description="How values are picked: random or grid.")
+    search: Annotated[Literal["random", "grid", "optuna"], BeforeValidator(_is_offered)] = Field(
+        "random",
+        description=f"How values are picked: random, grid, or optuna (TPE after {STARTUP_TRIALS} random trials, "
+        "by the extra `optuna`).",
+    )
+    max_concurrent: Annotated[int, Field(gt=0, le=1000)] = Field(
+        4, description="Of optuna: trials that are suggested at a time, from what all before them came to."
+    )
     scheduler: Literal["none", "asha"] = Field(
         "none", description="What stops trials early: none, or asha, which judges them at validations (rungs)."
     )
@@ -115,8 +142,18 @@ class TuneSpec(Frozen):
     def _fits_together(self) -> Self:
         if not self.space:
             raise ValueError("space is empty; name a setting, for example learning_rate: {log_uniform: [1e-4, 1e-2]}")
-        if self.search == "random" and self.num_trials is None:
-            raise ValueError("num_trials is missing; a random search needs it, for example num_trials: 16")
+        if self.search != "grid" and self.num_trials is None:
+            raise ValueError(f"num_trials is missing; search: {self.search} needs it, for example num_trials: 16")
+        if self.search == "optuna" and self.num_trials is not None and self.num_trials <= STARTUP_TRIALS:
+            raise ValueError(
+                f"num_trials: {self.num_trials}, and optuna draws its first {STARTUP_TRIALS} at random; write more, or "
+                "search: random"
+            )
+        if self.search != "optuna" and "max_concurrent" in self.model_fields_set:
+            raise ValueError(
+                "max_concurrent: only search: optuna suggests trials from others; leave it out (how many runs train at "
+                "a time is said by max_parallel of the back end's section)"
+            )
         if self.search == "grid":
             if self.num_trials is not None:
                 raise ValueError("num_trials: a grid search counts its own values; leave it out")

@@ -59,6 +59,16 @@ def sweep(tiny_data: Path, tmp_path: Path) -> Path:
         (["tune.space={log_every: {integer: [1, 30]}}"], "give the same numbers; search a setting that changes a run"),
         (["tune.metric=upstream/goodness"], "its name does not say whether higher or lower is better"),
         (["tune.metric=downstream/top1"], "tune.metric: 'downstream/top1': no run measures it; known: upstream/loss"),
+        (["tune.search=bohb"], "tune.search: 'bohb': this search of Ray Tune follows the order in which trials end"),
+        (["tune.search=bohb"], "take random, grid or optuna with scheduler: asha"),
+        (["tune.search=hyperopt"], "take random, grid or optuna"),
+        (["tune.search=optuna"], "num_trials: 3, and optuna draws its first 10 at random; write more"),
+        (["tune.search=optuna", "tune.num_trials=null"], "num_trials is missing; search: optuna needs it"),
+        (["tune.max_concurrent=2"], "max_concurrent: only search: optuna suggests trials from others"),
+        (
+            ["tune.search=optuna", "tune.num_trials=12", "tune.space={mixup: {uniform: [-1.0e-9, 0.5]}}"],
+            "tune.space.mixup: -1e-09: input should be greater than or equal to 0",
+        ),
         (["tune.search=optina"], "tune.search: 'optina': input should be"),
         (["tune.set={seed: 3}"], "tune.set.seed: the search itself or the study's runs decide it"),
         (["tune.set={model: x}"], "tune.set.model: per makes cells by it"),
@@ -83,6 +93,7 @@ def test_what_does_not_fit_is_one_sentence(sweep: Path, dry_run: DryRun, options
         ["tune.space={protocol.batch: {choice: [8, 16, 32, 64]}, mixup: {uniform: [0.0, 0.5]}}"],
         ["tune.metric=fewshot/2shot_top1", "tune.seeds=[7, 8]"],
         ["tune.search=grid", "tune.num_trials=null", "tune.space.learning_rate.points=4"],
+        ["tune.search=optuna", "tune.num_trials=12", "tune.scheduler=asha", "tune.max_concurrent=1"],
     ],
 )
 def test_what_fits_is_planned(sweep: Path, dry_run: DryRun, options: list[str]) -> None:

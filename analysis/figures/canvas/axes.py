@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +16,8 @@ from scaling.readable import count_text, number_text, percent_text
 
 _ROOM_FOR_LABELS = 2.2
 """How much wider the right margin of a log axis is than the left one, for the labels of the last points."""
+_LETTER_EMS = 0.6
+"""Width of a letter of a tick's label in font sizes."""
 _LABEL_GAP = 1.12
 """Distance between the centres of two labels, in text heights."""
 
@@ -54,22 +57,47 @@ def subset_size_axis(ax: Axes, fraction_of_size: Mapping[float, float | None], m
 
 
 def log_axis(ax: Axes, values: Sequence[float], text: Callable[[float], str] = number_text) -> None:
-    """Log x-axis around `values` with ticks at 1, 2 and 5 times powers of ten (powers alone over long ranges)."""
+    """Log x-axis around `values` with ticks at 1, 2 and 5 times powers of ten, fewer over long ranges and where their
+    labels would touch."""
     low, high = min(values), max(values)
     ratio = max(high / low, 1.05)
     pad = ratio**0.07 if ratio > 1.5 else 1.3
     low, high = low / pad, high * pad**_ROOM_FOR_LABELS
     ax.set_xscale("log")
     ax.set_xlim(low, high)
-    decades = math.log10(high / low)
-    steps: tuple[float, ...] = (1.0, 2.0, 5.0) if decades < 2.5 else (1.0,)
-    if decades < 0.75:
-        steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [step * 10.0**power for power in exponents for step in steps]
-    ax.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
+    ticks = _log_ticks(low, high, lambda ticks: _labels_fit(ax, ticks, text))
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: text(x)))
+
+
+def _log_ticks(low: float, high: float, fits: Callable[[Sequence[float]], bool]) -> list[float]:
+    """The densest readable ticks between two positive numbers whose labels fit; the sparsest where none do."""
+    decades = math.log10(high / low)
+    choices: list[tuple[float, ...]] = [(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)] if decades < 0.75 else []
+    choices += [(1.0, 2.0, 5.0), (1.0, 3.0)] if decades < 2.5 else []
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found: list[float] = []
+    for steps in [*choices, (1.0,)]:
+        ticks = [step * 10.0**power for power in exponents for step in steps if low <= step * 10.0**power <= high]
+        if found and len(ticks) < 2:
+            break  # One label alone does not tell a scale.
+        found = ticks
+        if fits(found):
+            break
+    return found
+
+
+def _labels_fit(ax: Axes, ticks: Sequence[float], text: Callable[[float], str]) -> bool:
+    """Whether the labels of ticks on a log x-axis do not touch, by the usual width of a letter."""
+    low, high = ax.get_xlim()
+    inches = ax.get_window_extent().width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
+    letter = _LETTER_EMS * ax.xaxis.get_major_ticks(1)[0].label1.get_fontsize() / 72
+    for tick, following in pairwise(ticks):
+        distance = inches * math.log(following / tick) / math.log(high / low)
+        if letter * ((len(text(tick)) + len(text(following))) / 2 + 0.6) > distance:
+            return False
+    return True
 
 
 def end_labels(ax: Axes, labels: Sequence[EndLabel], font_size: float = 8.5) -> None:

@@ -36,12 +36,12 @@ class Beginning:
             return cls(tuple(planner.plan()), (), None)
         search = StudySearch(study, document, planner)
         trials = search.trials()
-        follow_ups = [follow_up(search, cell, [run.run_id for run in trials[cell.text]]) for cell in search.cells]
+        follow_ups = [follow_up(search, cell, trials[cell.text]) for cell in search.cells]
         return cls(tuple(run for cell in search.cells for run in trials[cell.text]), tuple(follow_ups), search)
 
     def foresee(self, study_dir: Path) -> list[PlannedRun]:
         """All runs of the study as they stand, and nothing written: trials, what follows from them where all of a cell
-        have ended, and stand-ins for final runs whose values are not chosen yet."""
+        have ended, and stand-ins for trials and final runs whose values are not known yet."""
         if self.search is None:
             return find_standings(study_dir, self.runs)
         found: list[PlannedRun] = []
@@ -51,16 +51,17 @@ class Beginning:
         return found
 
 
-def follow_up(search: StudySearch, cell: Cell, run_ids: Sequence[str]) -> FollowUp:
+def follow_up(search: StudySearch, cell: Cell, trials: Sequence[RunPlan]) -> FollowUp:
     """What follows when these runs, all trials so far of a cell, have ended."""
+    run_ids = tuple(run.run_id for run in trials)
 
     def derive(records: Mapping[str, RunRecord]) -> Derived:
         step = search.next_step(cell, records)
         judged = tuple(run_id for run_id, record in records.items() if is_judged(record.standing))
-        then = (follow_up(search, cell, [*run_ids, *(run.run_id for run in step.trials)]),) if step.trials else ()
+        then = (follow_up(search, cell, [*trials, *step.trials]),) if step.trials else ()
         return Derived(step.trials + step.finals, then, (step.note,), answered=judged)
 
-    return FollowUp(f"the runs of {cell.text}", tuple(run_ids), derive, foreseen=tuple(search.stand_ins(cell)))
+    return FollowUp(f"the runs of {cell.text}", run_ids, derive, foreseen=tuple(search.stand_ins(cell, trials)))
 
 
 def _foresee_cell(study_dir: Path, search: StudySearch, cell: Cell, first: Sequence[RunPlan]) -> list[PlannedRun]:
@@ -70,7 +71,7 @@ def _foresee_cell(study_dir: Path, search: StudySearch, cell: Cell, first: Seque
         if not step.trials:
             return [*known, *find_standings(study_dir, step.finals)]
         known += find_standings(study_dir, step.trials)
-    return [*known, *find_standings(study_dir, search.stand_ins(cell))]
+    return [*known, *find_standings(study_dir, search.stand_ins(cell, [run.plan for run in known]))]
 
 
 def is_judged(standing: Standing) -> bool:

@@ -12,8 +12,10 @@ from scaling.errors import UserError
 from scaling.plan.planner import Planner
 from scaling.plan.search.checks import SearchChecks
 from scaling.plan.search.space import Values, as_lists, extended, grid_values, random_values
+from scaling.plan.search.suggest import Told, require_optuna, suggested_values
 from scaling.records.files import canonical_json
 from scaling.records.run_plan import RunPlan
+from scaling.records.scores.metrics import known_facts
 from scaling.records.scores.rungs import rung_steps
 from scaling.records.scores.search import Trial, best_of, cell_text, edges_of, trials_of, value_text, values_text
 from scaling.records.scores.search_plan import ChoicePlan, Space, TrialPlan
@@ -21,10 +23,13 @@ from scaling.records.study import RunRecord
 from scaling.spec.document import Document
 from scaling.spec.study import Study
 from scaling.spec.sweep import RunSpec, expand, value_of, with_values
-from scaling.spec.tune import TuneSpec
+from scaling.spec.tune import STARTUP_TRIALS, TuneSpec
 
 UNCHOSEN = "?" * 8
 """In place of the identity at the end of the name of a run whose values are still to be found."""
+
+PLACE = ("tune", "space")
+"""Where a sweep says what the values of trials are drawn from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class NextStep:
     """What follows when all trials so far of a cell have ended."""
 
     trials: tuple[RunPlan, ...] = ()
-    """Further ones, beyond an edge."""
+    """Further ones: suggested from those that have ended, or beyond an edge."""
     finals: tuple[RunPlan, ...] = ()
     note: str = ""
     """What was chosen and why, in a sentence."""
@@ -67,10 +72,14 @@ class StudySearch:
         self._checks.check_names()
         self._checks.check_scheduler()
         self._checks.check_seeds(specs)
+        if self._tune.search == "optuna":
+            require_optuna()
         self._evals = self._checks.evals_of_trials(planner.evals)
         space = {name: searched.model_dump(exclude_none=True) for name, searched in self._tune.space.items()}
         self._space: Space = as_lists(space) if self._tune.search == "grid" else _without_points(space)
         self.cells = self._cut(specs)
+        if self._tune.search == "optuna":
+            self._check_corners()
 
     def trials(self) -> dict[str, tuple[RunPlan, ...]]:
         """The first trials of every cell, by its text."""
@@ -106,9 +115,15 @@ class StudySearch:
                 note=f"{cell.text}: none of {len(trials)} trials has a score, so its {len(cell.finals)} final runs "
                 f"are not planned ({problems})"
             )
-        edges = edges_of(best, trials)
-        stopped = ""
-        if edges and trials[-1].plan.round < self._tune.extend:
+        edges, stopped = edges_of(best, trials), ""
+        try:
+            suggested = self._suggested(cell, trials)
+        except UserError as error:
+            suggested, stopped = (), f"; the search ends before what was suggested next ({error})"
+        if suggested:
+            note = f"{cell.text}: {len(suggested)} more runs, suggested from {len(trials)} trials"
+            return NextStep(trials=suggested, note=note)
+        if edges and not stopped and trials[-1].plan.round < self._tune.extend:
             try:
                 further = self._further(cell, trials, best)
                 sides = " and ".join(f"{side} end of {name}" for name, side in edges.items())
@@ -124,24 +139,44 @@ class StudySearch:
             at_edge=edges,
             trials=tuple(trial.as_score() for trial in trials),
         )
-        specs = [
-            with_values(spec, self._study, self._document, choice.values, ("tune", "space")) for spec in cell.finals
-        ]
+        specs = [with_values(spec, self._study, self._document, choice.values, PLACE) for spec in cell.finals]
         finals = [plan.model_copy(update={"choice": choice}) for plan in self._planner.plan_specs(specs)]
         return NextStep(finals=tuple(finals), note=choice_text(cell.text, choice) + stopped)
 
-    def stand_ins(self, cell: Cell) -> list[RunPlan]:
-        """The final runs of a cell whose values are not chosen yet, with those of its most expensive trial: their
-        number and cost are known, their identity is not."""
-        candidates = [self._trial_specs(cell, values)[0] for values in self._first_values(cell)]
-        plans = self._planner.plan_specs(candidates)
-        costs = [plan.schedule.steps * plan.schedule.batch * plan.model.flops_train_per_image for plan in plans]
-        values = self._first_values(cell)[costs.index(max(costs))]
-        specs = [with_values(spec, self._study, self._document, values, ("tune", "space")) for spec in cell.finals]
+    def stand_ins(self, cell: Cell, known: Sequence[RunPlan]) -> list[RunPlan]:
+        """The runs of a cell that cannot be planned yet, given its `known` trials: those that will be suggested, and
+        its final runs. All have the most expensive values: their number is known and what they cost at most, their
+        identity is not."""
+        values = self._dearest_values(cell, known)
+        latest = max((run.trial for run in known if run.trial is not None), key=lambda trial: trial.number)
+        in_round = {run.trial.number for run in known if run.trial is not None and run.trial.round == latest.round}
+        num_lacking = max(0, self._num_wanted(latest.round) - len(in_round))
+        trials = self._planner.plan_specs(self._trial_specs(cell, values, is_named=False)) if num_lacking else []
+        finals = [with_values(spec, self._study, self._document, values, PLACE) for spec in cell.finals]
+        runs = [
+            self._as_trial(plan, latest.model_copy(update={"number": latest.number + 1 + step, "values": values}))
+            for step in range(num_lacking)
+            for plan in trials
+        ]
         return [
             plan.model_copy(update={"run_id": f"{plan.run_id[:-8]}{UNCHOSEN}"})
-            for plan in self._planner.plan_specs(specs)
+            for plan in (*runs, *self._planner.plan_specs(finals))
         ]
+
+    def _dearest_values(self, cell: Cell, known: Sequence[RunPlan]) -> Values:
+        """Those of the trial that costs most; where more will be suggested, with the dearest end of every range."""
+        costs = {canonical_json(run.trial.values): (_cost(run), run.trial.values) for run in known if run.trial}
+        best, values = max(costs.values(), key=lambda pair: pair[0])
+        if self._tune.search != "optuna":
+            return values
+        for name, searched in self._space.items():
+            (options,) = searched.values()
+            for option in options:
+                tried = values | {name: option}
+                cost = _cost(self._planner.plan_one(self._trial_specs(cell, tried, is_named=False)[0]))
+                if cost > best:
+                    best, values = cost, tried
+        return values
 
     def is_answered(self, runs: Sequence[RunPlan]) -> bool:
         """Whether every cell has its final runs among these."""
@@ -159,10 +194,47 @@ class StudySearch:
                 f"{self._tune.num_trials:,} trials, but random draws found {len(found)} different values; lower it, or "
                 "write search: grid to try every one",
             )
-        return found
+        return found[:STARTUP_TRIALS] if self._tune.search == "optuna" else found
+
+    def _num_wanted(self, round_: int) -> int:
+        """Trials of each cell in a round of `search: optuna`, the last of them suggested; 0 for other searches, which
+        suggest none."""
+        if self._tune.search != "optuna":
+            return 0
+        assert self._tune.num_trials is not None
+        return self._tune.num_trials if round_ == 0 else -(-self._tune.num_trials // 2)
+
+    def _suggested(self, cell: Cell, trials: Sequence[Trial]) -> tuple[RunPlan, ...]:
+        """The next trials of a round that `search: optuna` has not completed; none where the space holds no more.
+
+        A trial that was lost is passed over; where it is started again (`--retry-failed`) and has a score, what comes
+        after it is suggested anew.
+        """
+        latest = trials[-1].plan
+        lacking = self._num_wanted(latest.round) - sum(trial.plan.round == latest.round for trial in trials)
+        if lacking <= 0:
+            return ()
+        values = suggested_values(
+            latest.space,
+            min(self._tune.max_concurrent, lacking),
+            self._tune.seed,
+            cell.values,
+            [_told(trial) for trial in trials],
+            higher_is_better=bool(known_facts(self._tune.metric).higher_is_better),
+        )
+        return self._more(cell, trials, values, latest)
+
+    def _check_corners(self) -> None:
+        """UserError where a run cannot have a value that may be suggested later: the ends of a range, any of a list."""
+        for cell in self.cells:
+            for name, searched in self._space.items():
+                (values,) = searched.values()
+                for value in values:
+                    with_values(cell.trial, self._study, self._document, {name: value}, PLACE)
 
     def _further(self, cell: Cell, trials: Sequence[Trial], best: Trial) -> tuple[RunPlan, ...]:
-        """Trials beyond the edges that the best one lies at, half as many as the first ones of a random search."""
+        """Trials beyond the edges that the best one lies at, half as many as the first ones of a random search; of
+        `search: optuna` as many as are suggested at a time, which the others of the round follow."""
         round_ = trials[-1].plan.round + 1
         whole, parts = extended(trials[-1].plan.space, self._space, best.plan.values, edges_of(best, trials))
         taken = [trial.plan.values for trial in trials]
@@ -171,26 +243,36 @@ class StudySearch:
                 taken += grid_values(part, taken)
             else:
                 assert self._tune.num_trials is not None
-                count = -(-self._tune.num_trials // (2 * len(parts)))
+                wanted = -(-self._tune.num_trials // 2)
+                if self._tune.search == "optuna":
+                    wanted = min(self._tune.max_concurrent, wanted)
                 key = round_ * len(self._space) + index
+                count = -(-wanted // len(parts))
                 taken += random_values(part, count, self._tune.seed, cell.values, key=key, taken=taken)
-        runs = []
-        for number, values in enumerate(taken[len(trials) :], len(trials)):
-            place = trials[-1].plan.model_copy(
-                update={"number": number, "values": values, "space": whole, "round": round_}
-            )
+        place = trials[-1].plan.model_copy(update={"space": whole, "round": round_})
+        return self._more(cell, trials, taken[len(trials) :], place)
+
+    def _more(
+        self, cell: Cell, trials: Sequence[Trial], further: Sequence[Values], like: TrialPlan
+    ) -> tuple[RunPlan, ...]:
+        """Trials with these values, which follow those of the cell so far."""
+        runs: list[RunPlan] = []
+        for number, values in enumerate(further, len(trials)):
+            place = like.model_copy(update={"number": number, "values": values})
             specs = self._trial_specs(cell, values)
             runs += [self._as_trial(plan, place) for plan in self._planner.plan_specs(specs)]
-        self._checks.check_rungs([*(record.plan for trial in trials for record in trial.records), *runs])
+        known = [record.plan for trial in trials for record in trial.records]
+        self._checks.refuse_twins([*known, *runs])
+        self._checks.check_rungs([*known, *runs])
         return tuple(runs)
 
-    def _trial_specs(self, cell: Cell, values: Values) -> list[RunSpec]:
-        """One run for each seed of the search."""
-        place = ("tune", "space")
-        spec = with_values(cell.trial, self._study, self._document, values, place)
-        axes = {name: value for name, value in spec.axes.items() if name not in self._tune.set} | values
+    def _trial_specs(self, cell: Cell, values: Values, *, is_named: bool = True) -> list[RunSpec]:
+        """One run for each seed of the search; the names of its runs tell the values, unless told otherwise."""
+        spec = with_values(cell.trial, self._study, self._document, values, PLACE)
+        axes = {name: value for name, value in spec.axes.items() if name not in self._tune.set}
+        axes |= values if is_named else {}
         return [
-            replace(with_values(spec, self._study, self._document, {"seed": seed}, place), axes=axes)
+            replace(with_values(spec, self._study, self._document, {"seed": seed}, PLACE), axes=axes)
             for seed in self._tune.seeds
         ]
 
@@ -239,6 +321,19 @@ def choice_text(cell: str, choice: ChoicePlan) -> str:
         )
         text += f"; {sides}, so a better value may lie there: a larger tune.extend searches on"
     return text
+
+
+def _told(trial: Trial) -> Told:
+    """A trial as the next suggestions are told of it; one that was lost says nothing of its values."""
+    if trial.stopped_at is not None:
+        steps = trial.plan.rungs[: trial.stopped_at + 1]
+        return Told(trial.plan.values, None, dict(zip(steps, trial.rung_scores, strict=False)))
+    return Told(trial.plan.values, trial.score, {} if trial.is_judged and trial.score is None else None)
+
+
+def _cost(run: RunPlan) -> float:
+    """Training FLOPs."""
+    return run.schedule.steps * run.schedule.batch * run.model.flops_train_per_image
 
 
 def _without_points(space: Space) -> Space:

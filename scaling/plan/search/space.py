@@ -114,10 +114,15 @@ def _at(searched: Mapping[str, Any], share: float) -> Any:
 
 def _between(kind: str, low: float, high: float, share: float) -> float:
     """The value at this share of the way from one end to the other, on the range's own scale, rounded."""
-    if kind == "integer":
-        return round(low + share * (high - low))
     value = low * (high / low) ** share if kind == "log_uniform" else low + share * (high - low)
-    return min(max(rounded(value), min(low, high)), max(low, high))
+    return settled(kind, low, high, value)
+
+
+def settled(kind: str, low: float, high: float, value: float) -> float:
+    """A number of a range as it is tried: a whole one, or one with few digits, and never beyond the range."""
+    if kind == "integer":
+        return round(value)
+    return min(max(rounded(value), low), high)
 
 
 def _beyond(kind: str, ends: Sequence[float], first: Sequence[float], side: Side) -> float:

@@ -28,7 +28,7 @@ class TrialPlan(Frozen):
     space: Space
     """What is searched up to this round."""
     search: str
-    """`random` or `grid`."""
+    """`random`, `grid` or `optuna`."""
     metric: str
     """What trials are compared by."""
     rungs: tuple[int, ...] = ()

@@ -128,7 +128,14 @@ def search(
     return {record.plan.run_id: record for record in read_study(study_dir).runs if record.in_plan}
 
 
-@pytest.mark.parametrize("options", [(), ("tune.seeds=[7, 8]", "tune.num_trials=4", "tune.extend=1")])
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("tune.seeds=[7, 8]", "tune.num_trials=4", "tune.extend=1"),
+        ("tune.search=optuna", "tune.num_trials=14"),
+    ],
+)
 def test_the_same_trials_are_out_on_every_machine(
     sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Sequence[str]
 ) -> None:
