@@ -72,27 +72,26 @@ def log_axis(ax: Axes, values: Sequence[float], text: Callable[[float], str] = n
 
 
 def _log_ticks(low: float, high: float, fits: Callable[[Sequence[float]], bool]) -> list[float]:
-    """The densest readable ticks between two positive numbers whose labels fit; the sparsest where none do."""
+    """The densest readable ticks between two positive numbers whose labels fit: at least two where there is room."""
     decades = math.log10(high / low)
-    choices: list[tuple[float, ...]] = [(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)] if decades < 0.75 else []
-    choices += [(1.0, 2.0, 5.0), (1.0, 3.0)] if decades < 2.5 else []
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found: list[float] = []
-    for steps in [*choices, (1.0,)]:
-        ticks = [step * 10.0**power for power in exponents for step in steps if low <= step * 10.0**power <= high]
-        if found and len(ticks) < 2:
-            break  # One label alone does not tell a scale.
-        found = ticks
-        if fits(found):
-            break
-    return found
+
+    def ticks_at(steps: Sequence[float], every: int = 1) -> list[float]:
+        ticks = [step * 10.0**power for power in exponents if power % every == 0 for step in steps]
+        return [tick for tick in ticks if low <= tick <= high]
+
+    choices = [ticks_at((1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0))] if decades < 0.75 else []
+    choices += [ticks_at((1.0, 2.0, 5.0)), ticks_at((1.0, 3.0))] if decades < 2.5 else []
+    choices += [ticks_at((1.0,), every) for every in range(1, max(2, len(exponents)))]
+    choices += [[ticks[0], ticks[-1]] for ticks in choices if len(ticks) > 2]
+    return next((ticks for ticks in choices if len(ticks) > 1 and fits(ticks)), next(filter(None, choices), [])[:1])
 
 
 def _labels_fit(ax: Axes, ticks: Sequence[float], text: Callable[[float], str]) -> bool:
     """Whether the labels of ticks on a log x-axis do not touch, by the usual width of a letter."""
     low, high = ax.get_xlim()
     inches = ax.get_window_extent().width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
-    letter = _LETTER_EMS * ax.xaxis.get_major_ticks(1)[0].label1.get_fontsize() / 72
+    letter = _LETTER_EMS * float(ax.xaxis.get_major_ticks(1)[0].label1.get_fontsize()) / 72
     for tick, following in pairwise(ticks):
         distance = inches * math.log(following / tick) / math.log(high / low)
         if letter * ((len(text(tick)) + len(text(following))) / 2 + 0.6) > distance:

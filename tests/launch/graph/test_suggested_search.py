@@ -24,7 +24,7 @@ def launch_with_losses(lab: Lab, seed: int, *options: str) -> int:
     for number in range(100):
         known = [run_id for run_id, record in lab.records().items() if record.result is None] if number else []
         known = known or [plan.run_id for plan in lab.trials(*options)]
-        codes = dict.fromkeys(chance.sample(known, chance.randint(0, len(known))), DONE)
+        codes = dict.fromkeys(chance.sample(known, chance.randint(len(known) // 2, len(known))), DONE)
         try:
             lab.launch(*options, codes=codes, default=None)
             return number
