@@ -16,6 +16,9 @@ example:
 Running the same command again continues the study: finished runs are kept, killed ones continue from their last
 checkpoint, those that another launcher runs are waited for, failed ones are tried again with --retry-failed.
 
+A sweep with a section tune searches hyper-parameters before its runs (search: random, grid or optuna; scheduler: none
+or asha), on every back end: sweeps/tune.yaml.
+
 Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint of every run on this machine. Jobs of a cluster keep running: on a
 terminal Ctrl-C asks whether to leave them or to let them save and stop; a second Ctrl-C, SIGTERM and a launcher without
 a terminal leave them.
