@@ -119,7 +119,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     told = [run for run in ended if run.plan.run_id not in graph.answered]
     if study.launch.throughput and any(run.standing.is_finished for run in told):
         measure_throughput(study_dir, backend)
-    return max(_report(study_dir, told, quiet=args.json), 0 if is_answered else 1)
+    codes = [_tell_open_runs(told), 0 if is_answered else 1]
+    if args.report and any(run.standing.is_finished and run.plan.trial is None for run in told):
+        codes.append(_report(study_dir, quiet=args.json))
+    return max(codes)
 
 
 def _max_parallel(study: Study, backend: str) -> int | None:
@@ -204,18 +207,20 @@ def _announce(study_dir: Path, runs: Sequence[PlannedRun], num_waiting: int) -> 
         print("nothing to train: every run of this plan has its result", file=sys.stderr)
 
 
-def _report(study_dir: Path, runs: Sequence[PlannedRun], *, quiet: bool) -> int:
-    """Analyse in a process of its own and say what failed; the exit code of the whole launch."""
+def _tell_open_runs(runs: Sequence[PlannedRun]) -> int:
+    """Say which runs have no result and why; the exit code of that."""
     open_runs = [run for run in runs if not run.standing.is_finished]
     for run in open_runs:
         has_failed = run.standing.status is Status.FAILED or run.standing.evaluation_failed
         said = "failed" if has_failed else f"not finished, {run.standing.told}"
         reason = f": {run.standing.reason}" if run.standing.reason else ""
         print(f"{said}: {run.plan.run_id}{reason}  (log: {run.run_dir / 'log.txt'})", file=sys.stderr)
-    if any(run.standing.is_finished and run.plan.trial is None for run in runs):
-        sys.stdout.flush()
-        target = subprocess.DEVNULL if quiet else None
-        analysis = subprocess.run([sys.executable, "-m", "analysis", str(study_dir)], stdout=target, check=False)
-        if analysis.returncode != 0:
-            return 1
     return 1 if open_runs else 0
+
+
+def _report(study_dir: Path, *, quiet: bool) -> int:
+    """Analyse in a process of its own, which no library of training burdens; 1 when that failed."""
+    sys.stdout.flush()
+    target = subprocess.DEVNULL if quiet else None
+    analysis = subprocess.run([sys.executable, "-m", "analysis", str(study_dir)], stdout=target, check=False)
+    return 1 if analysis.returncode else 0

@@ -52,6 +52,9 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--retry-failed", action="store_true", help="start runs again that ended with an error or were cancelled"
     )
+    parser.add_argument(
+        "--no-report", dest="report", action="store_false", help="draw no report at the end: python -m analysis does"
+    )
     parser.add_argument("--detach", action="store_true", help="submit the runs and leave; they continue by themselves")
     parser.add_argument(
         "--cancel",

@@ -198,7 +198,16 @@ def test_a_study_is_measured_once_and_goes_on_after_a_kill(tiny_data: Path, tmp_
     models = [MODEL, "vit-laptop-32px"]
     settings = [f"grid.model=[{','.join(models)}]", "protocol.steps=4", "evals=[]"]
     options = [word for setting in settings for word in ("--set", setting)]
-    launch = [sys.executable, "-m", "scaling.launch", str(sweep), "--out", str(tmp_path / "runs"), *options]
+    launch = [
+        sys.executable,
+        "-m",
+        "scaling.launch",
+        str(sweep),
+        "--no-report",
+        "--out",
+        str(tmp_path / "runs"),
+        *options,
+    ]
     assert subprocess.run(launch, capture_output=True, check=False).returncode == 0
     study = tmp_path / "runs" / "tiny"
     path = study / "throughput.jsonl"

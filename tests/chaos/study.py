@@ -143,8 +143,8 @@ class Trial:
         """`python -m scaling.launch` as a person types it."""
         options = (*OPTIONS, f"launch.devices_per_run={self.study.num_processes}", "launch.local.threads=1")
         sets = [part for option in options for part in ("--set", option)]
-        command = ["scaling.launch", str(self.study.sweep), "--out", str(self.out), "--retry-failed", *sets, *more]
-        return self.start(*command, prepare=prepare)
+        command = ["scaling.launch", str(self.study.sweep), "--out", str(self.out), "--retry-failed", "--no-report"]
+        return self.start(*command, *sets, *more, prepare=prepare)
 
     def wait(self, launcher: Launcher, seconds: float = LAUNCH_SECONDS) -> int:
         """The exit code of a command; one that hangs is noted and killed."""

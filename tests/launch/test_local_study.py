@@ -36,12 +36,14 @@ def command(sweep: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "scaling.launch", str(sweep), "--out", str(sweep.parent / "runs"), *options]
 
 
-def launch(sweep: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(sweep, *options), capture_output=True, text=True, check=False, timeout=300)
+def launch(sweep: Path, *options: str, draws: bool = False) -> subprocess.CompletedProcess[str]:
+    """The launcher when it has ended; `draws`: with its report."""
+    words = command(sweep, *([] if draws else ["--no-report"]), *options)
+    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
 
 
 def test_launch_repeat_and_repair_a_study(sweep: Path) -> None:
-    first = launch(sweep)
+    first = launch(sweep, draws=True)
     assert first.returncode == 0, first.stderr
     study = sweep.parent / "runs" / "small"
     runs = sorted(path.parent for path in study.glob("*/run.json"))
@@ -69,7 +71,7 @@ def test_launch_repeat_and_repair_a_study(sweep: Path) -> None:
 
 def test_a_killed_launcher_loses_nothing(sweep: Path) -> None:
     """`kill -9` of the launcher: its runs save and leave by themselves, and the next launch continues them."""
-    settings = ("protocol.steps=1500", "grid.fraction=[1.0]", "defaults.log_every=50", "defaults.checkpoint_every=50%")
+    settings = ("protocol.steps=500", "grid.fraction=[1.0]", "defaults.log_every=50", "defaults.checkpoint_every=50%")
     options = [part for setting in settings for part in ("--set", setting)]
     launcher, study = launch_and_wait_for_steps(sweep, *options)
     os.kill(launcher.pid, signal.SIGKILL)
@@ -183,7 +185,7 @@ def test_status_tells_where_every_run_stands(sweep: Path) -> None:
 
 
 SLOW = (
-    *("protocol.steps=1500", "grid.model=[mixer-laptop-32px]"),
+    *("protocol.steps=500", "grid.model=[mixer-laptop-32px]"),
     *("defaults.log_every=50", "defaults.checkpoint_every=50%"),
 )
 LONG = tuple(part for setting in SLOW for part in ("--set", setting))
@@ -206,7 +208,9 @@ def test_a_launcher_started_right_after_a_killed_one_takes_its_runs_over(sweep: 
 def test_two_launchers_train_each_run_once_and_both_end_well(sweep: Path) -> None:
     options = ("--set", "protocol.steps=60")
     both = [
-        subprocess.Popen(command(sweep, *options), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        subprocess.Popen(
+            command(sweep, "--no-report", *options), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        )
         for _ in range(2)
     ]
     told = [launcher.communicate(timeout=300)[1] for launcher in both]
@@ -219,7 +223,7 @@ def test_two_launchers_train_each_run_once_and_both_end_well(sweep: Path) -> Non
 
 def test_detached_runs_continue_and_one_of_them_is_cancelled(sweep: Path) -> None:
     """With one run at a time, the second waits in the keeper's queue; the first is cancelled and stays so."""
-    options = (*LONG, "--max-parallel", "1")
+    options = (*LONG, "--set", "protocol.steps=1500", "--max-parallel", "1")
     answer = launch(sweep, *options, "--detach")
     assert answer.returncode == 0 and "2 runs submitted" in answer.stderr, answer.stderr
     study = sweep.parent / "runs" / "small"

@@ -126,10 +126,10 @@ def test_a_second_launch_changes_nothing(sweep: Path, unbroken: tuple[Path, str]
     before = {
         path: path.stat().st_mtime_ns for path in study.glob("*/**/*") if path.is_file() and "report" not in path.parts
     }
-    again = launch(sweep, "unbroken")
+    again = launch(sweep, "unbroken", "--no-report")
     assert again.returncode == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    retried = launch(sweep, "unbroken", "--retry-failed")
+    retried = launch(sweep, "unbroken", "--no-report", "--retry-failed")
     assert retried.returncode == 0, retried.stderr
     assert {path: path.stat().st_mtime_ns for path in before} == before, "a rate that diverged has answered"
 
@@ -141,7 +141,7 @@ def test_killed_during_a_trial_and_during_a_final_run_the_numbers_are_the_same(
     study = sweep.parent / "killed" / "fine"
     for told in ("rate0.01", "seed1"):
         launcher = subprocess.Popen(
-            command(sweep, "killed"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, text=True
+            command(sweep, "killed", "--no-report"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, text=True
         )
         deadline = time.monotonic() + 600
         while not (saved := list(study.glob(f"*{told}-*/checkpoints/step_*/COMPLETE"))):
@@ -152,7 +152,7 @@ def test_killed_during_a_trial_and_during_a_final_run_the_numbers_are_the_same(
         os.kill(launcher.pid, signal.SIGKILL)
         launcher.wait()
         assert RunResult.load(run_dir) is None, "it was killed on the way"
-    last = launch(sweep, "killed")
+    last = launch(sweep, "killed", "--no-report")
     assert last.returncode == 0, last.stderr
     assert numbers(record_of(study)) == numbers(record_of(unbroken[0]))
     assert record_of(study).metrics == record_of(unbroken[0]).metrics

@@ -30,7 +30,14 @@ class Study:
         (folder / "tiny.yaml").write_text(TINY_SWEEP.format(root=json.dumps(str(data))))
 
     def start(self, *options: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "scaling.launch", str(self.folder / "tiny.yaml"), *self._settings]
+        command = [
+            sys.executable,
+            "-m",
+            "scaling.launch",
+            str(self.folder / "tiny.yaml"),
+            "--no-report",
+            *self._settings,
+        ]
         return subprocess.Popen(
             self._inside(*command, "--backend", "ray", "--out", str(self.folder / "runs"), *options),
             stdout=subprocess.PIPE,
