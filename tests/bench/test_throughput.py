@@ -196,7 +196,7 @@ def test_a_study_is_measured_once_and_goes_on_after_a_kill(tiny_data: Path, tmp_
     sweep = tmp_path / "tiny.yaml"
     sweep.write_text(TINY_SWEEP.format(root=json.dumps(str(tiny_data))))
     models = [MODEL, "vit-laptop-32px"]
-    settings = [f"grid.model=[{','.join(models)}]", "protocol.steps=4", "evals=[]"]
+    settings = [f"grid.model=[{','.join(models)}]", "protocol.steps=4", "evals=[]", "launch.local.threads=1"]
     options = [word for setting in settings for word in ("--set", setting)]
     launch = [
         sys.executable,

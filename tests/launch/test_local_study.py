@@ -19,6 +19,7 @@ data: {{root: {root}, train: train.json, val: val.json}}
 protocol: {{kind: constant_steps, steps: 20, batch: 16}}
 defaults: {{learning_rate: 2.0e-3, warmup: 10%, checkpoint_every: 2, validate_every: 10}}
 grid: {{model: [mixer-laptop-32px, vit-laptop-32px], fraction: [0.1, 1.0], seed: [0]}}
+launch: {{local: {{threads: 1}}}}
 evals:
   - {{kind: fewshot, support: train.json, test: val.json, shots: [2]}}
   - {{kind: throughput, batch_sizes: [8], repeats: 2, seconds: 0.01}}
@@ -223,7 +224,7 @@ def test_two_launchers_train_each_run_once_and_both_end_well(sweep: Path) -> Non
 
 def test_detached_runs_continue_and_one_of_them_is_cancelled(sweep: Path) -> None:
     """With one run at a time, the second waits in the keeper's queue; the first is cancelled and stays so."""
-    options = (*LONG, "--set", "protocol.steps=1500", "--max-parallel", "1")
+    options = (*LONG, "--set", "protocol.steps=1000", "--max-parallel", "1")
     answer = launch(sweep, *options, "--detach")
     assert answer.returncode == 0 and "2 runs submitted" in answer.stderr, answer.stderr
     study = sweep.parent / "runs" / "small"

@@ -171,7 +171,7 @@ ASHA = ("tune.scheduler=asha", "tune.reduction_factor=2", "tune.num_trials=5", "
 
 def test_a_real_search_killed_in_its_middle_chooses_as_an_unbroken_one(sweep: Path, tmp_path: Path) -> None:
     """`kill -9` of the launcher while trials train and are stopped early, and the same command again."""
-    settings = [*ASHA, "protocol.steps=120", "defaults.validate_every=12"]
+    settings = [*ASHA, "protocol.steps=120", "defaults.validate_every=12", "launch.local.threads=1"]
     command = [sys.executable, "-m", "scaling.launch", str(sweep), "--no-report"]
     command += [f"--set={setting}" for setting in settings]
     whole = subprocess.run([*command, "--out", str(tmp_path / "whole")], capture_output=True, text=True, check=False)
