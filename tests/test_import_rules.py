@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-SHARED = {"scaling", "scaling.errors", "scaling.installed", "scaling.readable"}
+SHARED = {"scaling", "scaling.errors", "scaling.installed", "scaling.plain_json", "scaling.readable"}
 """Modules outside of rooms; they import nothing of ours but each other."""
 
 DATA = ("scaling.data.format", "scaling.data.storage")

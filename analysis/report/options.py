@@ -34,12 +34,19 @@ class ReportOptions:
 def read_titles(path: Path) -> dict[str, str]:
     """A YAML or JSON mapping from models to titles; UserError names what is none."""
     try:
-        mapping = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        mapping = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"--rename {path}: cannot be read ({reason}); give lines such as 'mixer-b/32: Ours'") from error
     if not isinstance(mapping, dict) or not all(map(_is_title, mapping.values())):
         raise UserError(f"--rename {path}: it is no mapping of models to titles; give lines such as 'mixer-b/32: Ours'")
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    assert node is not None
+    models = [str(key.value) for key, _ in node.value]
+    twice = next((model for model in models if models.count(model) > 1), None)
+    if twice is not None:
+        raise UserError(f"--rename {path}: {twice!r} has several titles; keep one of them")
     return {str(model): title for model, title in mapping.items()}
 
 

@@ -1,12 +1,12 @@
 """Files of label sets as planning sees them: where they lie and how a set is found for an image. No PyTorch."""
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
 from scaling.data.storage.integrity import file_sha256
 from scaling.errors import UserError
+from scaling.plain_json import read_json
 from scaling.records.files import open_regular
 
 IMAGENET_REAL = "imagenet-real"
@@ -31,7 +31,7 @@ def read_label_file(path: Path) -> Any:
     """The list or object in a JSON file; UserError for anything else."""
     try:
         with open_regular(path) as stream:
-            content = json.loads(stream.read())
+            content = read_json(stream.read())
     except OSError as error:
         raise UserError(f"labels: {path} cannot be read ({error.strerror}); name a JSON file of label sets") from error
     except (ValueError, RecursionError) as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from scaling.errors import UserError, run_command
 from scaling.models.registry import check_name, check_options, default_image_size, list_models
+from scaling.plain_json import read_json
 from scaling.readable import plain_table
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _read_options(text: str) -> Mapping[str, object]:
     try:
-        options = json.loads(text)
-    except json.JSONDecodeError as error:
+        options = read_json(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"--options {text!r} is not JSON: {error}") from None
     if not isinstance(options, dict):
         raise UserError(f'--options {text!r} must be a JSON object such as {{"gelu": "exact"}}')

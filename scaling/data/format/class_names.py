@@ -5,7 +5,6 @@ numbers or from numbers to names, or is the manifest of another data set. Where 
 the labels; classes are counted in the order of the file.
 """
 
-import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 from scaling.data.format.labels import MAX_CLASSES, check_values
 from scaling.errors import UserError
+from scaling.plain_json import read_json
 
 BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -94,7 +94,7 @@ def _from_lines(path: Path, text: str) -> ClassNames:
 
 def _from_json(path: Path, text: str) -> ClassNames:
     try:
-        body = json.loads(text)
+        body = read_json(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"--classes {path} is not JSON ({error}); write one name a line, or a JSON list") from error
     if isinstance(body, dict) and isinstance(body.get("classes"), list) and "schema" in body:

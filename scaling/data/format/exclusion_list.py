@@ -20,6 +20,7 @@ from scaling.data.select.exclusion import NO_EXCLUSION, Exclusion
 from scaling.data.select.random_streams import RandomStream, generator
 from scaling.data.storage.remote import MAX_TEXT_BYTES, RemoteFiles, is_url
 from scaling.errors import UserError
+from scaling.plain_json import read_json
 from scaling.records.files import open_regular, write_text_atomic
 from scaling.records.run_plan import content_digest
 
@@ -55,10 +56,10 @@ def load_exclusion(location: Path | str, manifest: Manifest) -> Exclusion:
     try:
         is_remote = isinstance(location, str) and is_url(location)
         if is_remote:
-            body = json.loads(RemoteFiles(manifest.access.storage).read_text(str(location)))
+            body = read_json(RemoteFiles(manifest.access.storage).read_text(str(location)))
         else:
             with open_regular(Path(location)) as stream:
-                body = json.loads(stream.read(MAX_TEXT_BYTES))
+                body = read_json(stream.read(MAX_TEXT_BYTES))
         digest, samples = body["data_digest"], body["samples"]
         places = list(zip(samples["shard"], samples["index"], strict=True))
         if body["schema"] != EXCLUSION_SCHEMA or any(type(number) is not int for place in places for number in place):

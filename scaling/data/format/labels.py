@@ -5,12 +5,13 @@ otherwise these are class numbers that count from 0. Two other forms are read wh
 are identifiers of classes (`values`), and vectors with a 0 or 1 for every class (`vectors`).
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+from scaling.plain_json import read_json
 
 MAX_LABELS = 10_000
 """Labels of one sample; more is not a label list."""
@@ -104,10 +105,12 @@ def parse_cls(raw: bytes) -> list[int]:
 
 def parse_json(raw: bytes) -> list[Any]:
     """The values of a `.json` label; ValueError says what is wrong."""
-    value = json.loads(raw)
+    value = read_json(raw)
     if isinstance(value, dict):
         if "labels" not in value and "label" not in value:
             raise ValueError("it has neither 'labels' nor 'label'")
+        if "labels" in value and "label" in value and value["labels"] not in (value["label"], [value["label"]]):
+            raise ValueError("its 'labels' and its 'label' differ; keep one of the two")
         value = value["labels"] if "labels" in value else value["label"]
     labels = value if isinstance(value, list) else [value]
     if len(labels) > MAX_VECTOR:

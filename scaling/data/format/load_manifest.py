@@ -1,6 +1,5 @@
 """Reading a manifest: every field is checked before anything is made of it, and each problem is one sentence."""
 
-import json
 import re
 from collections import Counter
 from dataclasses import replace
@@ -13,6 +12,7 @@ from scaling.data.format.labels import CLASS_NUMBERS, MAX_CLASSES, LabelRule
 from scaling.data.format.manifest import MANIFEST_SCHEMA, LabelType, Manifest, build_manifest, declare_manifest
 from scaling.data.storage.remote import MAX_TEXT_BYTES, RemoteFiles, is_url
 from scaling.errors import UserError
+from scaling.plain_json import read_json
 from scaling.records.files import open_regular
 from scaling.records.run_plan import DEFAULT_ACCESS, AccessPlan
 
@@ -52,9 +52,9 @@ def _read_json(place: Path | str, access: AccessPlan) -> Any:
         if isinstance(place, Path) and place.stat().st_size > MAX_TEXT_BYTES:
             raise UserError(f"{place} has {place.stat().st_size:,} bytes; that is no manifest")
         if not isinstance(place, Path):
-            return json.loads(RemoteFiles(access.storage).read_text(place))
+            return read_json(RemoteFiles(access.storage).read_text(place))
         with open_regular(place) as stream:
-            return json.loads(stream.read())
+            return read_json(stream.read())
     except OSError as error:
         raise UserError(f"manifest {place} cannot be read ({error.strerror}); {_near(place) or REMAKE}") from error
     except UserError as error:

@@ -271,7 +271,11 @@ def _torchvision_data(text: str) -> Any:
         raise UserError(
             f"{TORCHVISION}{name}: torchvision has no such data set; {did_you_mean(name, datasets.__all__)}"
         )
-    arguments = {key: yaml.safe_load(value) for key, value in parse_qsl(query, keep_blank_values=True)}
+    pairs = parse_qsl(query, keep_blank_values=True)
+    twice = next((key for key, _ in pairs if [other for other, _ in pairs].count(key) > 1), None)
+    if twice is not None:
+        raise UserError(f"{TORCHVISION}{name}: the argument {twice!r} is given several times; keep one of them")
+    arguments = {key: yaml.safe_load(value) for key, value in pairs}
     try:
         return getattr(datasets, name)(**arguments)
     except (TypeError, ValueError, RuntimeError, OSError) as error:
