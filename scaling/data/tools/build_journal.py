@@ -70,10 +70,7 @@ class BuildJournal:
     def open(self, header: dict[str, Any]) -> None:
         """Begin, or resume the same build; another one is refused."""
         if self._rows and self._header != header:
-            raise UserError(
-                f"{self._path.parent} holds an unfinished build from another source or with other settings; finish "
-                "that one or build into an empty folder"
-            )
+            raise UserError(f"{self._path.parent} holds an unfinished build {_difference(self._header, header)}")
         self._rewrite(header, self._rows[1:])
 
     def find(self, path: Path) -> WrittenShard | None:
@@ -101,6 +98,26 @@ class BuildJournal:
 
     def _rewrite(self, header: dict[str, Any], rows: Sequence[str]) -> None:
         write_text_atomic(self._path, "".join(f"{row}\n" for row in [json.dumps(header), *rows]))
+
+
+def _difference(before: Any, header: dict[str, Any]) -> str:
+    """How the build that was begun is not this one, and what to do."""
+    fresh = "finish that one or build into an empty folder"
+    changed = [name for name in header if not isinstance(before, dict) or before.get(name) != header[name]]
+    if changed == ["classes"] or changed == ["listing", "classes"]:
+        gone = [name for name in before["classes"] if name not in header["classes"]]
+        new = [name for name in header["classes"] if name not in before["classes"]]
+        told = [f"{', '.join(map(repr, names[:3]))} {what}" for names, what in ((gone, "is gone"), (new, "is new")) if names]
+        return (
+            f"of other classes ({'; '.join(told) or 'they were in another order'}), by which its shards are numbered; "
+            "name its classes with --classes FILE to go on, or build into an empty folder"
+        )
+    if changed == ["listing"]:
+        return (
+            "of other samples: files were added, renamed or labelled anew since, and those alone that could not be "
+            f"packed may be mended or taken out; {fresh}"
+        )
+    return f"from another source or with other settings ({', '.join(changed)}); {fresh}"
 
 
 class BadSamples:

@@ -10,6 +10,8 @@ from PIL import Image
 
 from scaling.data.command import main
 from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import Manifest
+from scaling.data.format.shard import Shard
 from scaling.data.tools.build_sources import SourceOptions, find_source
 from scaling.errors import UserError
 
@@ -35,6 +37,12 @@ def tree(tmp_path: Path) -> Path:
 
 def build(tree: Path, *options: str) -> int:
     return main(["build", str(tree), str(tree.parent / "out"), "--shard-samples", "4", "--threads", "2", *options])
+
+
+def packed(manifest: Manifest) -> list[tuple[bytes, list[int]]]:
+    """Every sample with its image's bytes and labels, in an order that does not depend on the shards."""
+    shards = [Shard(manifest.shard_location(number)) for number in range(len(manifest.urls))]
+    return sorted(shard.read(index) for shard in shards for index in range(len(shard)))
 
 
 def test_what_systems_leave_is_left_out_and_said(tree: Path, capsys) -> None:
@@ -134,9 +142,36 @@ def test_all_bad_files_are_found_in_one_pass_and_the_build_continues_without_the
     manifest = load_manifest(tree.parent / "out" / "manifest.json")
     assert manifest.num_samples == 17
     assert kept and all((tree.parent / "out" / name).stat().st_mtime_ns == time for name, time in kept.items())
+    fresh = load_manifest(whole / "manifest.json")
+    assert packed(manifest) == packed(fresh) and manifest.classes == fresh.classes
+    assert np.array_equal(manifest.class_counts, fresh.class_counts)
     assert build(tree) == 0
     assert "holds this data set already" in capsys.readouterr().out
     assert sorted(path.name for path in (tree.parent / "out").iterdir()) == ["manifest.json", *sorted(manifest.urls)]
+
+
+def test_a_class_that_is_taken_out_with_its_only_bad_file_can_be_kept_by_name(tree: Path, tmp_path: Path) -> None:
+    put(tree / "ant" / "00.jpg", b"<html>404</html>")
+    with pytest.raises(UserError, match="1 sample cannot be packed"):
+        build(tree)
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("shard-*.tar")}
+    (tree / "ant" / "00.jpg").unlink()
+    with pytest.raises(UserError, match=r"of other classes \('ant' is gone\).*--classes FILE to go on"):
+        build(tree)
+    (tmp_path / "classes.txt").write_text("ant\ncat\ndog\n")
+    assert build(tree, "--classes", str(tmp_path / "classes.txt")) == 0
+    manifest = load_manifest(tmp_path / "out" / "manifest.json")
+    assert manifest.classes == ("ant", "cat", "dog") and manifest.num_samples == 20
+    assert len(kept) > 2 and all(path.stat().st_mtime_ns == time for path, time in kept.items())
+
+
+def test_a_file_that_came_since_is_told(tree: Path) -> None:
+    put(tree / "cat" / "03.jpg", b"<html>404</html>")
+    with pytest.raises(UserError, match="1 sample cannot be packed"):
+        build(tree)
+    put(tree / "cat" / "31.jpg", image(3))
+    with pytest.raises(UserError, match="of other samples: files were added"):
+        build(tree)
 
 
 def test_bad_files_can_be_skipped_by_number_and_are_listed(tree: Path) -> None:
