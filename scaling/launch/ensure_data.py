@@ -1,4 +1,5 @@
-"""Data that a study can make for itself: built before planning when its manifests are missing.
+"""Data that a study can make for itself: built before planning when its manifests are missing, and compared with what
+the study says when they are there.
 
 The making is `python -m scaling.data make` in a process of its own, exactly as a person would run it; a study with
 data of its own has no `make` and gets the missing manifest's name from planning.
@@ -6,11 +7,20 @@ data of its own has no `make` and gets the missing manifest's name from planning
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from scaling.data.storage.remote import is_url
-from scaling.errors import UserError
+from scaling.errors import UserError, did_you_mean, shown
+from scaling.records.reading import RecordError, read_object
 from scaling.spec.study import Study
+
+RECIPE = "recipe.json"
+"""What `scaling.data make` writes down about the data in a folder."""
+
+_OF_THE_MACHINE = "processes"
+"""The setting of `scaling.data make` that does not change what is made."""
 
 
 def ensure_data(study: Study) -> None:
@@ -18,7 +28,10 @@ def ensure_data(study: Study) -> None:
     data = study.data
     if data.make is not None and is_url(data.root):
         raise UserError(f"data.root {data.root}: data is made in folders only; make it there, copy it, drop data.make")
-    if data.make is None or all((Path(data.root) / name).exists() for name in (data.train, data.val)):
+    if data.make is None:
+        return
+    if all((Path(data.root) / name).exists() for name in (data.train, data.val)):
+        _compare(data.make, Path(data.root))
         return
     if not data.root:
         raise UserError(
@@ -30,3 +43,21 @@ def ensure_data(study: Study) -> None:
     print(f"making the data: python {' '.join(command[1:])}", file=sys.stderr)
     if subprocess.run(command, check=False).returncode != 0:
         raise UserError(f"data.make: the data could not be made in {data.root}; the reason stands above")
+
+
+def _compare(wanted: Mapping[str, Any], root: Path) -> None:
+    """UserError when the data in `root` was made with other settings than the study names."""
+    try:
+        recipe = read_object(root / RECIPE)
+    except (FileNotFoundError, RecordError):
+        return  # data of another maker
+    for name, value in wanted.items():
+        if name == _OF_THE_MACHINE:
+            continue
+        if name not in recipe:
+            raise UserError(f"data.make.{name}: unknown setting of 'scaling.data make'; {did_you_mean(name, recipe)}")
+        if recipe[name] != value:
+            raise UserError(
+                f"data.make.{name}: {shown(value)}, but the data in {root} was made with {shown(recipe[name])}; name "
+                "another data.root for new data, or write what is there"
+            )

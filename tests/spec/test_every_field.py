@@ -1,16 +1,23 @@
-"""Every field of a sweep with a value of every wrong kind: planned, or refused in one sentence with exit code 2."""
+"""Every field of a sweep with a value of every wrong kind: planned, or refused in one sentence with exit code 2.
+
+Each value stands in a sweep that plans without it and that has the section around it, so that it is this value that is
+judged and not what else is missing; `test_the_walk_reaches_every_field_of_the_schema` proves that no field is left out.
+"""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
 
 from scaling.evals.settings import EVALUATIONS
+from scaling.spec.document import load_document
+from scaling.spec.launch_spec import LaunchSpec, LocalSection, RaySection, SlurmOverride, SlurmShape
 from scaling.spec.settings import RunSettings
-from scaling.spec.study import ConstantEpochs, ConstantSteps, DataSpec, EvalSpec, LaunchSpec, MatchedCompute, Study
+from scaling.spec.study import ConstantEpochs, ConstantSteps, DataSpec, EvalSpec, MatchedCompute, Study
+from scaling.spec.tune import Searched, TuneSpec
 from tests.support.planning import DryRun, make_dry_run
 
 SWEEP = """\
@@ -29,7 +36,74 @@ evals:
 """
 
 FINETUNE = "  - {kind: finetune, train: train.json, test: val.json}\n"
-"""Written only where it is changed: it looks at the images of both sets."""
+"""Written only where it is changed: it looks at the images of both sets. Others of the schema stand in MORE_EVALS."""
+
+MORE_EVALS = """\
+  - {kind: throughput, name: in-place-of-fine-tuning}
+  - {kind: fewshot_2021, support: val.json, test: val.json, shots: [2]}
+  - {kind: upstream, test: val.json}
+  - {kind: real, test: val.json, labels: sets.json}
+"""
+TUNE = """\
+tune:
+  per: [model, fraction]
+  space:
+    learning_rate: {log_uniform: [1.0e-4, 1.0e-2], points: 3}
+    weight_decay: {uniform: [0.0, 0.2], points: 2}
+    randaugment_layers: {integer: [0, 2], points: 2}
+    mixup: {choice: [0.0, 0.2]}
+  num_trials: 2
+  search: random
+  scheduler: asha
+  grace_period: 1
+  reduction_factor: 2
+  metric: upstream/loss
+  seeds: [1000]
+  seed: 3
+  set: {protocol.steps: 20}
+  extend: 1
+"""
+
+LAUNCH = """\
+launch:
+  backend: local
+  devices_per_run: 1
+  nodes: 1
+  devices_per_node: 1
+  cpus: 1
+  memory: 8GB
+  time: 8h
+  loader_threads: 1
+  retries: 1
+  reproduce: loose
+  trackers: [tensorboard]
+  price_per_device_hour: 2.5
+  currency: EUR
+  throughput: after
+  local: {max_parallel: 2, threads: 1}
+  slurm:
+    nodes: 1
+    devices_per_node: 1
+    cpus: 2
+    memory: 16GB
+    time: 2h
+    profile: profile.yaml
+    max_parallel: 4
+    poll: 20s
+    hung_after: 30m
+    overrides: [{match: {model: "mixer-*"}, set: {nodes: 2, devices_per_node: 2, cpus: 4, memory: 32GB, time: 4h}}]
+  ray:
+    address: auto
+    max_parallel: 2
+    num_cpus: 0.5
+    num_gpus: 0
+    resources: {fast: 1}
+    labels: {zone: a}
+    strategy: PACK
+    autoscaler: false
+    dashboard: false
+    poll: 2s
+"""
 
 STEPS = "{kind: constant_steps, steps: 30, batch: 16}"
 EPOCHS = "{kind: constant_epochs, epochs: 2, batch: 16}"
@@ -73,33 +147,71 @@ OTHERS = [
 ]
 
 
-def fields(model: type[BaseModel], prefix: str) -> Iterator[str]:
-    """`prefix.field` of every field, with those of the models inside."""
+Field = tuple[type[BaseModel], str]
+
+NAMES = {"tune.space": ("learning_rate", "weight_decay", "randaugment_layers", "mixup")}
+"""Keys of mappings to models in the sweeps here."""
+
+
+def models_in(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:
+    """What holds the models of an annotation (nothing, `list` or `dict`), and the models."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield "", annotation
+    elif get_origin(annotation) is not Literal:
+        kind = getattr(get_origin(annotation), "__name__", "")
+        for part in get_args(annotation):
+            for inner, model in models_in(part):
+                yield inner or (kind if kind in ("list", "dict") else ""), model
+
+
+def fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Field]]:
+    """`prefix.field` of every field, with those of the models inside; a protocol's and an evaluation's are below."""
     for name, field in model.model_fields.items():
         path = f"{prefix}.{name}" if prefix else name
-        yield path
-        inner = [part for part in (field.annotation, *get_args(field.annotation)) if isinstance(part, type)]
-        for part in inner:
-            if issubclass(part, BaseModel) and part is not EvalSpec:
-                yield from fields(part, path)
+        yield path, (model, name)
+        for kind, part in models_in(field.annotation):
+            if part in (ConstantSteps, ConstantEpochs, MatchedCompute, EvalSpec):
+                continue
+            places = {"": [path], "list": [f"{path}.0"], "dict": [f"{path}.{key}" for key in NAMES.get(path, ())]}
+            for place in places[kind]:
+                yield from fields(part, place)
 
 
-def all_fields() -> Iterator[tuple[str, str]]:
-    """Protocol and path of everything that a sweep may hold."""
-    yield from ((STEPS, path) for path in fields(Study, ""))
-    yield from (
-        (STEPS, f"{section}.{name}") for section in ("defaults", "include.0") for name in RunSettings.model_fields
-    )
-    yield from ((STEPS, f"overrides.0.{part}.seed") for part in ("match", "set"))
-    yield from ((STEPS, f"{axis}.{name}") for axis in ("grid", "zip") for name in ("seed", "learning_rate", "warmup"))
-    yield from ((STEPS, f"grid.{name}.0") for name in ("seed", "model", "fraction"))
-    yield from ((STEPS, f"evals.{position}.{name}") for position in (0, 1, 2) for name in EvalSpec.model_fields)
-    for position, kind in enumerate(("fewshot", "throughput", "finetune")):
-        names = [*EVALUATIONS[kind].settings.model_fields, *EVALUATIONS[kind].sources]
-        yield from ((STEPS, f"evals.{position}.{name}") for name in names)
+EVALUATED = ("fewshot", "throughput", "finetune", "fewshot_2021", "upstream", "real")
+"""Kinds of the evaluations of the sweeps, in their order."""
+
+
+def all_fields() -> Iterator[tuple[str, str, Field]]:
+    """Protocol and path of everything that a sweep may hold, with the field of the schema that it is."""
+    yield from ((STEPS, path, field) for path, field in fields(Study, ""))
+    for section in ("defaults", "include.0"):
+        yield from ((STEPS, f"{section}.{name}", (RunSettings, name)) for name in RunSettings.model_fields)
+    inside = [f"overrides.0.{part}.seed" for part in ("match", "set")]
+    inside += [f"{axis}.{name}" for axis in ("grid", "zip") for name in ("seed", "learning_rate", "warmup")]
+    inside += [f"grid.{name}.0" for name in ("seed", "model", "fraction")]
+    inside += [f"grid.protocol.{name}" for name in ("steps", "batch")]
+    inside += ["tune.per.0", "tune.set.seed", "tune.set.fraction", "tune.seeds.0", "tune.space.learning_rate"]
+    inside += [f"tune.space.{name}.{kind}.0" for name, kind in
+               (("learning_rate", "log_uniform"), ("weight_decay", "uniform"), ("randaugment_layers", "integer"),
+                ("mixup", "choice"))]  # fmt: skip
+    inside += ["launch.slurm.overrides.0.match.model", "launch.ray.resources.fast", "launch.ray.labels.zone"]
+    yield from ((STEPS, path, (Study, path.partition(".")[0])) for path in inside)
+    for position, kind in enumerate(EVALUATED):
+        yield from ((STEPS, f"evals.{position}.{name}", (EvalSpec, name)) for name in EvalSpec.model_fields)
+        settings = EVALUATIONS[kind].settings
+        yield from ((STEPS, f"evals.{position}.{name}", (settings, name)) for name in settings.model_fields)
+        yield from ((STEPS, f"evals.{position}.{name}", (EvalSpec, "kind")) for name in EVALUATIONS[kind].sources)
     for protocol, model in ((STEPS, ConstantSteps), (EPOCHS, ConstantEpochs), (FLOPS, MatchedCompute)):
-        yield from ((protocol, path) for path in fields(model, "protocol"))
-    yield from ((STEPS, f"grid.protocol.{name}") for name in ("steps", "batch"))
+        yield from ((protocol, path, field) for path, field in fields(model, "protocol"))
+
+
+def sweep_for(path: str, protocol: str, root: Path) -> str:
+    """A sweep that plans and has the section around `path`."""
+    text = SWEEP.format(root=json.dumps(str(root)), protocol=protocol)
+    section, _, place = path.partition(".")
+    if section == "evals" and place[:1] in ("2", "3", "4", "5"):
+        text += FINETUNE if place[0] == "2" else MORE_EVALS
+    return text + {"tune": TUNE, "launch": LAUNCH}.get(section, "")
 
 
 def is_number(path: str) -> bool:
@@ -117,15 +229,24 @@ def dry_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     return make_dry_run(monkeypatch, capsys, tmp_path / "runs")
 
 
+@pytest.fixture(scope="module")
+def root(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny data with the other files that sweeps name."""
+    folder = tmp_path_factory.mktemp("fields")
+    for name in ("train", "train.json", "val", "val.json"):
+        (folder / name).symlink_to(tiny_data / name)
+    (folder / "sets.json").write_text(json.dumps([[0]] * 80))
+    return folder
+
+
 @pytest.mark.parametrize(
-    ("protocol", "path"), sorted(set(all_fields())), ids=lambda value: value if "." in value else ""
+    ("protocol", "path"),
+    sorted({(protocol, path) for protocol, path, _ in all_fields()}),
+    ids=lambda value: value if "." in value else "",
 )
-def test_a_wrong_value_is_one_sentence(
-    protocol: str, path: str, tiny_data: Path, tmp_path: Path, dry_run: DryRun
-) -> None:
+def test_a_wrong_value_is_one_sentence(protocol: str, path: str, root: Path, tmp_path: Path, dry_run: DryRun) -> None:
     sweep = tmp_path / "sweep.yaml"
-    text = SWEEP.format(root=json.dumps(str(tiny_data)), protocol=protocol)
-    sweep.write_text(text + FINETUNE if path.startswith("evals.2") else text)
+    sweep.write_text(sweep_for(path, protocol, root))
     assert dry_run(sweep) == (0, "")
     for value in (*NO_NUMBER, *OTHERS):
         code, told = dry_run(sweep, f"{path}={value}")
@@ -136,7 +257,32 @@ def test_a_wrong_value_is_one_sentence(
             assert code == 2, value
 
 
-def test_the_walk_reaches_every_part_of_the_schema() -> None:
-    paths = {path for _, path in all_fields()}
-    assert {"data.cache_gb", "launch.retries", "protocol.train_flops", "defaults.betas", "evals.0.l2", "study"} <= paths
-    assert {f"launch.{name}" for name in LaunchSpec.model_fields} <= paths
+def test_the_walk_reaches_every_field_of_the_schema() -> None:
+    def models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+        yield model
+        for field in model.model_fields.values():
+            for _, part in models_in(field.annotation):
+                yield from models(part)
+
+    settings = [EVALUATIONS[kind].settings for kind in EVALUATED]
+    reached = {model for one in (Study, RunSettings, *settings) for model in models(one)}
+    wanted = {(model, name) for model in reached for name in model.model_fields}
+    assert {TuneSpec, Searched, SlurmShape, SlurmOverride, RaySection, LocalSection} <= reached
+    assert wanted <= {field for _, _, field in all_fields()}
+    assert set(EVALUATED) == set(EVALUATIONS)
+
+
+@pytest.mark.parametrize("section", ["tune", "launch"])
+def test_the_sweeps_around_the_fields_have_every_one_of_them(section: str, root: Path, tmp_path: Path) -> None:
+    """Each of those paths is written, so that what is tried replaces a good value."""
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text(sweep_for(section, STEPS, root))
+    document = load_document(sweep)
+    absent = []
+    for path, (model, _) in fields(Study, ""):
+        if path.startswith(f"{section}.") and model is not Searched:
+            value: Any = document.data
+            for part in path.split("."):
+                value = value[int(part)] if isinstance(value, list) else (value or {}).get(part)
+            absent += [path] if value is None else []
+    assert absent == []

@@ -1,4 +1,4 @@
-"""A held-out set of the same classes in another numbering, made fit as the refusal says, scores what the model knows."""
+"""A held-out set of the same classes in another numbering, made fit as the refusal says, is scored right."""
 
 import json
 import re
@@ -59,7 +59,7 @@ def test_a_held_out_set_numbered_backwards_is_refused_and_scores_near_one_once_i
 
     sweep.write_text(SWEEP.format(root=json.dumps(str(tmp_path)), val="named.json"))
     study, document = load_study(sweep)
-    with pytest.raises(UserError, match="another order: class 0 is 'cat' in .* and 'fox' in named.json") as refusal:
+    with pytest.raises(UserError, match=r"another order: class 0 is 'cat' in .* and 'fox' in named\.json") as refusal:
         Planner(study, document).plan()
     told = re.search(r"'python -m scaling.data build SOURCE OUT --classes (\S+)'", str(refusal.value))
     assert told is not None

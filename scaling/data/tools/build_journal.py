@@ -107,7 +107,8 @@ def _difference(before: Any, header: dict[str, Any]) -> str:
     if changed == ["classes"] or changed == ["listing", "classes"]:
         gone = [name for name in before["classes"] if name not in header["classes"]]
         new = [name for name in header["classes"] if name not in before["classes"]]
-        told = [f"{', '.join(map(repr, names[:3]))} {what}" for names, what in ((gone, "is gone"), (new, "is new")) if names]
+        told = [f"{', '.join(map(repr, gone[:3]))} is gone"] if gone else []
+        told += [f"{', '.join(map(repr, new[:3]))} is new"] if new else []
         return (
             f"of other classes ({'; '.join(told) or 'they were in another order'}), by which its shards are numbered; "
             "name its classes with --classes FILE to go on, or build into an empty folder"
