@@ -2,8 +2,9 @@
 
 Differences are taken run by run where both models have the seed, so that what the seed does to both cancels; their
 spread is pooled over sizes, because a size has few seeds. Without pairs the two spreads add (Welch). One seed gives a
-difference without an interval. Intervals cover the spread between runs; where two models were scored on other test
-images or other support draws, also what that adds (`analysis.comparison.noise_apart`).
+difference without an interval, beside which the noise of the evaluations alone is told. Intervals cover the spread
+between runs; where two models were scored on other test images or other support draws, also what that adds
+(`analysis.comparison.noise_apart`).
 """
 
 import itertools
@@ -32,7 +33,10 @@ COLUMNS = [
     "high",
     "p_a_better",
     "pairs",
+    "evaluation_alone",
 ]
+"""`evaluation_alone`: half the width of a 90 % interval that holds the noise of both evaluations and nothing else, as
+if the models shared nothing; NaN where it is not known, and at matched cost."""
 PAIR_KEYS = ("num_images", "seed", "subset_seed")
 """Runs of two models that agree in these belong together."""
 _NORMAL = 1e6
@@ -87,7 +91,8 @@ def at_matched_data(records: Records, metric: str) -> pd.DataFrame:
         for size, plain in differences_by_size(a, b, unit_sizes):
             difference = widened(plain, noise.error(first, second, size))
             means = (float(np.mean(a.of(size))), float(np.mean(b.of(size))))
-            rows.append(row_of("images", size, (first, second), means, difference, measure))
+            alone = noise.alone(first, second, size)
+            rows.append(row_of("images", size, (first, second), means, difference, measure, alone))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -98,11 +103,13 @@ def row_of(
     means: tuple[float, float],
     difference: Difference,
     metric: Metric,
+    evaluation_alone: float = math.nan,
 ) -> dict[str, object]:
     """One row of COLUMNS; of a loss, the lower is the better."""
     p_better = difference.p_positive if metric.direction > 0 else 1 - difference.p_positive
     interval = (difference.mean, difference.low, difference.high)
-    return dict(zip(COLUMNS, (matched, at, *models, *means, *interval, p_better, difference.num_pairs), strict=True))
+    values = (matched, at, *models, *means, *interval, p_better, difference.num_pairs, evaluation_alone)
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def values_by_model(

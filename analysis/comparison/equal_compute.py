@@ -212,6 +212,7 @@ def _lead(ahead: Any, behind: Any, numbers: Mapping[str, Any], budget: float) ->
         "high": -low if turned else high,
         "p_better": 1 - p_better if turned else p_better,
         "pairs": numbers["pairs"],
+        "evaluation_alone": numbers["evaluation_alone"],
         "run_ids": f"{ahead.run_ids} {behind.run_ids}",
     }
 

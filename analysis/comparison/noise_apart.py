@@ -4,6 +4,9 @@ Models scored on the same test images with the same support draws share the nois
 difference. Between others (two data sets, two studies, other draws) it does not: test images are a sample (binomial),
 draws of a support set have the spread that their scores show. More seeds do not make it smaller, and it is common to
 all subset sizes.
+
+Where one seed leaves the spread between runs unknown, the noise of both evaluations is all that is known of a
+difference; it is told as if the two models erred independently (`NoiseApart.alone`).
 """
 
 import math
@@ -28,6 +31,7 @@ class NoiseApart:
         plans = {model: [records.plans.get(run_id) for run_id in rows["run_id"]] for model, rows in self._runs.items()}
         self._images = {model: {_images(plan, metric) for plan in plans[model] if plan} for model in plans}
         self._draws = {model: {_draws(plan, metric) for plan in plans[model] if plan} for model in plans}
+        self._variances_of: dict[tuple[str, float], tuple[float, float]] = {}
 
     def is_apart(self, first: str, second: str) -> bool:
         """Whether the two were scored on other test images or with other support draws."""
@@ -40,6 +44,12 @@ class NoiseApart:
         where it cancels."""
         known = [part for part in self._variances(first, second, size) if not math.isnan(part)]
         return math.sqrt(sum(known))
+
+    def alone(self, first: str, second: str, size: float) -> float:
+        """Half the width of a 90 % interval for the difference at a subset size that holds the noise of both
+        evaluations and nothing else, as if nothing were shared; NaN where it is not known in closed form."""
+        images, draws = zip(self._noise(first, size), self._noise(second, size), strict=True)
+        return LEVEL_Z * math.sqrt(sum(images) + sum(part for part in draws if not math.isnan(part)))
 
     def text(self, table: pd.DataFrame) -> str:
         """What to say about the rows of a table of comparisons at matched data; empty where all were scored alike."""
@@ -59,14 +69,21 @@ class NoiseApart:
             return []
         parts = []
         for model in (first, second):
+            images, draws = self._noise(model, size)
+            parts += [images] if self._images[first] != self._images[second] else []
+            parts += [draws] if self._draws[first] != self._draws[second] else []
+        return parts
+
+    def _noise(self, model: str, size: float) -> tuple[float, float]:
+        """Variances of a model's mean at a size from test images and from draws; NaN where they are not known."""
+        if (model, size) not in self._variances_of:
             runs = self._runs[model]
             here = runs[runs["num_images"] == size]
             noise = evaluation_noise(replace(self._records, runs=here), self._metric)
-            if self._images[first] != self._images[second]:
-                parts.append(math.nan if noise is None else noise.from_test_images(float(here[self._metric].mean())))
-            if self._draws[first] != self._draws[second]:
-                parts.append(math.nan if noise is None else noise.from_draws)
-        return [(part / LEVEL_Z) ** 2 for part in parts]
+            images = math.nan if noise is None else noise.from_test_images(float(here[self._metric].mean()))
+            draws = math.nan if noise is None else noise.from_draws
+            self._variances_of[model, size] = ((images / LEVEL_Z) ** 2, (draws / LEVEL_Z) ** 2)
+        return self._variances_of[model, size]
 
 
 def _images(plan: RunPlan, metric: str) -> str:

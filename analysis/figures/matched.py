@@ -4,6 +4,9 @@ One panel per subset size would repeat the main figure; this one shows what the 
 difference at the largest common value, sorted, with its 90 % interval, and P(better) beside it.
 """
 
+import math
+from typing import Any
+
 import pandas as pd
 
 from analysis.figures.canvas.axes import headline
@@ -36,6 +39,7 @@ def differences_figure(records: Records, table: pd.DataFrame, metric: str, match
             "high": last["high"].where(last["difference"] >= 0, -last["low"]),
             "p_better": last["p_a_better"].where(~flipped, 1 - last["p_a_better"]),
             "pairs": last["pairs"],
+            "evaluation_alone": last["evaluation_alone"],
         }
     )
     num_pairs = len(rows)
@@ -65,15 +69,19 @@ def differences_figure(records: Records, table: pd.DataFrame, metric: str, match
     )
     kind = str(table["matched"].iloc[0])
     places = range(len(rows))
+    alone = rows["low"].isna() & rows["evaluation_alone"].notna()
     ax.axvline(0.0, color=MUTED, linewidth=0.9)
     for place, row in zip(places, rows.itertuples(), strict=True):
         look = look_of[str(row.better)]
         ax.plot([scale * row.low, scale * row.high], [place, place], color=look.colour, linewidth=1.6, alpha=0.6)
+        if alone[place]:
+            reach = scale * (row.difference - row.evaluation_alone), scale * (row.difference + row.evaluation_alone)
+            ax.plot(reach, [place, place], color=look.colour, linewidth=1.0, alpha=0.6, linestyle=":")
         (dot,) = ax.plot([scale * row.difference], [place], **look.dots())
         chance = chance_text(row.p_better)
         drawing.explain(dot, [
             f"{titles[row.better]} - {titles[row.worse]} at {cost_text(kind, row.at)}\n{scale * row.difference:.2f} "
-            f"[{scale * row.low:.2f}, {scale * row.high:.2f}], P(better) {chance or 'unknown'}, {row.pairs} pairs"
+            f"{interval_tip(row, scale)}, P(better) {chance or 'unknown'}, {row.pairs} pairs"
         ])  # fmt: skip
         ax.text(1.01, place, chance, transform=ax.get_yaxis_transform(), va="center", fontsize=7.5, color=INK)
     ax.set_yticks(list(places), pairs)
@@ -85,5 +93,15 @@ def differences_figure(records: Records, table: pd.DataFrame, metric: str, match
     ax.text(1.01, len(rows) - 0.3, "P(better)", transform=ax.get_yaxis_transform(), fontsize=7.5, color=MUTED)
     ends = [cost_text(kind, at) for at in (rows["at"].min(), rows["at"].max())]
     where = ends[0] if ends[0] == ends[1] else f"the largest value that both have, {ends[0]} to {ends[1]}"
-    headline(ax, drawing.title, f"{closest}at {where}; bars: 90 % interval over paired seeds")
+    bars = "one seed, no interval" if rows["low"].isna().all() else "bars: 90 % interval over paired seeds"
+    bars += "; dotted: the noise of the evaluations alone" if alone.any() else ""
+    headline(ax, drawing.title, f"{closest}at {where}; {bars}")
     return drawing
+
+
+def interval_tip(row: Any, scale: float) -> str:
+    """The interval of a row of `analysis.comparison.compare.COLUMNS`, times `scale`, where a reader points."""
+    if math.isnan(row.low):
+        alone = "" if math.isnan(row.evaluation_alone) else f" (± {scale * row.evaluation_alone:.2f}, evaluation alone)"
+        return f"without an interval{alone}"
+    return f"[{scale * row.low:+.2f}, {scale * row.high:+.2f}]"

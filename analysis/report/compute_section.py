@@ -15,7 +15,7 @@ from analysis.comparison.equal_compute import (
 from analysis.figures.canvas.drawing import present
 from analysis.figures.compute.compute_map import compute_map
 from analysis.figures.compute.matched_compute import compute_panels
-from analysis.report.law_tables import interval_text
+from analysis.report.law_tables import alone_note, interval_text
 from analysis.report.page import PageTable, Section
 from analysis.runs.conditions import budget_names
 from analysis.runs.load import Records
@@ -100,7 +100,7 @@ def leader_table(records: Records, ahead: pd.DataFrame, metric: str) -> pd.DataF
                 "second": second,
                 "its mean": measure.text(row.second_mean),
                 "difference": measure.text(row.difference, "+"),
-                "90 % interval": interval_text(row.low, row.high, measure),
+                "90 % interval": interval_text(row.low, row.high, measure, row.evaluation_alone),
                 "P(better)": chance_text(row.p_better) or "-",
                 "paired seeds": row.pairs,
             }
@@ -124,7 +124,7 @@ def pair_table(records: Records, table: pd.DataFrame, metric: str) -> pd.DataFra
                 "A mean": measure.text(row.mean_a),
                 "B mean": measure.text(row.mean_b),
                 "A - B": measure.text(row.difference, "+"),
-                "90 % interval": interval_text(row.low, row.high, measure),
+                "90 % interval": interval_text(row.low, row.high, measure, row.evaluation_alone),
                 "P(A better)": chance_text(row.p_a_better) or "-",
                 "paired seeds": row.pairs,
             }
@@ -151,6 +151,7 @@ def _text(records: Records, table: pd.DataFrame, metric: str) -> str:
     )
     if (table["kind"] == "interpolated").any():
         text += " Between two costs, each seed's values are joined by a straight line in the log of the compute."
+    text += f" {alone_note(table)}." if alone_note(table) else ""
     return text + (
         " Intervals and P(better) are over seeds, paired, with the spread pooled over the subset sizes of a budget; "
         "the two models of a row of leaders were picked by their means, so that its P(better) is a little too sure."

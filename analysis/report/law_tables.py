@@ -79,7 +79,8 @@ def _interval(low: float, high: float, measure: Metric) -> str:
 
 
 def comparison_table(records: Records, table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Differences as they are printed; `-` where one seed leaves the spread unknown."""
+    """Differences as they are printed; where one seed leaves the spread between runs unknown, with the noise of the
+    evaluations alone as far as it is known."""
     scale, digits = records.metric(metric).scale, records.metric(metric).digits
     names = FAMILY_TITLES | {name: model.title for name, model in records.models.items()}
     return pd.DataFrame(
@@ -91,8 +92,8 @@ def comparison_table(records: Records, table: pd.DataFrame, metric: str) -> pd.D
             "B mean": (scale * table["mean_b"]).map(f"{{:.{digits}f}}".format),
             "A - B": (scale * table["difference"]).map(f"{{:+.{digits}f}}".format),
             "90 % interval": [
-                interval_text(low, high, records.metric(metric))
-                for low, high in zip(table["low"], table["high"], strict=True)
+                interval_text(low, high, records.metric(metric), alone)
+                for low, high, alone in zip(table["low"], table["high"], table["evaluation_alone"], strict=True)
             ],
             "P(A better)": table["p_a_better"].map(lambda p: chance_text(p) or "-"),
             "paired seeds": table["pairs"],
@@ -100,9 +101,25 @@ def comparison_table(records: Records, table: pd.DataFrame, metric: str) -> pd.D
     )
 
 
-def interval_text(low: float, high: float, measure: Metric) -> str:
-    """Ends of a difference in stored units as printed; `-` where the spread is unknown."""
-    return "-" if math.isnan(low) else f"{measure.text(low, '+')} to {measure.text(high, '+')}"
+EVALUATION_ALONE = "evaluation alone"
+
+
+def interval_text(low: float, high: float, measure: Metric, evaluation_alone: float = math.nan) -> str:
+    """Ends of a difference in stored units as printed. Where the spread is unknown, what `evaluation_alone` adds to
+    both sides, or `-`."""
+    if not math.isnan(low):
+        return f"{measure.text(low, '+')} to {measure.text(high, '+')}"
+    return "-" if math.isnan(evaluation_alone) else f"± {measure.text(evaluation_alone)}, {EVALUATION_ALONE}"
+
+
+def alone_note(table: pd.DataFrame) -> str:
+    """What EVALUATION_ALONE means; empty where no row of a table of comparisons has it."""
+    if not (table["low"].isna() & table["evaluation_alone"].notna()).any():
+        return ""
+    return (
+        "One seed leaves the spread between runs unknown: '± …, evaluation alone' is the noise of the two evaluations, "
+        "as if the models erred independently; what they share makes it smaller, and other seeds are not in it"
+    )
 
 
 def crossover_table(records: Records, table: pd.DataFrame) -> pd.DataFrame:

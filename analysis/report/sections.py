@@ -26,7 +26,7 @@ from analysis.figures.published import beside_published
 from analysis.laws.law import Law
 from analysis.laws.study_laws import study_laws
 from analysis.published.tables import PUBLISHED_METRIC, figure_2_records
-from analysis.report.law_tables import comparison_table, crossover_table, law_table, prediction_table
+from analysis.report.law_tables import alone_note, comparison_table, crossover_table, law_table, prediction_table
 from analysis.report.page import PageTable, Section
 from analysis.report.tables import cost_table, size_table, size_table_tips, speed_table
 from analysis.report.transfer_section import agreement_section
@@ -205,6 +205,7 @@ def _comparison_section(
             drawings += present(differences_figure(records, rows, metric, name))
         printed = comparison_table(records, rows, metric)
         told = _unequal_text(rows) + _apart_text(records, rows, metric)
+        told += f". {alone_note(rows)}" if alone_note(rows) else ""
         tables.append(
             PageTable(
                 f"{records.metric(metric).title} at matched {name}{told}",

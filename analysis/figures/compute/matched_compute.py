@@ -17,6 +17,7 @@ from analysis.figures.canvas.axes import EndLabel, end_labels, headline, log_axi
 from analysis.figures.canvas.drawing import Drawing
 from analysis.figures.canvas.panels import legend_above, panel_grid
 from analysis.figures.canvas.style import MUTED, PAPER, ModelStyle, height_for, looks, new_figure
+from analysis.figures.matched import interval_tip
 from analysis.runs.conditions import budget_names
 from analysis.runs.load import Records
 from analysis.runs.metrics import Metric
@@ -157,7 +158,7 @@ def _draw_pairs(
     for row in table.itertuples():
         told = (
             f"{titles[row.model_a]} - {titles[row.model_b]} at {cost_text('flops', row.at)}\n"
-            f"{scale * row.difference:+.2f} [{scale * row.low:+.2f}, {scale * row.high:+.2f}], {row.pairs} paired seeds"
+            f"{scale * row.difference:+.2f} {interval_tip(row, scale)}, {row.pairs} paired seeds"
         )
         for entry, mean in ((row.model_a, row.mean_a), (row.model_b, row.mean_b)):
             look = look_of[entry].dots(1.2) | {"zorder": 4}

@@ -47,7 +47,8 @@ def two_studies(root: Path, tests: Sequence[str], draws: Sequence[tuple[int, ...
 def test_models_with_the_same_test_images_and_draws_keep_their_interval(tmp_path: Path) -> None:
     records = two_studies(tmp_path, tests="aa", draws=[(0, 1), (0, 1)])
     plain = load_records([tmp_path / "first", tmp_path / "second"])
-    assert at_matched_data(records, METRIC).equals(at_matched_data(plain, METRIC))
+    found, before = (at_matched_data(of, METRIC).drop(columns="evaluation_alone") for of in (records, plain))
+    assert found.equals(before)
     assert NoiseApart(records, METRIC).text(at_matched_data(records, METRIC)) == ""
 
 
@@ -115,3 +116,33 @@ def test_a_loss_says_that_its_noise_is_not_known(tmp_path: Path) -> None:
     records = overlaid(replace(records, plans=plans))
     for metric, words in (("upstream/loss", "not known in closed form"), ("upstream/precision_at_1", "hold the noise")):
         assert words in NoiseApart(records, metric).text(at_matched_data(records, metric))
+
+
+def test_one_seed_has_the_noise_of_the_evaluations_in_place_of_an_interval(tmp_path: Path) -> None:
+    """Against the binomial variance, and drawn anew: two models that err independently differ by so much."""
+    records = two_studies(tmp_path, "aa", [(0, 1), (0, 1)], seeds=1)
+    table = at_matched_data(records, METRIC)
+    for row in table.itertuples():
+        assert math.isnan(row.low) and math.isnan(row.p_a_better)
+        variance = sum(mean * (1 - mean) / NUM_TEST + 0.01**2 for mean in (row.mean_a, row.mean_b))
+        assert row.evaluation_alone == pytest.approx(stats.norm.ppf(0.95) * math.sqrt(variance), rel=1e-3)
+    row = next(table.itertuples())
+    draw = np.random.default_rng(0)
+    a, b = (draw.binomial(NUM_TEST, mean, 20_000) / NUM_TEST + 0.01 * draw.standard_normal(20_000)
+            for mean in (row.mean_a, row.mean_b))  # fmt: skip
+    inside = np.mean(np.abs((a - b) - (row.mean_a - row.mean_b)) <= row.evaluation_alone)
+    assert inside == pytest.approx(0.9, abs=0.01)
+    rows, _ = read_rows(records.run_dirs.values())
+    records = replace(records, runs=with_gap(records, rows.to_pandas()))
+    section = next(
+        one for one in condition_part(records, rows.to_pandas(), METRIC).sections if one.title == "Models compared"
+    )
+    text = f"± {100 * row.evaluation_alone:.1f}, evaluation alone"
+    assert text in set(section.tables[0].table["90 % interval"])
+    assert "as if the models erred independently" in section.tables[0].caption
+    assert "the noise of the evaluations alone" in str(section.drawings[0].svg())
+
+
+def test_noise_that_is_not_known_is_not_told(tmp_path: Path) -> None:
+    records = load_records([make_study(tmp_path, models=["mixer-b/32", "vit-b/32"], seeds=(0,))])
+    assert at_matched_data(records, METRIC)["evaluation_alone"].isna().all()
