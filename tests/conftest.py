@@ -1,10 +1,14 @@
 """Fixtures: a tiny real data set and studies on it that train in a second or two."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+# Workers share the cores, and threads that wait for each other on a core that another one has are slow without end.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from scaling.data.format.index import expand_urls, index_shards
 from scaling.launch.study_dir import PlannedRun, find_standings, write_study
@@ -12,6 +16,11 @@ from scaling.plan.planner import Planner
 from scaling.spec.study import load_study
 from tests.support.stray_processes import kill_strays_of
 from tests.support.tiny_study import TINY_SWEEP, write_shards
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: many tests wait for schedulers and processes."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
