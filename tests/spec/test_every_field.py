@@ -40,7 +40,7 @@ FINETUNE = "  - {kind: finetune, train: train.json, test: val.json}\n"
 
 MORE_EVALS = """\
   - {kind: throughput, name: in-place-of-fine-tuning}
-  - {kind: fewshot_2021, support: val.json, test: val.json, shots: [2]}
+  - {kind: fewshot_2021, support: train.json, test: val.json, shots: [2]}
   - {kind: upstream, test: val.json}
   - {kind: real, test: val.json, labels: sets.json}
 """
@@ -63,6 +63,9 @@ tune:
   set: {protocol.steps: 20}
   extend: 1
 """
+
+OPTUNA = ("  num_trials: 2\n  search: random\n", "  num_trials: 11\n  search: optuna\n  max_concurrent: 2\n")
+"""Makes it a search by optuna, of which alone some settings are."""
 
 LAUNCH = """\
 launch:
@@ -211,7 +214,8 @@ def sweep_for(path: str, protocol: str, root: Path) -> str:
     section, _, place = path.partition(".")
     if section == "evals" and place[:1] in ("2", "3", "4", "5"):
         text += FINETUNE if place[0] == "2" else MORE_EVALS
-    return text + {"tune": TUNE, "launch": LAUNCH}.get(section, "")
+    text += {"tune": TUNE, "launch": LAUNCH}.get(section, "")
+    return text.replace(*OPTUNA) if place == "max_concurrent" else text
 
 
 def is_number(path: str) -> bool:
@@ -275,13 +279,12 @@ def test_the_walk_reaches_every_field_of_the_schema() -> None:
 @pytest.mark.parametrize("section", ["tune", "launch"])
 def test_the_sweeps_around_the_fields_have_every_one_of_them(section: str, root: Path, tmp_path: Path) -> None:
     """Each of those paths is written, so that what is tried replaces a good value."""
-    sweep = tmp_path / "sweep.yaml"
-    sweep.write_text(sweep_for(section, STEPS, root))
-    document = load_document(sweep)
     absent = []
     for path, (model, _) in fields(Study, ""):
         if path.startswith(f"{section}.") and model is not Searched:
-            value: Any = document.data
+            sweep = tmp_path / "sweep.yaml"
+            sweep.write_text(sweep_for(path, STEPS, root))
+            value: Any = load_document(sweep).data
             for part in path.split("."):
                 value = value[int(part)] if isinstance(value, list) else (value or {}).get(part)
             absent += [path] if value is None else []
