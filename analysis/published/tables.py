@@ -15,10 +15,11 @@ FIGURE_2_SOURCE = "MLP-Mixer (arXiv 2105.01601 v1), Figure 2 right"
 FIGURE_3_SOURCE = "MLP-Mixer (arXiv 2105.01601 v1), Figure 3"
 
 
-def read_published(name: str) -> pd.DataFrame:
-    """The file `name`.csv of this package as it stands."""
+def read_published(name: str, *, as_text: bool = False) -> pd.DataFrame:
+    """The file `name`.csv of this package as it stands; `as_text` keeps each cell as it is printed, an empty one as an
+    empty text."""
     with (files("analysis.published") / f"{name}.csv").open(encoding="utf-8") as stream:
-        return pd.read_csv(stream)
+        return pd.read_csv(stream, dtype=str, keep_default_na=False) if as_text else pd.read_csv(stream)
 
 
 def model_key(title: str) -> str:

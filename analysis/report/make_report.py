@@ -24,6 +24,7 @@ from analysis.report.options import ReportOptions
 from analysis.report.page import PageTable, Section, write_page
 from analysis.report.sections import CELL_TEXT, condition_part
 from analysis.report.tables import latex, markdown, plain_text
+from analysis.report.transfer_latex import transfer_latex
 from analysis.report.transfer_section import transfer_section
 from analysis.report.transfer_table import transfer_table
 from analysis.runs.caveats import changed_runs
@@ -113,7 +114,9 @@ def make_report(
         if transfer is not None:
             section, page = transfer_section(transfer)
             sections.append(section)
-            files += _save_tables_of({"transfer": transfer.values}, {"transfer": page}, "", out)
+            files += _save_tables_of({"transfer": transfer.values}, {}, "", out)
+            files.append(out / "transfer.tex")
+            write_text_atomic(files[-1], transfer_latex(page.table, page.caption, label="tab:transfer"))
             files.append(out / "transfer.md")
             write_text_atomic(files[-1], markdown(transfer.printed) + "\n")
         if options.published:

@@ -102,15 +102,16 @@ def _is_whole(runs: pd.DataFrame, column: str) -> bool:
 def latex(table: pd.DataFrame, caption: str, label: str) -> str:
     """A booktabs table for a paper."""
     columns = "l" + "r" * (len(table.columns) - 1)
-    lines = [" & ".join(map(_latex_text, row)) + r" \\" for row in [list(table.columns), *table.to_numpy().tolist()]]
+    lines = [" & ".join(map(latex_text, row)) + r" \\" for row in [list(table.columns), *table.to_numpy().tolist()]]
     return "\n".join(
         [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule",
-         *lines[1:], r"\bottomrule", r"\end{tabular}", rf"\caption{{{_latex_text(caption)}}}",
+         *lines[1:], r"\bottomrule", r"\end{tabular}", rf"\caption{{{latex_text(caption)}}}",
          rf"\label{{{label}}}", r"\end{table}", ""]
     )  # fmt: skip
 
 
-def _latex_text(value: object) -> str:
+def latex_text(value: object) -> str:
+    """The text with its special characters as LaTeX writes them."""
     return str(value).translate(_LATEX)
 
 

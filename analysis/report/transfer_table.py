@@ -151,22 +151,18 @@ def _missing_text(records: Records, column: Yardstick) -> str:
 def _published_rows(name: str, source: str) -> list[dict[str, str]]:
     """The paper's rows as printed there: blanks stay blank, and costs keep their unit."""
     rows = []
-    for line in read_published(name).to_dict("records"):
+    for line in read_published(name, as_text=True).to_dict("records"):
         size = line.get("image_size")
         row = {
             "source": source,
-            "pre-trained on": str(line["pretrain_data"]),
-            "model": f"{line['model']}{f' at {size:g} px' if size and size == size else ''}",
-            "epochs": _plain(line.get("pretrain_epochs")),
+            "pre-trained on": line["pretrain_data"],
+            "model": f"{line['model']}{f' at {size} px' if size else ''}",
+            "epochs": line.get("pretrain_epochs") or BLANK,
         }
         for title, column in _PUBLISHED_COLUMNS.items():
-            row[f"{title}, %"] = _plain(line.get(column))
+            row[f"{title}, %"] = line.get(column) or BLANK
         rate, cost = line["throughput_img_s_core_tpuv3"], line["tpuv3_core_days_thousands"]
-        row["images/s per device"] = f"{rate:g} (TPUv3 core)" if rate == rate else BLANK
-        row["device-hours"] = f"{cost:g}k TPUv3-core-days" if cost == cost else BLANK
+        row["images/s per device"] = f"{rate} (TPUv3 core)" if rate else BLANK
+        row["device-hours"] = f"{cost}k (TPUv3-core-days)" if cost else BLANK
         rows.append(row)
     return rows
-
-
-def _plain(value: object) -> str:
-    return BLANK if value is None or value != value else f"{value:g}" if isinstance(value, float) else str(value)

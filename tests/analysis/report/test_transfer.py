@@ -1,6 +1,8 @@
 """The layout of the paper's Tables 2 and 3 from records: every cell worked out apart, blanks, published rows, LaTeX."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,13 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return downstream_study(tmp_path_factory.mktemp("downstream"))
 
 
+@pytest.fixture(scope="module")
+def published(study: Path) -> Path:
+    """The folder of its report with the paper's rows."""
+    assert main([str(study), "--published"]) == 0
+    return study / "report"
+
+
 def test_each_cell_is_the_mean_over_runs_or_blank(study: Path) -> None:
     table = transfer_table(load_records([study]))
     assert table is not None
@@ -74,10 +83,8 @@ def test_each_cell_is_the_mean_over_runs_or_blank(study: Path) -> None:
     assert rows["images/s per device"].str.contains("Test CPU, fp32").all()
 
 
-def test_the_report_has_the_table_as_markdown_and_latex_with_published_rows(study: Path) -> None:
-    assert main([str(study), "--published"]) == 0
-    folder = study / "report"
-    text = (folder / "transfer.md").read_text()
+def test_the_report_has_the_table_as_markdown_and_latex_with_published_rows(published: Path) -> None:
+    text = (published / "transfer.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     sources = pd.Series(line.split(" | ")[0].strip("| ") for line in lines[2:]).value_counts()
     assert sources.to_dict() == {
@@ -86,16 +93,42 @@ def test_the_report_has_the_table_as_markdown_and_latex_with_published_rows(stud
         "this study": 3,
     }
     assert "| MLP-Mixer, Table 2 | ImageNet-21k | Mixer-L/16 | — | 84.15 | 87.86 | 93.91 | 74.95 |" in text
-    assert "105 (TPUv3 core) | 0.41k TPUv3-core-days |" in text
-    latex = (folder / "transfer.tex").read_text()
-    for mark in (r"\toprule", r"\midrule", r"\bottomrule", "& --- &"):
-        assert mark in latex
-    columns = {line.count(" & ") for line in latex.splitlines() if line.endswith(r" \\")}
-    assert len(columns) == 1 and "—" not in latex
-    report = (folder / "report.md").read_text()
+    assert "105 (TPUv3 core) | 0.41k (TPUv3-core-days) |" in text
+    assert "| 85.30 |" in text and "9.90k" in text, "printed as in the paper"
+    report = (published / "report.md").read_text()
     assert "## Transfer, throughput and cost" in report and "which lack dtd" in report
-    assert "## Agreement of evaluations" in report and (folder / "rank_agreement.png").exists()
+    assert "## Agreement of evaluations" in report and (published / "rank_agreement.png").exists()
     assert re.search(r"\| signs: top1, % +\| 10k \| 3 \|", report)
+
+
+def test_the_table_in_latex_has_the_papers_layout_and_tells_each_device_once(published: Path) -> None:
+    latex = (published / "transfer.tex").read_text()
+    rows = [line for line in latex.splitlines() if line.endswith(r" \\")]
+    sources = [row for row in rows if row.startswith(r"\multicolumn{11}")]
+    assert [re.findall(r"\\emph{(.+?)}", row) for row in sources] == [
+        ["this study"],
+        ["MLP-Mixer, Table 2"],
+        ["MLP-Mixer, Table 3"],
+    ]
+    assert {row.count(" & ") for row in rows if row not in sources} == {10} and len(rows) == 1 + 3 + 3 + 10 + 29
+    for mark in (r"\toprule", r"\midrule", r"\bottomrule", "& --- &", "graphicx"):
+        assert mark in latex
+    caption = next(line for line in latex.splitlines() if line.startswith(r"\caption"))
+    told = dict(re.findall(r"\$\^\{(\w+)\}\$ ([^;}]+)", caption))
+    assert list(told.values()) == ["Test CPU, fp32", "1 of 2 runs", "TPUv3 core", "TPUv3-core-days"]
+    assert r"60.60\rlap{$^{b}$}" in latex and r"105\rlap{$^{c}$} & 0.41k\rlap{$^{d}$}" in latex
+    assert "Test CPU" not in latex.replace(caption, "") and "—" not in latex
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="LaTeX is not installed: apt-get install texlive")
+def test_every_table_is_set_by_latex_within_the_page(published: Path, tmp_path: Path) -> None:
+    tables = "".join(f"\\input{{{path}}}\n" for path in sorted(published.glob("*.tex")))
+    text = "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\n%s\\end{document}\n"
+    (tmp_path / "all.tex").write_text(text % tables)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, errors="replace")
+    assert answer.returncode == 0, answer.stdout[-2000:]
+    assert "Overfull" not in answer.stdout and (tmp_path / "all.pdf").stat().st_size > 1000
 
 
 def test_without_a_yardstick_there_is_no_table(tmp_path: Path) -> None:
