@@ -27,10 +27,17 @@ examples:
   python -m scaling.evaluate runs/quickstart/mixer-laptop-32px_100pct_s0-1f3a9c2e
   python -m scaling.evaluate Mixer-B_16.npz --model mixer-b/16 --num-images 14e6 --eval fewshot \\
       --set support=a.json --set test=b.json
+  python -m scaling.evaluate timm:resnet50 --image-size 224 --num-images 1281167 --eval flowers.yaml
+
+with flowers.yaml:
+  root: data
+  evals:
+    - {kind: finetune, name: flowers, train: train.json, test: test.json, recipe: bit-hyperrule, seeds: [0, 1, 2]}
 
 Each evaluation of a run is recorded in its folder when it is done, as training does it: the same command again computes
 what is missing, also after a kill. Those of weights are recorded in --out, with a table for
-'python -m analysis --from-csv'.
+'python -m analysis --from-csv'. Fine-tuning is done by runs in the study's folder, or in that of the weights, which
+'python -m scaling.status' shows.
 exit code: 0 done, 1 some evaluations failed, 2 bad input, 130 stopped.
 """
 
@@ -197,7 +204,7 @@ def _count(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m scaling.evaluate",
-        description="Score the kept weights of a run or of a whole study, or any weights of a known model.",
+        description="Score or fine-tune the kept weights of a run or of a whole study, or any weights of a known model.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -224,9 +231,9 @@ def _parser() -> argparse.ArgumentParser:
     add_storage(parser)
     add_cache(parser)
     how = parser.add_argument_group("execution")
-    how.add_argument("--devices", type=int, metavar="N", help="processes that share one evaluation (default: 1)")
+    how.add_argument("--devices", type=int, metavar="N", help="processes that share one evaluation or fine-tuning run (default: 1)")
     how.add_argument("--max-parallel", type=int, metavar="N", help="runs at a time (default: what the machine holds)")
-    how.add_argument("--backend", metavar="NAME", help="where runs are scored (default: where they were trained)")
+    how.add_argument("--backend", metavar="NAME", help="where it is done (default: where the runs were trained; of weights fine-tuning alone, here)")
     how.add_argument("--threads", type=int, metavar="N", help="CPU threads of a process (default: PyTorch's choice)")
     how.add_argument("--loader-threads", type=int, metavar="N", help="threads that decode (default: the study's, 1)")
     of_weights = parser.add_argument_group("WEIGHTS alone")
