@@ -204,7 +204,7 @@ def _count(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m scaling.evaluate",
-        description="Score or fine-tune the kept weights of a run or of a whole study, or any weights of a known model.",
+        description="Score or fine-tune the kept weights of a run or a whole study, or any weights of a known model.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -231,9 +231,11 @@ def _parser() -> argparse.ArgumentParser:
     add_storage(parser)
     add_cache(parser)
     how = parser.add_argument_group("execution")
-    how.add_argument("--devices", type=int, metavar="N", help="processes that share one evaluation or fine-tuning run (default: 1)")
+    how.add_argument("--devices", type=int, metavar="N", help="processes that share one evaluation (default: 1)")
     how.add_argument("--max-parallel", type=int, metavar="N", help="runs at a time (default: what the machine holds)")
-    how.add_argument("--backend", metavar="NAME", help="where it is done (default: where the runs were trained; of weights fine-tuning alone, here)")
+    how.add_argument(
+        "--backend", metavar="NAME", help="where (default: where the runs were trained; for weights, here)"
+    )
     how.add_argument("--threads", type=int, metavar="N", help="CPU threads of a process (default: PyTorch's choice)")
     how.add_argument("--loader-threads", type=int, metavar="N", help="threads that decode (default: the study's, 1)")
     of_weights = parser.add_argument_group("WEIGHTS alone")
