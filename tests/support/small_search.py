@@ -40,7 +40,7 @@ def launch_search(folder: Path, data: Path, backend: str, environment: Mapping[s
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=1200,  # Others may hold the cores first.
         cwd=folder,
     )
     assert ended.returncode == 0, ended.stderr
