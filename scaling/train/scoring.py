@@ -97,6 +97,11 @@ class Scoring:
         when the run is asked to. What all processes compute together comes first, then the others leave."""
         plan = self._plan
         current = current_evaluations(self._run_dir, result, plan.evals) if result is not None else {}
+        if self._recorder.has_trained:
+            # The log's rows of what an earlier attempt scored are superseded with the steps that were trained again.
+            for one in plan.evals:
+                if one.by == "scoring" and one.name in current:
+                    self._recorder.event("eval", current[one.name].metrics)
         missing = tell(
             [one.name for one in plan.evals if one.by == "scoring" and one.name not in current], self._processes
         )

@@ -31,6 +31,7 @@ from scaling.spec.launch_spec import LaunchSpec
 from scaling.status.command import describe
 from scaling.train.entry import train_run
 from scaling.train.step.rules import learning_rate_at
+from tests.chaos.numbers import differences, numbers
 from tests.support.local_runs import LocalRuns as LocalBackend
 from tests.support.ranks import codes, start_run
 from tests.support.run_folders import checkpoints
@@ -83,7 +84,8 @@ def last_state(run: PlannedRun) -> dict[str, torch.Tensor]:
 
 
 def assert_same_run(one: PlannedRun, other: PlannedRun) -> None:
-    """Bit for bit: kept weights, final weights and every metric that is not a time."""
+    """Bit for bit: kept weights, final weights, every metric that is not a time, in the result and in the log."""
+    assert not differences(numbers(one.run_dir), numbers(other.run_dir), set())
     for a, b in ((kept_weights(one), kept_weights(other)), (last_state(one), last_state(other))):
         assert a.keys() == b.keys()
         for name in a:

@@ -102,6 +102,11 @@ class Recorder:
         """The attempt continues from here."""
         self.step = self._resumed_step = step
 
+    @property
+    def has_trained(self) -> bool:
+        """Whether this attempt has done a step."""
+        return self.step > self._resumed_step
+
     def computes_with(self, division: dict[str, int | bool], continued: int) -> tuple[str, ...]:
         """Record how the attempt cuts and computes a batch; returns, and logs, the changes that its numbers carry
         (`records.attempts.changes`). `continued` is the attempt whose checkpoint it resumes from, 0 for none."""
