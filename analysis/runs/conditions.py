@@ -35,9 +35,10 @@ def name_series(runs: pd.DataFrame, models: dict[str, ModelName]) -> tuple[pd.Da
     """Add column `condition` and rename `model` where settings differ; returns the runs and the new names."""
     runs = runs.copy()
     runs["condition"] = condition_text(condition_parts(runs))
+    settings = [name for name in SERIES_SETTINGS if name in runs and runs[name].nunique(dropna=False) > 1]
     names: dict[str, ModelName] = {}
     for (_, model), group in runs.groupby(["condition", "model"], sort=True):
-        differing = _differing_settings(group)
+        differing = _differing_settings(group, settings)
         for values, rows in group.groupby(differing, sort=True, dropna=False) if differing else []:
             text = ", ".join(_told(name, value) for name, value in zip(differing, values, strict=True))
             series = f"{model} [{text}]"
@@ -51,8 +52,9 @@ def _told(setting: str, value: object) -> str:
     return str(value) if setting in ("permute", "augment") and value != "none" else f"{setting} {value}"
 
 
-def _differing_settings(group: pd.DataFrame) -> list[str]:
-    settings = [name for name in SERIES_SETTINGS if name in group]
+def _differing_settings(group: pd.DataFrame, settings: list[str]) -> list[str]:
+    if not settings:
+        return []
     counts = group.groupby("num_images")[settings].nunique(dropna=False)
     return [name for name in settings if (counts[name] > 1).any()]
 

@@ -24,19 +24,20 @@ def cells(records: Records, metric: str) -> pd.DataFrame:
     """
     have = records.runs[records.runs[metric].notna()]
     rows = []
-    for (model, num_images), group in have.groupby(["model", "num_images"], sort=False):
-        values = group[metric]
+    every, fractions, run_ids = have[metric].to_numpy(float), have["fraction"].to_numpy(), have["run_id"].to_numpy()
+    for (model, num_images), places in have.groupby(["model", "num_images"], sort=False).indices.items():
+        values = every[places]
         rows.append(
             {
                 "model": model,
-                "fraction": group["fraction"].iloc[0],
+                "fraction": fractions[places[0]],
                 "num_images": num_images,
-                "num_runs": len(group),
+                "num_runs": len(places),
                 "mean": values.mean(),
-                "sd": values.std(ddof=1) if len(group) > 1 else math.nan,
+                "sd": values.std(ddof=1) if len(places) > 1 else math.nan,
                 "min": values.min(),
                 "max": values.max(),
-                "run_ids": " ".join(group["run_id"]),
+                "run_ids": " ".join(run_ids[places]),
             }
         )
     table = pd.DataFrame(rows, columns=CELL_COLUMNS)

@@ -7,8 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
 
 from analysis.figures.canvas.drawing import TITLE_GID
 from analysis.figures.canvas.style import MUTED
@@ -18,6 +21,8 @@ _ROOM_FOR_LABELS = 2.2
 """How much wider the right margin of a log axis is than the left one, for the labels of the last points."""
 _LETTER_EMS = 0.6
 """Width of a letter of a tick's label in font sizes."""
+_LEADER_GAPS_POINTS = (3.5, 4.0)
+"""Between a leader and its label, and between it and its point."""
 _LABEL_GAP = 1.12
 """Distance between the centres of two labels, in text heights."""
 
@@ -116,30 +121,48 @@ def end_labels(ax: Axes, labels: Sequence[EndLabel], font_size: float = 8.5) -> 
             color=label.colour,
             fontsize=font_size,
             annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": label.colour,
-                "linewidth": 0.6,
-                "alpha": 0.55,
-                "shrinkA": 1.5,
-                "shrinkB": 4.0,
-                "relpos": (0.0, 0.5),
-            },
         )
         for label in labels
     ]
     figure.set_layout_engine("constrained", w_pad=0.1)
-    figure.draw_without_rendering()
+    lay_out(figure)
     text_height = max((Text.get_window_extent(note).height for note in notes), default=0.0)
     lacking = _LABEL_GAP * text_height * len(notes) - ax.get_window_extent().height
     if lacking > 0:
         figure.set_figheight(figure.get_figheight() + lacking / figure.dpi)
-        figure.draw_without_rendering()
+        lay_out(figure)
     figure.set_layout_engine("none")
     gap = _LABEL_GAP * text_height / ax.get_window_extent().height
     wanted = [ax.transAxes.inverted().transform(ax.transData.transform((label.x, label.y)))[1] for label in labels]
     for note, place in zip(notes, spread_apart(wanted, gap, (0.0, 1.0)), strict=True):
         note.set_position((1.025, place))
+    _leaders(ax, labels, [Text.get_window_extent(note) for note in notes])
+
+
+def lay_out(figure: Figure) -> None:
+    """Give all parts of a figure their places, without drawing them."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+
+
+def _leaders(ax: Axes, labels: Sequence[EndLabel], boxes: Sequence[Bbox]) -> None:
+    """A thin line from each label, whose box is given in pixels, towards its point."""
+    points = ax.figure.dpi / 72
+    lines = []
+    for label, box in zip(labels, boxes, strict=True):
+        start = np.array([box.x0, (box.y0 + box.y1) / 2])
+        end = ax.transData.transform((label.x, label.y))
+        length = float(np.hypot(*(end - start)))
+        along = (end - start) / length if length else np.zeros(2)
+        if length > _LEADER_GAPS_POINTS[0] * points + _LEADER_GAPS_POINTS[1] * points:
+            ends = [start + _LEADER_GAPS_POINTS[0] * points * along, end - _LEADER_GAPS_POINTS[1] * points * along]
+            lines.append((ax.transAxes.inverted().transform(ends), label.colour))
+    collection = LineCollection(
+        [line for line, _ in lines], colors=[colour for _, colour in lines], linewidths=0.6, alpha=0.55, zorder=3,
+        transform=ax.transAxes, clip_on=False
+    )  # fmt: skip
+    ax.add_collection(collection, autolim=False)
 
 
 def spread_apart(

@@ -48,6 +48,8 @@ class Drawing:
     points: pd.DataFrame
     """The values drawn, in stored units."""
     _rendered: list[str] = field(default_factory=list)
+    _settled: list[bool] = field(default_factory=list)
+    """Not empty once the figure is laid out."""
     _grown: list[Bbox] = field(default_factory=list)
     """The figure and what sticks out of it, in inches; empty where nothing does."""
     tips: dict[str, list[str]] = field(default_factory=dict)
@@ -83,6 +85,9 @@ class Drawing:
 
     def _settle(self) -> None:
         """Lay the figure out, once: without a layout engine, each file format draws it once instead of twice."""
+        if self._settled:
+            return
+        self._settled.append(True)
         engine = self.figure.get_layout_engine()
         if engine is not None:
             # Letters sit on whole pixels: at another resolution a long label is up to 5 % wider than was laid out for.

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 
-from analysis.figures.canvas.axes import EndLabel
+from analysis.figures.canvas.axes import EndLabel, lay_out
 from analysis.figures.canvas.style import PAPER
 from analysis.laws.forms import Array
 
@@ -41,7 +41,7 @@ def point_labels(ax: Axes, labels: Sequence[EndLabel], font_size: float = 8.5) -
     """
     figure = ax.get_figure(root=True)
     assert figure is not None
-    figure.draw_without_rendering()
+    lay_out(figure)
     figure.set_layout_engine("none")
     pixels = figure.dpi / 72
     centres = [tuple(ax.transData.transform((label.x, label.y))) for label in labels]

@@ -168,6 +168,7 @@ def drawing_style(width: float = PAGE_INCHES) -> Iterator[None]:
         "axes.titleweight": "bold",
         "axes.titlelocation": "left",
         "axes.titlepad": 10.0,
+        "axes.titley": 1.0,  # else every drawing looks for ticks above the axes
         "axes.labelsize": 9.0,
         "axes.labelcolor": INK,
         "axes.edgecolor": MUTED,
