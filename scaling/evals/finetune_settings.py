@@ -13,7 +13,8 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 class FineTuneSettings(Frozen):
     """Fine-tuning as Mixer (appendix C), ViT (Table 4) and BiT (HyperRule) do it: rates are tried on a part of the
-    training images, and the best one is taken to train on all of them."""
+    training images, and the best one is taken to train on all of them. Data sets that come with such a part have it as
+    manifests: `dev_train` is trained on and `dev` chooses."""
 
     recipe: Annotated[str, Field(max_length=64)] = Field(
         "auto", description="Published values by name (scaling.launch --recipes); auto: those of the model's family."
@@ -42,6 +43,9 @@ class FineTuneSettings(Frozen):
     mixup: Annotated[float, Field(ge=0)] | None = Field(None, description="p of mixup; default: the recipe's.")
     dev_share: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         None, description="Share of the training images on which a rate is chosen, such as 0.1; default: the recipe's."
+    )
+    allow_missing_classes: bool = Field(
+        False, description="Train also where classes of the test set have no training image, and so cannot be learnt."
     )
     dev_seed: Seed = Field(0, description="Draws those images.")
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = Field(

@@ -74,6 +74,8 @@ class EvaluationKind(Frozen):
     settings: type[Frozen]
     sources: tuple[str, ...]
     """Roles of the manifests that a sweep must name for it."""
+    optional_sources: tuple[str, ...] = ()
+    """Roles of manifests that a sweep may name besides."""
     function: str
     """`package.module:function`, imported when it is computed; see `scaling.evals.runner.Evaluator`. Empty where
     further runs give the numbers."""
@@ -133,6 +135,7 @@ _OWN: dict[str, EvaluationKind] = {
     "finetune": EvaluationKind(
         settings=FineTuneSettings,
         sources=("train", "test"),
+        optional_sources=("dev_train", "dev"),
         function="",
         by="runs",
         protocol="fine-tuning by the recipes of Mixer, ViT and BiT; rates chosen on held-out training images",

@@ -13,7 +13,7 @@ from scaling.errors import UserError, did_you_mean
 from scaling.evals.finetune_settings import FineTuneSettings
 from scaling.evals.settings import EVALUATIONS, EvaluationKind
 from scaling.plan.check_data import probe_problem
-from scaling.plan.finetune.check import transfer_problem
+from scaling.plan.finetune.check import finetune_problem
 from scaling.plan.sources import Sources
 from scaling.plan.suite import SUITE, facts_problem, load_suite, suite_members
 from scaling.records.run_plan import EvalPlan, SuitePlace
@@ -74,13 +74,16 @@ def _evaluation(place: KeyPath, spec: EvalSpec, sources: Sources) -> EvalPlan:
         hint = did_you_mean(spec.kind, [*EVALUATIONS, SUITE])
         raise document.error((*place, "kind"), f"{spec.kind!r} is no evaluation; {hint}")
     given = dict(spec.model_extra or {})
-    names = {role: str(given.get(role)) for role in kind.sources}
-    found = {role: _source(place, role, given, sources) for role in kind.sources}
+    roles = (*kind.sources, *(role for role in kind.optional_sources if given.get(role) is not None))
+    names = {role: str(given.get(role)) for role in roles}
+    found = {role: _source(place, role, given, sources) for role in roles}
     refuse_switches(kind.settings, document, given, place)
     try:
         settings = kind.settings.model_validate(given)
     except ValidationError as error:
-        raise explain(error, document, kind.settings, place, ("kind", "name", *kind.sources)) from error
+        raise explain(
+            error, document, kind.settings, place, ("kind", "name", *kind.sources, *kind.optional_sources)
+        ) from error
     manifests = {role: (names[role], sources.manifest(source)) for role, source in found.items()}
     if problem := probe_problem(spec.name or spec.kind, manifests, settings.model_dump()):
         raise document.error(place, problem)
@@ -105,7 +108,7 @@ def _checked_finetuning(
         digest = recipes_digest(settings.recipe)
     except UserError as error:
         raise document.error((*place, "recipe"), str(error)) from error
-    if problem := transfer_problem(manifests["train"], manifests["test"]):
+    if problem := finetune_problem(manifests, settings):
         raise document.error(place, problem)
     return {"recipes": digest}
 

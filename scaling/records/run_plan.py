@@ -220,8 +220,9 @@ class EnginePlan(Frozen):
     others stand in is fixed, so runs that end are alike whatever was allowed."""
 
 
-EXECUTION_SETTINGS = frozenset({"batch", "labels", "labels_path"})
-"""Settings of evaluations that say how they are executed, or where something lies whose digest stands beside it."""
+EXECUTION_SETTINGS = frozenset({"batch", "labels", "labels_path", "allow_missing_classes"})
+"""Settings of evaluations that say how they are executed, what is let pass, or where something lies whose digest
+stands beside it."""
 
 
 class SuitePlace(Frozen):

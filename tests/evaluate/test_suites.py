@@ -51,6 +51,10 @@ def test_vtab_has_its_tasks_groups_and_exceptions() -> None:
     keys, place = suite_members(suite, "vtab", {"root": "/data/vtab"})[0]
     assert keys["train"] == "/data/vtab/caltech101/train800val200.json" and keys["name"] == "vtab.caltech101"
     assert place.score == "top1"
+    assert (keys["dev_train"], keys["dev"]) == (
+        "/data/vtab/caltech101/train800.json",
+        "/data/vtab/caltech101/val200.json",
+    )
 
 
 EXPECTED_BY_VTAB = {

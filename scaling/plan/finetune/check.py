@@ -1,9 +1,12 @@
 """What manifests say about whether a model can be fine-tuned on one data set and scored on another, before anything is
 trained."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from scaling.data.format.manifest import Manifest
+from scaling.evals.finetune_settings import FineTuneSettings
 from scaling.plan.check_data import class_problem
 from scaling.plan.overlap import overlap_problem, warn_of_uncompared
 
@@ -11,25 +14,41 @@ Named = tuple[str, Manifest]
 """A data set as the sweep names it."""
 
 
-def transfer_problem(train: Named, test: Named) -> str | None:
-    """Why this training and test set cannot be used together, as a sentence; None when they can, for all that planning
+def finetune_problem(sources: Mapping[str, Named], settings: FineTuneSettings) -> str | None:
+    """Why these data sets, by role, cannot be used together, as a sentence; None when they can, for all that planning
     can tell."""
-    for name, manifest in (train, test):
+    train, test = sources["train"], sources["test"]
+    if problem := _pair_problem(train, test):
+        return problem
+    if not settings.allow_missing_classes and (problem := _missing_class(train, test)):
+        return problem
+    if not {"dev_train", "dev"} & set(sources):
+        return None
+    if not {"dev_train", "dev"} <= set(sources):
+        return "dev_train and dev belong together: rates are tried on the one and chosen on the other; name both"
+    if settings.dev_share is not None:
+        return "dev_share cuts a part from train, and dev_train and dev name one; leave out the one or the others"
+    # Neither what rates are tried on nor what chooses among them may be scored on.
+    pairs = ((sources["dev_train"], sources["dev"]), (sources["dev_train"], test), (sources["dev"], test))
+    return next((problem for one, other in pairs if (problem := _pair_problem(one, other))), None)
+
+
+def _pair_problem(learned: Named, test: Named) -> str | None:
+    """Why one data set cannot be learned from to be scored on the other."""
+    for name, manifest in (learned, test):
         if manifest.label_type != "single":
             return f"{name} is multi-label, and fine-tuning needs one class per image; give a single-label data set"
-    (train_name, train_set), (test_name, test_set) = train, test
-    if len(train_set.classes) != len(test_set.classes):
+    (learned_name, learned_set), (test_name, test_set) = learned, test
+    if len(learned_set.classes) != len(test_set.classes):
         return (
-            f"{train_name} has {len(train_set.classes)} classes and {test_name} has {len(test_set.classes)}; "
-            "train and test must share their classes"
+            f"{learned_name} has {len(learned_set.classes)} classes and {test_name} has {len(test_set.classes)}; "
+            "they must share their classes"
         )
-    problem = (
-        class_problem(train_set, test_set, train_name, test_name)
-        or _missing_class(train, test)
-        or overlap_problem(train_set, test_set, train_name, test_name)
+    problem = class_problem(learned_set, test_set, learned_name, test_name) or overlap_problem(
+        learned_set, test_set, learned_name, test_name
     )
     if problem is None:
-        warn_of_uncompared(train_set, test_set, train_name, test_name)
+        warn_of_uncompared(learned_set, test_set, learned_name, test_name)
     return problem
 
 
@@ -43,7 +62,7 @@ def _missing_class(train: Named, test: Named) -> str | None:
     return (
         f"{len(missing)} of {len(train_set.classes)} classes of {test_name}, such as "
         f"{train_set.classes[missing[0]]!r}, have no image in {train_name}, so nothing could be learnt of them; give a "
-        "training set with every class"
+        "training set with every class, or say allow_missing_classes: true"
     )
 
 

@@ -25,7 +25,6 @@ def tried(trials: Mapping[float, RunPlan], records: Mapping[str, RunRecord]) -> 
     for rate, plan in trials.items():
         result = records[plan.run_id].result
         metrics = result.metrics if result is not None else {}
-        assert plan.dev is not None
         rows.append(
             {
                 "role": "trial",
@@ -33,7 +32,7 @@ def tried(trials: Mapping[float, RunPlan], records: Mapping[str, RunRecord]) -> 
                 "learning_rate": rate,
                 "seed": plan.seed,
                 "train_images": plan.subset.num_samples,
-                "dev_images": plan.dev.num_samples,
+                "dev_images": plan.dev.num_samples if plan.dev is not None else plan.val.num_samples,
                 "dev_top1": metrics.get("upstream/precision_at_1"),
                 "dev_loss": metrics.get("upstream/loss"),
                 "diverged": result is None,

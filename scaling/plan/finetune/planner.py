@@ -19,7 +19,7 @@ from scaling.plan.finetune.values import FineTuneValues, finetune_values, needs_
 from scaling.plan.planner import Planner, RunData, divisors
 from scaling.plan.zoo_counts import ModelFacts, ModelQuery
 from scaling.records.identity import identity_of
-from scaling.records.run_plan import DevPlan, EvalPlan, RunPlan, StartPlan, SubsetPlan, canonical_json
+from scaling.records.run_plan import DevPlan, EvalPlan, RunPlan, StartPlan, canonical_json
 from scaling.spec.document import Document, KeyPath
 from scaling.spec.duration import Duration
 from scaling.spec.finetune_recipe import recipe_for
@@ -43,8 +43,9 @@ class FineTuning:
     values: FineTuneValues
     query: ModelQuery
     facts: ModelFacts
-    part: tuple[SubsetPlan, DevPlan] | None
-    """What is trained on and what is held out while rates are tried; None for a single rate, which needs no choice."""
+    part: tuple[RunData, DevPlan | None] | None
+    """Data while rates are tried, and what of it is held out to choose on, where that is no data set of its own; None
+    for a single rate, which needs no choice."""
 
     @property
     def name(self) -> str:
@@ -55,9 +56,7 @@ class FineTuning:
         """One run per rate, by rate, trained without the held-out images and scored on them."""
         if self.part is None:
             return {}
-        subset, dev = self.part
-        train = self.evaluation.sources["train"]
-        data = RunData(train, train, subset)
+        data, dev = self.part
         seed = self.settings.seeds[0]
         return {
             rate: self._plan(data, rate, seed, weights_sha256, f"rate{rate:g}", dev)
@@ -211,12 +210,16 @@ class FineTunePlanner:
 
     def _part(
         self, evaluation: EvalPlan, settings: FineTuneSettings, values: FineTuneValues
-    ) -> tuple[SubsetPlan, DevPlan]:
+    ) -> tuple[RunData, DevPlan | None]:
+        if "dev" in evaluation.sources:
+            tried, chosen = evaluation.sources["dev_train"], evaluation.sources["dev"]
+            return RunData(tried, chosen, all_but(self._planner.data.manifest_of(tried))), None
         train = evaluation.sources["train"]
         count, problem = num_dev_images(train.num_samples, values.dev_share, train.manifest)
         if problem:
             raise UserError(problem)
-        return part_held_out(self._planner.data.manifest_of(train), count, settings.dev_seed)
+        subset, dev = part_held_out(self._planner.data.manifest_of(train), count, settings.dev_seed)
+        return RunData(train, train, subset), dev
 
     def _check_batch(self, values: FineTuneValues) -> None:
         devices = self._study.launch.devices
@@ -243,6 +246,6 @@ _Settled = tuple[
     FineTuneSettings,
     str,
     FineTuneValues,
-    tuple[SubsetPlan, DevPlan] | None,
+    tuple[RunData, DevPlan | None] | None,
     ModelQuery,
 ]
