@@ -2,7 +2,8 @@
 
 The job file is written before the keeper is started and holds the run directories and the section `launch`; what the
 keeper has to say goes to `launch.log` of the study. It leaves as a launcher does: SIGTERM saves a checkpoint of every
-running run.
+running run. One that is killed takes its runs along, which save and leave, and its Ray, whose last two processes (the
+agents beside a raylet) look for their head for a minute before they end.
 """
 
 import contextlib
