@@ -33,7 +33,7 @@ def launch_search(folder: Path, data: Path, backend: str, environment: Mapping[s
     sweep = folder / "tiny.yaml"
     sweep.write_text(TINY_SWEEP.format(root=json.dumps(str(data))) + TUNE)
     changes = [part for setting in SETTINGS for part in ("--set", setting)]
-    command = [sys.executable, "-m", "scaling.launch", str(sweep), *changes, "--backend", backend]
+    command = [sys.executable, "-m", "scaling.launch", str(sweep), *changes, "--backend", backend, "--no-report"]
     ended = subprocess.run(
         [*command, "--out", str(folder / "runs")],
         env=environment,
