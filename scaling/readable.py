@@ -6,6 +6,7 @@ import math
 import re
 import sys
 import time
+import unicodedata
 from collections.abc import Sequence
 
 from scaling.errors import printable
@@ -105,17 +106,30 @@ def _significant(value: float) -> str:
     return f"{float(f'{value:.3g}'):g}"
 
 
+def num_columns(text: str) -> int:
+    """Columns of a terminal that a text takes: wide letters, as of Chinese, take two, and combining marks none."""
+    if text.isascii():
+        return len(text)
+    marks = sum(unicodedata.category(letter) in ("Mn", "Me", "Cf") for letter in text)
+    return len(text) - marks + sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+
+
+def padded(text: str, width: int, *, to_the_right: bool = False) -> str:
+    """The text with blanks up to `width` columns of a terminal."""
+    blanks = " " * (width - num_columns(text))
+    return blanks + text if to_the_right else text + blanks
+
+
 def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns separated by two spaces; a column whose every cell looks like a number is right-aligned."""
     rows = [[printable(cell) for cell in row] for row in rows]
     columns = list(zip(headers, *rows, strict=True))
-    widths = [max(len(cell) for cell in column) for column in columns]
+    widths = [max(map(num_columns, column)) for column in columns]
     numeric = [all(cell[:1].isdigit() or cell[:1] in "-+~" for cell in column[1:]) for column in columns]
 
     def line(cells: Sequence[str]) -> str:
         parts = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(cells, widths, numeric, strict=True)
+            padded(cell, width, to_the_right=right) for cell, width, right in zip(cells, widths, numeric, strict=True)
         ]
         return "  ".join(parts).rstrip()
 

@@ -13,7 +13,7 @@ from analysis.figures.canvas.drawing import Drawing
 from analysis.figures.canvas.style import looks, new_figure
 from analysis.runs.conditions import BUDGETS, SERIES_SETTINGS
 from analysis.runs.load import Records
-from analysis.runs.naming import parse_model_name
+from analysis.runs.naming import in_its_place, parse_model_name
 from scaling.readable import number_text, range_text, spread_text
 
 _AXES = (*BUDGETS.values(), "batch", *SERIES_SETTINGS)
@@ -65,7 +65,7 @@ def accuracy_vs_setting(records: Records, metric: str) -> Drawing | None:
         places = rows[setting] if is_number else [values.index(value) for value in rows[setting]]
         ax.vlines(places, measure.scale * rows["min"], measure.scale * rows["max"], **look.bar())
         (line,) = ax.plot(places, measure.scale * rows["mean"], **look.line())
-        name = (known[str(base)].short or known[str(base)].base_title) + (f" [{rest}]" if rest else "")
+        name = in_its_place(known[str(base)].short or known[str(base)].base_title) + (f" [{rest}]" if rest else "")
         drawing.explain(line, [
             f"{name}\n{title} {_text(row[setting])}\n"
             f"{spread_text(measure.scale * row['mean'], measure.scale * row['sd'], measure.digits)}, "

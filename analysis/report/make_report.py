@@ -90,7 +90,8 @@ def make_report(
     words = [f"{records.metric(metric).title}: {CELL_TEXT}"]
     conditions = in_order(records.runs[records.runs[metric].notna()])
     laws: dict[str, Law] = {}
-    with drawing_style(options.width_inches):
+    drawn = [model.figure_title for model in records.models.values()] + [records.metric(metric).title, *conditions]
+    with drawing_style(options.width_inches, drawn):
         compute = compute_part(records, metric)
         for rank, condition in enumerate(conditions):
             progress(f"condition {rank + 1} of {len(conditions)}: {condition or 'all runs'}")
@@ -143,7 +144,10 @@ def _glyph_words(records: Records) -> list[str]:
     boxed = without_glyphs(sorted({records.models[model].figure_title for model in records.runs["model"].unique()}))
     if not boxed:
         return []
-    return [f"figures have no letters for some of {', '.join(map(repr, boxed[:3]))}; give titles with --rename FILE"]
+    return [
+        f"no installed font has all letters of {', '.join(boxed[:3])}, so figures show boxes; install one, or give "
+        "titles with --rename FILE"
+    ]
 
 
 def _closing_sections(

@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.runs.caveats import changed_runs, mark_of
 from analysis.runs.load import Records
-from scaling.readable import count_text, number_text, percent_text, power_text, spread_text
+from scaling.readable import count_text, num_columns, number_text, padded, percent_text, power_text, spread_text
 from scaling.records.scores.price import money_text
 
 _LATEX = str.maketrans(
@@ -126,17 +126,17 @@ def plain_text(table: pd.DataFrame) -> str:
         [str(name) for name in table.columns],
         *([str(value) for value in row] for row in table.to_numpy()),
     ]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(table.columns))]
+    widths = [max(num_columns(row[column]) for row in cells) for column in range(len(table.columns))]
     lines = [_line(row, widths) for row in cells]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return "\n".join([lines[0], "-" * num_columns(lines[0]), *lines[1:]])
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    padded = [
-        row[0].ljust(widths[0]),
-        *(text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True)),
+    cells = [
+        padded(row[0], widths[0]),
+        *(padded(text, width, to_the_right=True) for text, width in zip(row[1:], widths[1:], strict=True)),
     ]
-    return "  ".join(padded).rstrip()
+    return "  ".join(cells).rstrip()
 
 
 def plain_markdown(text: str) -> str:

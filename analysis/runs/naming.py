@@ -6,12 +6,15 @@ a model; its scale then comes from its parameter count.
 """
 
 import re
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 LETTER_SCALES = {"ti": 0, "s": 1, "b": 2, "l": 3, "h": 4, "g": 5}
 MAX_SCALE = 5
 FAMILY_TITLES = {"mixer": "Mixer", "vit": "ViT", "bit": "BiT"}
+
+_LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
 
 ROOM = 28
 """Letters of a title that a figure has room for."""
@@ -47,6 +50,11 @@ class ModelName:
     @property
     def title(self) -> str:
         """The spelling of the papers, Mixer-B/32, ViT-L/16, BiT-R152x2, or the user's; with what tells series apart."""
+        base, bracket, series = self._spelled.partition(" [")
+        return in_its_place(base) + bracket + series
+
+    @property
+    def _spelled(self) -> str:
         if self.label:
             return self.label + "".join(self.name.partition(" [")[1:])
         head, dash, tail = self.name.partition("-")
@@ -60,17 +68,24 @@ class ModelName:
     @property
     def base_title(self) -> str:
         """The title without what tells series of the model apart."""
-        return self.title.partition(" [")[0]
+        return self._spelled.partition(" [")[0]
 
     @property
     def figure_title(self) -> str:
         """The title as it stands in a figure."""
-        return (self.short or self.base_title) + "".join(self.title.partition(" [")[1:])
+        return in_its_place(self.short or self.base_title) + "".join(self._spelled.partition(" [")[1:])
 
     @property
     def panel_title(self) -> str:
         """The figure's title with what tells a series apart on a line of its own, for narrow panels."""
         return self.figure_title.replace(" [", "\n[")
+
+
+def in_its_place(title: str) -> str:
+    """A title that other words can stand beside: one with letters that are read from right to left, as those of Arabic
+    and Hebrew, between marks of direction, without which `A - B` is drawn as `B - A`."""
+    is_turned = any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in title)
+    return f"{_LEFT_TO_RIGHT}{title}{_LEFT_TO_RIGHT}" if is_turned else title
 
 
 def with_short_titles(models: Mapping[str, ModelName]) -> dict[str, ModelName]:

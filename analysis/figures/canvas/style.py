@@ -5,6 +5,8 @@ print ViT stays apart from Mixer; markers and the labels at the line ends do the
 every figure and every study. Solid lines join measured points; dashes are kept for what was not measured.
 """
 
+import logging
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +16,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
+from matplotlib.font_manager import findfont, fontManager, get_font
 
 from analysis.runs.naming import ModelName
 
@@ -151,18 +153,19 @@ PAGE_INCHES, COLUMN_INCHES = 7.0, 4.8
 
 HEIGHT_INCHES = 4.4
 FONT = "DejaVu Sans"
-"""Comes with Matplotlib, so that figures are the same on every machine."""
+"""Comes with Matplotlib, so that figures are the same on every machine, but for letters that it lacks."""
 
 
 @contextmanager
-def drawing_style(width: float = PAGE_INCHES) -> Iterator[None]:
+def drawing_style(width: float = PAGE_INCHES, titles: Iterable[str] = ()) -> Iterator[None]:
     """Figures made inside share fonts, axes and a fixed seed for SVG ids; nothing outside changes, and nothing of a
-    user's matplotlibrc reaches in. `width` is that of a usual figure in inches."""
+    user's matplotlibrc reaches in. `width` is that of a usual figure in inches; letters of `titles` that FONT lacks are
+    taken from installed fonts."""
     settings: Any = {
         "lines.solid_capstyle": "round",
         "patch.edgecolor": PAPER,
         "patch.force_edgecolor": True,
-        "font.family": FONT,
+        "font.family": [FONT, *further_fonts(titles)],
         "font.size": 9.0,
         "axes.titlesize": 10.0,
         "axes.titleweight": "bold",
@@ -194,16 +197,50 @@ def drawing_style(width: float = PAGE_INCHES) -> Iterator[None]:
         "figure.figsize": (width, HEIGHT_INCHES),
         "text.parse_math": False,  # a $ in a model's name is a $
     }
-    with mpl.rc_context():
+    with mpl.rc_context(), _quiet_fonts():
         mpl.rcdefaults()  # nothing of a user's matplotlibrc
         mpl.rcParams.update(settings)
         yield
 
 
 def without_glyphs(titles: Iterable[str]) -> list[str]:
-    """Titles with characters that the figures' font has no glyph for, such as Chinese ones."""
-    known = get_font(findfont(FONT)).get_charmap()
+    """Titles with characters that neither FONT nor any of `further_fonts` has a glyph for."""
+    titles = list(titles)
+    with _quiet_fonts():
+        known = set().union(*(get_font(findfont(name)).get_charmap() for name in (FONT, *further_fonts(titles))))
     return [title for title in titles if any(ord(character) not in known for character in title)]
+
+
+@contextmanager
+def _quiet_fonts() -> Iterator[None]:
+    """Nothing is said about letters and weights that a font lacks: what matters is said once, in words of ours."""
+    logger = logging.getLogger("matplotlib.font_manager")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def further_fonts(titles: Iterable[str]) -> list[str]:
+    """Installed fonts with the letters of `titles` that FONT lacks, such as Chinese ones: each the first, by name, that
+    has most of those that are left. What no font has is in none of them."""
+    known = get_font(findfont(FONT)).get_charmap()
+    lacking = {ord(character) for title in titles for character in title} - known.keys()
+    if not lacking:
+        return []
+    has: dict[str, set[int]] = {}
+    for entry in sorted(fontManager.ttflist, key=lambda entry: (entry.name, entry.fname)):
+        if entry.style == "normal" and entry.name not in has and "Last Resort" not in entry.name:
+            has[entry.name] = lacking & get_font(entry.fname).get_charmap().keys()
+    chosen: list[str] = []
+    while has and (best := max(has, key=lambda name: len(has[name] & lacking))) and has[best] & lacking:
+        chosen.append(best)
+        lacking -= has[best]
+    return chosen
 
 
 def height_for(num_labels: int) -> float:

@@ -7,23 +7,33 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.font_manager import findfont, get_font
 from PIL import Image
 
 from analysis.figures.accuracy_vs_size import accuracy_vs_size
 from analysis.figures.canvas.axes import spread_apart
 from analysis.figures.canvas.drawing import Drawing
 from analysis.figures.canvas.panels import panel_font_size
-from analysis.figures.canvas.style import drawing_style, looks, new_figure, shaded_family_colours, without_glyphs
+from analysis.figures.canvas.style import (
+    drawing_style,
+    further_fonts,
+    looks,
+    new_figure,
+    shaded_family_colours,
+    without_glyphs,
+)
 from analysis.figures.compute.accuracy_vs_cost import accuracy_vs_cost, same_work_pooled, told_apart
 from analysis.figures.evaluations import evaluation_matrix
 from analysis.figures.law_fits import MIN_TICKS, law_fits
 from analysis.figures.published import beside_published
 from analysis.laws.study_laws import study_laws
 from analysis.published.tables import PUBLISHED_METRIC, figure_2_records
+from analysis.report.tables import plain_text
 from analysis.runs.evaluations import evaluation_metrics
 from analysis.runs.load import load_records
-from analysis.runs.naming import ROOM, parse_model_name, short_titles
+from analysis.runs.naming import ROOM, parse_model_name, short_titles, with_short_titles
 from analysis.runs.summary import cells
+from scaling.readable import num_columns
 from tests.support.synthetic_study import METRIC, Truth, make_study
 
 NAMES = [f"{family}-{size}/{patch}" for family in ("mixer", "vit") for size in "sbl" for patch in (8, 14, 16, 32)]
@@ -139,8 +149,33 @@ def test_a_long_title_of_a_panel_is_smaller() -> None:
     assert panel_font_size("a" * 44) == 4.5
 
 
-def test_titles_without_letters_in_the_font_of_figures_are_named() -> None:
-    assert without_glyphs(["Mixer-B/16 é", "混合器", "модель"]) == ["混合器"]
+NOWHERE = "\U0010fffd"
+"""No font has it."""
+
+
+def test_letters_that_the_font_of_figures_lacks_come_from_installed_ones_and_others_are_named() -> None:
+    titles = ["Mixer-B/16 é", "модель", "arc \N{ARC}", f"no {NOWHERE}"]  # Matplotlib brings a font with the arc
+    assert further_fonts(titles[:2]) == []
+    (name,) = further_fonts(titles)
+    assert ord("\N{ARC}") in get_font(findfont(name)).get_charmap()
+    assert without_glyphs(titles) == [titles[-1]]
+
+
+@pytest.mark.parametrize("name", ["\u0646\u0645\u0648\u0630\u062c-b/16", "\u05de\u05d5\u05d3\u05dc"])
+def test_names_that_are_read_from_right_to_left_keep_the_order_of_what_stands_beside_them(name: str) -> None:
+    mark = "\N{LEFT-TO-RIGHT MARK}"
+    series = f"{name} [rate 0.1]"
+    short = with_short_titles({series: parse_model_name(series), "mixer-b/16": parse_model_name("mixer-b/16")})
+    assert short[series].title == short[series].figure_title == f"{mark}{name}{mark} [rate 0.1]"
+    assert short["mixer-b/16"].title == "Mixer-B/16"
+    assert short[series].base_title == name
+
+
+def test_columns_of_wide_and_of_marked_letters_stay_in_line() -> None:
+    names = ["Mixer-B/16", "\u6df7\u5408\u5668-b/16", "\u200e\u05de\u05d5\u05d3\u05dc\u200e", "e\u0301"]
+    table = plain_text(pd.DataFrame({"model": names, "1k": ["51.5"] * 4}))
+    assert num_columns(names[1]) == 11 and num_columns(names[2]) == 4 and num_columns(names[3]) == 1
+    assert len({num_columns(line) for line in table.split("\n")}) == 1
 
 
 def test_laws_of_high_flat_errors_have_a_scale(tmp_path: Path) -> None:
