@@ -50,8 +50,9 @@ def _run(argv: Sequence[str] | None) -> int:
     parser.add_argument("--difference", metavar="POINTS", nargs="+", type=float, default=list(DIFFERENCES),
                         help="differences to tell apart, in printed units (default: %(default)s)")  # fmt: skip
     options = parser.parse_args(argv)
-    if min(options.difference) <= 0:
-        raise UserError(f"--difference {min(options.difference):g}: give differences above 0, in points")
+    wrong = next((points for points in options.difference if not 0 < points < math.inf), None)
+    if wrong is not None:
+        raise UserError(f"--difference {wrong:g}: give differences above 0, in points")
     records = load_records(options.study_dirs)
     metric = headline_for(records.runs, records.eval_order, options.metric)
     check_direction(records.metric(metric))

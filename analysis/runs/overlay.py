@@ -48,7 +48,8 @@ def overlaid(records: Records, labels: Mapping[Path, str] | None = None) -> Reco
 
 
 def renamed(records: Records, titles: Mapping[str, str]) -> Records:
-    """The records with other titles for some models, in every figure and table. UserError for an unknown model."""
+    """The records with other titles for some models, in every figure and table. UserError for an unknown model, and
+    for two models of one title."""
     bases = {name.partition(" [")[0] for name in records.models}
     for model in titles:
         if model not in bases:
@@ -57,6 +58,12 @@ def renamed(records: Records, titles: Mapping[str, str]) -> Records:
         name: replace(model, label=titles.get(name.partition(" [")[0], model.label))
         for name, model in records.models.items()
     }
+    by_title: dict[str, str] = {}
+    for name, renamed_model in models.items():
+        title = renamed_model.title
+        other = by_title.setdefault(title, name)
+        if other != name:
+            raise UserError(f"--rename: {other!r} and {name!r} are both titled {title!r}; give each a title of its own")
     return replace(records, models=models)
 
 

@@ -25,7 +25,10 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         head = _header(path)
         separator = next((mark for mark in ";\t" if mark in head and "," not in head), ",")
+        _refuse_longer_rows(path, separator)
         table = pd.read_csv(path, encoding="utf-8-sig", sep=separator)
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         reason = "it is not UTF-8" if isinstance(error, UnicodeError) else str(error).strip()
         raise UserError(f"{path}: cannot be read as CSV ({reason}); give a table with a header line") from error
@@ -54,6 +57,22 @@ def read_table(path: Path) -> pd.DataFrame:
 def _header(path: Path) -> str:
     with path.open(encoding="utf-8-sig", newline="") as stream:
         return stream.readline(1_000_000).rstrip("\r\n")
+
+
+def _refuse_longer_rows(path: Path, separator: str) -> None:
+    """UserError for a row with more cells than the header has: its cells would stand under other headings."""
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        rows = csv.reader(stream, delimiter=separator)
+        try:
+            width = len(next(rows, []))
+            for row in rows:
+                if len(row) > width:
+                    raise UserError(
+                        f"{path}:{rows.line_num}: the row has {len(row)} cells, but the header {width} columns; quote "
+                        "a cell that holds the separator, or name the column"
+                    )
+        except csv.Error as error:
+            raise ValueError(f"line {rows.line_num}: {error}") from error
 
 
 def _with_decimal_point(cell: object) -> object:

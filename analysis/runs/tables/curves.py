@@ -16,6 +16,9 @@ from analysis.runs.metrics import Metric
 from analysis.runs.tables.csv_text import read_table
 from scaling.errors import UserError, did_you_mean
 
+_SMALLEST, _LARGEST = 1e-100, 1e100
+"""Sizes and errors beyond are no measurements, and their powers are no numbers."""
+
 RISING = 0.5
 """Rank correlation of size and error above which a curve rises."""
 
@@ -56,6 +59,8 @@ def read_curves(path: Path, x: str, y: Metric, by: Sequence[str] = (), fit_colum
     for name in [x, y.name, *by, *([fit_column] if fit_column else [])]:
         if name not in table:
             raise UserError(f"{path}: no column {name!r}; {did_you_mean(name, table.columns)}")
+    if x == y.name:
+        raise UserError(f"--x and --y are both {x!r}; name the column of sizes and that of errors")
     if table.empty:
         raise UserError(f"{path}: the table has no rows; give one row per run")
     for name in (x, y.name):
@@ -84,11 +89,14 @@ def _errors(path: Path, column: pd.Series, metric: Metric) -> pd.Series:
 
 def _curve(label: dict[str, str], rows: pd.DataFrame, x: str, y: str, held: "pd.Series[bool]") -> Curve:
     numbers = rows[[x, y]].apply(pd.to_numeric, errors="coerce")
-    usable = (np.isfinite(numbers) & (numbers > 0)).all(axis=1)
+    usable = ((numbers >= _SMALLEST) & (numbers <= _LARGEST)).all(axis=1)
     left_out = []
     for index in rows.index[~usable]:
-        column = x if not (np.isfinite(numbers.loc[index, x]) and numbers.loc[index, x] > 0) else y
-        left_out.append(f"line {index + 2}: {column} is {rows.loc[index, column]}, not a positive number")
+        column = x if not _SMALLEST <= numbers.loc[index, x] <= _LARGEST else y
+        value = rows.loc[index, column]
+        is_far = 0 < numbers.loc[index, column] < np.inf
+        rule = f"not from {_SMALLEST:g} to {_LARGEST:g}" if is_far else "not a positive number"
+        left_out.append(f"line {index + 2}: {column} is {value}, {rule}")
     ordered = numbers[usable].sort_values([x, y], kind="stable")
     away = held[ordered.index]
     fitted, kept_back = ordered[~away], ordered[away]

@@ -25,6 +25,8 @@ NEEDED = ("model", "num_images")
 _NUMBERS = ("flops", "device_hours", "images_per_second", "epochs", "steps", "batch", "num_params", "fraction")
 _COSTS = ("flops", "device_hours", "images_per_second", "epochs", "steps", "batch", "num_params")
 """Columns of `_NUMBERS` that are above 0 where they are given."""
+_COST_ENDS = (1e-30, 1e40)
+_MOST_IMAGES = 1e18
 _BLANKS = {"device": "unknown device", "precision": "unknown precision", "num_devices": 1}
 """What stands for a cell that is empty, or for a column that is not there."""
 
@@ -64,16 +66,18 @@ def _read(path: Path, metric: str | None, known: dict[str, Metric]) -> pd.DataFr
     _check(path, table, "model", table["model"] != "", "give every row a model")
     images = pd.to_numeric(table["num_images"], errors="coerce")
     rule = "give the number of training images, a whole number above 0 such as 30000"
-    _check(path, table, "num_images", np.isfinite(images) & (images > 0) & (images % 1 == 0), rule)
+    _check(path, table, "num_images", (images < _MOST_IMAGES) & (images > 0) & (images % 1 == 0), rule)
     table["num_images"] = images
     if "seed" in table:
         seeds = pd.to_numeric(table["seed"], errors="coerce")
-        _check(path, table, "seed", seeds % 1 == 0, "give a whole number, or leave out the column")
+        good = (seeds % 1 == 0) & (seeds.abs() < 2**53)
+        _check(path, table, "seed", good, "give a whole number below 2^53, or leave out the column")
         table["seed"] = seeds.astype(int)
     for name in (name for name in _NUMBERS if name in table):
         _to_numbers(path, table, name, "give a number or nothing")
         if name in _COSTS:
-            _check(path, table, name, ~(table[name] <= 0), "give a number above 0 or nothing")
+            good = table[name].isna() | table[name].between(*_COST_ENDS)
+            _check(path, table, name, good, "give a number above 0, from 1e-30 to 1e40, or nothing")
     for name in [str(name) for name in table if "/" in str(name) or name == metric]:
         if (
             pd.api.types.is_bool_dtype(table[name]) or not pd.to_numeric(table[name], errors="coerce").notna().any()

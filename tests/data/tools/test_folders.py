@@ -215,3 +215,19 @@ def test_a_fifo_does_not_hold_the_build(tree: Path) -> None:
 def test_other_options_are_refused_for_sources_that_have_none(tree: Path) -> None:
     with pytest.raises(UserError, match="holds no vectors"):
         find_source(tree, SourceOptions(label_type="one-hot"))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--seed", "-1"),
+        ("--threads", "0"),
+        ("--shard-samples", "9" * 20),
+        ("--max-side", "0"),
+        ("--skip-bad", "-1"),
+    ],
+)
+def test_numbers_out_of_range_are_told_before_anything_is_written(tree: Path, option: str, value: str) -> None:
+    with pytest.raises(UserError, match=rf"{option} {value}: give a whole number from"):
+        main(["build", str(tree), str(tree.parent / "out"), option, value])
+    assert not (tree.parent / "out").exists()

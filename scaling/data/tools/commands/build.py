@@ -13,6 +13,15 @@ from scaling.data.tools.vtab.tasks import PREFIX, find_task
 from scaling.errors import UserError, printable
 from scaling.readable import ProgressLine
 
+_BOUNDS = (
+    ("shard_samples", 1, 10_000_000),
+    ("max_side", 1, 100_000),
+    ("skip_bad", 0, 2**63 - 1),
+    ("seed", 0, 2**63 - 1),
+    ("threads", 1, 1024),
+)
+"""Options with their least and largest values."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -65,12 +74,10 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    for option in ("shard_samples", "max_side"):
+    for option, least, most in _BOUNDS:
         value = getattr(args, option)
-        if value is not None and value < 1:
-            raise UserError(f"--{option.replace('_', '-')} {value}: must be at least 1")
-    if args.skip_bad < 0:
-        raise UserError(f"--skip-bad {args.skip_bad}: must be at least 0")
+        if value is not None and not least <= value <= most:
+            raise UserError(f"--{option.replace('_', '-')} {value}: give a whole number from {least} to {most:,}")
     if args.source.startswith(PREFIX):
         return _run_vtab(args)
     if args.origin is not None:
