@@ -117,6 +117,8 @@ def _finetune(
             architecture=architecture,
             precision=execution.precision,
         )
+        model.cpu()
+        torch.cuda.empty_cache()  # The runs may have the memory of this process's device.
         finetune_weights(weights, open_ones, execution.launch, execution.max_parallel)
     found = [earlier_record(folder, plan, identity) for plan in asked]
     return {key: value for one in found if one is not None for key, value in one.metrics.items()}

@@ -14,8 +14,8 @@ from scaling.data.storage.remote import is_url
 
 logger = logging.getLogger(__name__)
 
-MAX_SAMPLES = 200_000
-"""Of both data sets together; reading the keys of more would hold up planning."""
+MAX_SAMPLES = 100_000
+"""Of both data sets together; the keys of so many are read in about two seconds, and more would hold up planning."""
 
 
 def overlap_problem(learned: Manifest, test: Manifest, learned_name: str, test_name: str) -> str | None:
