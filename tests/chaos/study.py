@@ -214,7 +214,9 @@ class Trial:
         shutil.rmtree(self._outputs, ignore_errors=True)
 
     def _obey(self, words: str) -> None:
-        if str(self.study.data) in words:
+        errors = [line for line in words.splitlines() if line.startswith("error: ")]
+        manifests = [path.name for path in self.study.data.glob("*.json")]
+        if str(self.study.data) in words or any(name in error for error in errors for name in manifests):
             self.study.restore_data()
         runs = {self.study_dir / run_id for run_id in self.study.run_ids}
         for path in {Path(name.rstrip(".")) for name in PATH.findall(words)}:

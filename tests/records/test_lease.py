@@ -220,3 +220,20 @@ def test_a_damaged_lease_is_taken_over_after_a_ttl(content: bytes, tmp_path: Pat
     with Lease(tmp_path, 0.3) as lease:
         assert lease.acquire()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["pipe", "link to nowhere", "link to itself", "link to a device"])
+def test_what_lies_in_the_place_of_a_lease_is_taken_away(what: str, tmp_path: Path) -> None:
+    """What is nobody's lease is believed for a ttl at most, and then the run goes to one taker."""
+    path = RunDir(tmp_path).lease
+    if what == "pipe":
+        os.mkfifo(path)
+    else:
+        target = {"link to nowhere": "nowhere", "link to itself": path.name, "link to a device": "/dev/zero"}[what]
+        path.symlink_to(target)
+    lease = Lease(tmp_path, ttl_seconds=1)
+    assert lease.acquire(beats=False)
+    assert path.is_file() and not path.is_symlink()
+    assert not Lease(tmp_path, ttl_seconds=1).acquire(beats=False)
+    lease.release()
+    assert list(tmp_path.iterdir()) == []

@@ -84,6 +84,7 @@ class Lease:
             if not self._link(mine) and not (self._bury_the_dead() and self._link(mine)):
                 stream.close()
                 return False
+            os.utime(stream.fileno())  # Making sure that the one before is dead may have taken a ttl.
         finally:
             mine.unlink(missing_ok=True)
         self._stream, self._renewed = stream, _now()
@@ -169,31 +170,39 @@ class Lease:
         """Move a dead holder's lease out of the way; whether the way is free now."""
         first = look(self._path.parent)
         if first is None:
-            return True
-        grave = self._path.with_name(f".{self._path.name}.dead.{self._holder.name}.tmp")
+            # A link to nowhere is nobody's lease and in the way of ours.
+            return not self._path.is_symlink() or self._bury(Path.is_symlink)
         is_here = bool(first.holder.kernel) and first.holder.kernel == self._holder.kernel
         deadline = _now() + self._ttl
         while _now() < deadline:
             with _locked_when_gone(self._path, first) as is_gone:
                 # While this lock is held no other process of this machine takes the same lease.
                 if is_gone:
-                    self._path.rename(grave)
-                    grave.unlink()
-                    return True
+                    return self._bury(lambda grave: True)
             if is_here and time.time() - first.mtime_ns / 1e9 < self._ttl / 2:
                 return False  # The kernel says that the holder exists, and it beat a moment ago.
             time.sleep(min(self._ttl / 20, 1.0))
             now = look(self._path.parent)
             if now != first:
                 return now is None
+
+        def is_the_dead_one(grave: Path) -> bool:
+            moved = _sight(grave)
+            return moved is not None and moved.holder == first.holder
+
+        return self._bury(is_the_dead_one)
+
+    def _bury(self, is_right: Callable[[Path], bool]) -> bool:
+        """Move what lies in the lease's place away, and back when it is not what was meant: a newer lease."""
+        grave = self._path.with_name(f".{self._path.name}.dead.{self._holder.name}.tmp")
         try:
             self._path.rename(grave)
         except FileNotFoundError:
             return False  # Another taker won.
         try:
-            if _read_holder(grave) == first.holder:
+            if is_right(grave):
                 return True
-            with contextlib.suppress(FileExistsError):  # A newer lease, taken by mistake: put it back.
+            with contextlib.suppress(FileExistsError):
                 self._path.hardlink_to(grave)
             return False
         finally:
@@ -206,8 +215,12 @@ class Lease:
 
 
 def look(run_dir: Path) -> Sighting | None:
-    """The lease as it is now; None when there is none. Opened before it is asked for its time: NFS then asks anew."""
-    path = RunDir(run_dir).lease
+    """The lease as it is now; None when there is none."""
+    return _sight(RunDir(run_dir).lease)
+
+
+def _sight(path: Path) -> Sighting | None:
+    """Opened before it is asked for its time: NFS then asks anew."""
     try:
         with open_regular(path) as stream:
             holder = _parse_holder(stream.read(4096))
@@ -277,14 +290,6 @@ def _parse_holder(content: bytes) -> Holder:
     except (ValueError, TypeError, KeyError, RecursionError):
         # Damaged: nobody's name, so its holder notices, and others take it over after a ttl.
         return Holder(f"unreadable {content[:40]!r}")
-
-
-def _read_holder(path: Path) -> Holder | None:
-    try:
-        with open_regular(path) as stream:
-            return _parse_holder(stream.read(4096))
-    except OSError:
-        return None
 
 
 def _this_process() -> tuple[str, int, str]:
