@@ -18,11 +18,6 @@ from tests.support.stray_processes import kill_strays_of
 from tests.support.tiny_study import TINY_SWEEP, write_shards
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: many tests wait for schedulers and processes."""
-    return len(os.sched_getaffinity(0)) + 1
-
-
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """A failed test must not hold cores from those after it."""
     if report.failed:
