@@ -39,8 +39,7 @@ def evaluate(model: VisionModel, plan: EvalPlan, where: EvaluationContext) -> di
     }
     used = np.unique(np.concatenate(list(draws.values())))
     _refuse_copies(plan, source, test_source, used)
-    support = _embed_chosen(model, source, used, settings.batch, where)
-    test = extract_features(model, test_source, "fewshot", settings.batch, where)
+    support, test = _embed_both(model, source, test_source, used, settings.batch, where)
     if not where.is_first:
         return {}
     metrics: dict[str, float] = {}
@@ -64,8 +63,7 @@ def evaluate_2021(model: VisionModel, plan: EvalPlan, where: EvaluationContext) 
     draws = {shots: first_images(labels, shots=shots, num_classes=num_classes) for shots in settings.shots}
     used = np.unique(np.concatenate(list(draws.values())))
     _refuse_copies(plan, source, test_source, used)
-    support = _embed_chosen(model, source, used, settings.batch, where)
-    test = extract_features(model, test_source, "fewshot", settings.batch, where)
+    support, test = _embed_both(model, source, test_source, used, settings.batch, where)
     if not where.is_first:
         return {}
     metrics: dict[str, float] = {}
@@ -138,9 +136,16 @@ def _refuse_copies(plan: EvalPlan, support: PixelSource, test: PixelSource, used
         raise UserError(f"few-shot: {problem}")
 
 
-def _embed_chosen(
-    model: VisionModel, source: PixelSource, used: NDArray[np.int64], batch: int, where: EvaluationContext
-) -> Callable[[NDArray[np.int64]], Features]:
-    """A function from sample indices, of those that some draw uses, to their features."""
-    features, _ = extract_features(model, source, "fewshot", batch, where, samples=used)
-    return lambda chosen: features[np.searchsorted(used, chosen)]
+def _embed_both(
+    model: VisionModel,
+    support: PixelSource,
+    test: PixelSource,
+    used: NDArray[np.int64],
+    batch: int,
+    where: EvaluationContext,
+) -> tuple[Callable[[NDArray[np.int64]], Features], tuple[Features, Labels]]:
+    """A function from sample indices, of those that some draw uses, to their features; features and labels of the whole
+    test set."""
+    features, _ = extract_features(model, support, "fewshot", batch, where, samples=used)
+    tested = extract_features(model, test, "fewshot", batch, where)
+    return lambda chosen: features[np.searchsorted(used, chosen)], tested

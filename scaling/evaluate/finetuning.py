@@ -120,9 +120,7 @@ def execute(
         print(note, file=sys.stderr)
     for run in find_standings(study_dir, [run.plan for run in graph.runs()]):
         if not run.standing.is_finished and run.plan.run_id not in graph.answered:
-            reason = f": {run.standing.reason}" if run.standing.reason else ""
-            log = run.run_dir / "log.txt"
-            print(f"{run.standing.told}: {run.plan.run_id}{reason}  (log: {log})", file=sys.stderr)
+            print(run.complaint(run.standing.told), file=sys.stderr)
 
 
 def _planner(name: str, evaluation: EvalPlan, launch: LaunchSpec) -> FineTunePlanner:

@@ -213,8 +213,7 @@ def _tell_open_runs(runs: Sequence[PlannedRun]) -> int:
     for run in open_runs:
         has_failed = run.standing.status is Status.FAILED or run.standing.evaluation_failed
         said = "failed" if has_failed else f"not finished, {run.standing.told}"
-        reason = f": {run.standing.reason}" if run.standing.reason else ""
-        print(f"{said}: {run.plan.run_id}{reason}  (log: {run.run_dir / 'log.txt'})", file=sys.stderr)
+        print(run.complaint(said), file=sys.stderr)
     return 1 if open_runs else 0
 
 

@@ -47,6 +47,11 @@ class PlannedRun:
         """The same run as its folder tells now."""
         return PlannedRun(self.run_dir, self.plan, find_standing(self.run_dir, self.plan, watch))
 
+    def complaint(self, said: str) -> str:
+        """A line on a run without a result: what is `said` of it, why, and where to read more."""
+        reason = f": {self.standing.reason}" if self.standing.reason else ""
+        return f"{said}: {self.plan.run_id}{reason}  (log: {RunDir(self.run_dir).log})"
+
 
 def write_study(study_dir: Path, document: Document, plans: Sequence[RunPlan]) -> None:
     """Create or refresh the study directory for these plans."""

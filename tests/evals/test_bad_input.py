@@ -2,7 +2,6 @@
 trained where that can be known."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from scaling.evaluate.command import main as evaluate
 from scaling.models.build import build_model
 from scaling.plan import overlap
 from tests.support.planning import DryRun, make_dry_run
-from tests.support.tiny_study import write_shards
+from tests.support.unusable_data import write_unusable_sets
 
 SWEEP = """\
 study: probes
@@ -31,21 +30,10 @@ evals:
 def data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny data set and others that cannot be used with it."""
     folder = tmp_path_factory.mktemp("data")
-    shutil.copytree(tiny_data, folder, dirs_exist_ok=True)
-    (folder / "shared").mkdir()
-    shutil.copy(folder / "train" / "shard-000.tar", folder / "shared" / "a.tar")
-    shutil.copy(folder / "val" / "shard-000.tar", folder / "shared" / "b.tar")
-    # The first images of the training set, in a shard of their own.
-    write_shards(folder / "copies", 1, 0, samples=10)
-    for name in ("shared", "copies"):
-        index_shards(expand_urls([str(folder / name)]), folder / f"{name}.json", name=name)
-    index_shards(expand_urls([str(folder / "val")]), folder / "multi.json", name="multi", label_type="multi")
+    write_unusable_sets(folder, tiny_data)
     for split, classes in (("train", "abcd"), ("val", "abcd"), ("val", "abcde")):
         name = f"{split}-{classes}"
         index_shards(expand_urls([str(folder / split)]), folder / f"{name}.json", name=name, classes=list(classes))
-    body = json.loads((folder / "train.json").read_text())
-    body["class_counts"][2] = 0
-    (folder / "without.json").write_text(json.dumps(body))
     return folder
 
 

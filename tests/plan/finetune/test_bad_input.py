@@ -1,7 +1,6 @@
 """Fine-tuning that cannot be done is refused at planning, in one sentence with its place and a way out."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from scaling.plan.planner import Planner
 from scaling.spec.study import load_study
 from tests.support.planning import DryRun, make_dry_run
 from tests.support.tiny_study import write_shards
+from tests.support.unusable_data import write_unusable_sets
 
 SWEEP = """\
 study: fine
@@ -28,23 +28,13 @@ evals:
 def data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny data set and others that cannot be used with it."""
     folder = tmp_path_factory.mktemp("data")
-    shutil.copytree(tiny_data, folder, dirs_exist_ok=True)
-    # The first shard of the training set among others; and its images in shards of their own.
-    (folder / "shared").mkdir()
-    shutil.copy(folder / "train" / "shard-000.tar", folder / "shared" / "a.tar")
-    shutil.copy(folder / "val" / "shard-000.tar", folder / "shared" / "b.tar")
-    write_shards(folder / "copies", 1, 0, samples=10)
+    write_unusable_sets(folder, tiny_data)
     write_shards(folder / "other", 1, 7, samples=10)
-    for name in ("shared", "copies", "other"):
-        index_shards(expand_urls([str(folder / name)]), folder / f"{name}.json", name=name)
+    index_shards(expand_urls([str(folder / "other")]), folder / "other.json", name="other")
     names = ["red", "green", "blue", "yellow"]
     for name, classes in (("named", names), ("reordered", names[::-1]), ("five", [*names, "none"])):
         split = "train" if name == "named" else "val"
         index_shards(expand_urls([str(folder / split)]), folder / f"{name}.json", name=name, classes=classes)
-    index_shards(expand_urls([str(folder / "val")]), folder / "multi.json", name="multi", label_type="multi")
-    body = json.loads((folder / "train.json").read_text())
-    body["class_counts"][2] = 0
-    (folder / "without.json").write_text(json.dumps(body))
     declare_manifest("declared", "single", 4, 1000, folder).save(folder / "declared.json")
     return folder
 
