@@ -31,6 +31,12 @@ def printable(text: str) -> str:
     return _UNPRINTED.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
+def unprintable(text: str) -> str:
+    """The first character of a text that `printable` does not leave as it is, written as `\\x1b`; empty for none."""
+    found = _UNPRINTED.search(text)
+    return printable(found[0]) if found else ""
+
+
 class UserError(ValueError):
     """Bad input, described in one sentence; what it quotes does nothing to a terminal."""
 
@@ -78,6 +84,15 @@ def run_command(body: Callable[[Sequence[str] | None], int], argv: Sequence[str]
         if error.errno not in REFUSALS:
             raise
         # Of a rename the second: the first is a temporary file of ours.
-        place = error.filename2 or error.filename or "writing"
-        print(f"error: {printable(str(place))}: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        place = printable(str(error.filename2 or error.filename or "writing"))
+        told = _IN_PLACE.get(error.errno or 0) or f": {(error.strerror or str(error)).lower()}"
+        print(f"error: {place}{told}", file=sys.stderr)
         return 2
+
+
+_IN_PLACE = {
+    errno.EEXIST: " cannot be made a folder: a file is in its place; name another",
+    errno.ENOTDIR: " cannot be reached: a part of this path is a file, no folder; name another",
+    errno.EISDIR: " is a folder, but a file is needed there; name a file",
+}
+"""What stands in the place of what is read or written, and the way out."""

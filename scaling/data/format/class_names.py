@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.data.format.labels import MAX_CLASSES, check_values
-from scaling.errors import UserError
+from scaling.errors import UserError, shown, unprintable
 from scaling.plain_json import read_json
 
 BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -41,7 +41,15 @@ def text_encoding(path: Path) -> str:
             head = stream.read(4)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
-    return next((name for mark, name in BYTE_ORDER_MARKS.items() if head.startswith(mark)), "utf-8")
+    return encoding_of(head, path)
+
+
+def encoding_of(head: bytes, path: Path) -> str:
+    """UTF-8, or what a byte order mark at the start of a text says; UserError for UTF-32, and UTF-16 without a mark."""
+    name = next((name for mark, name in BYTE_ORDER_MARKS.items() if head.startswith(mark)), "utf-8")
+    if b"\0\0" in head[:4] or (name != "utf-16" and b"\0" in head[:4]):
+        raise UserError(f"{path} is UTF-32, or UTF-16 without a byte order mark; save it as UTF-8")
+    return name
 
 
 def encoding_error(path: Path, error: UnicodeError) -> UserError:
@@ -55,6 +63,16 @@ def clean_name(text: str) -> str:
     return unicodedata.normalize("NFC", text.strip())
 
 
+def refuse_unprintable(name: str, where: str) -> None:
+    """UserError for a class name with a character that moves the cursor, breaks the line or turns the text round
+    wherever the name is shown, or that UTF-8 cannot hold."""
+    character = unprintable(name)
+    if character:
+        is_utf8 = not any("\ud800" <= letter <= "\udfff" for letter in name)
+        reason = f"holds {character}, which is not printable" if is_utf8 else "is not UTF-8"
+        raise UserError(f"{where}: the name of class {shown(name)} {reason}; rename it")
+
+
 def read_classes(path: Path) -> ClassNames:
     """The classes that a file names; UserError says which line or name is wrong."""
     try:
@@ -62,8 +80,7 @@ def read_classes(path: Path) -> ClassNames:
             content = stream.read(MAX_TEXT_BYTES + 1)  # A pipe or a device tells no size.
         if len(content) > MAX_TEXT_BYTES:
             raise UserError(f"--classes {path} has more than {MAX_TEXT_BYTES:,} bytes; it holds class names")
-        marked = (name for mark, name in BYTE_ORDER_MARKS.items() if content.startswith(mark))
-        text = content.decode(next(marked, "utf-8"))
+        text = content.decode(encoding_of(content[:4], path))
     except UnicodeError as error:
         raise encoding_error(path, error) from error
     except OSError as error:
@@ -121,10 +138,12 @@ def _from_mapping(path: Path, body: Mapping[str, Any]) -> ClassNames:
 
 
 def _checked(path: Path, found: ClassNames) -> ClassNames:
-    wrong = next((name for name in found.names if type(name) is not str or not name.strip()), None)
-    if wrong is not None:
-        raise UserError(f"--classes {path}: {wrong!r} is not the name of a class; names are texts")
+    wrong = [name for name in found.names if type(name) is not str or not name.strip()]
+    if wrong:
+        raise UserError(f"--classes {path}: {shown(wrong[0])} is not the name of a class; names are texts")
     names = tuple(map(clean_name, found.names))
+    for name in names:
+        refuse_unprintable(name, f"--classes {path}")
     if not 1 <= len(names) <= MAX_CLASSES:
         raise UserError(f"--classes {path} holds {len(names):,} names; a data set has 1 to {MAX_CLASSES:,} classes")
     refuse_repeated(names, f"--classes {path}")

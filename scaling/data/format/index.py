@@ -18,9 +18,10 @@ from braceexpand import braceexpand
 
 from scaling.data.format.class_names import ClassNames
 from scaling.data.format.homogeneity import MAX_COMPARED_SHARDS, PieceCounts, compare_label_counts
+from scaling.data.format.ignore import Ignore
 from scaling.data.format.labels import CLASS_NUMBERS, MAX_CLASSES, LabelRule, is_vector
 from scaling.data.format.manifest import LabelType, Manifest, build_manifest, make_folder
-from scaling.data.format.shard import Shard, is_ignored
+from scaling.data.format.shard import Shard
 from scaling.data.storage.integrity import CorruptShardError, file_sha256
 from scaling.data.storage.remote import RemoteFiles, is_url
 from scaling.data.storage.shard_files import ShardFiles
@@ -93,10 +94,13 @@ class IndexReport:
     """Shards that hold the same bytes as an earlier one."""
 
 
-def expand_urls(patterns: Iterable[str], access: AccessPlan = DEFAULT_ACCESS, ignore: Sequence[str] = ()) -> list[str]:
+def expand_urls(
+    patterns: Iterable[str], access: AccessPlan = DEFAULT_ACCESS, ignore: Ignore | None = None
+) -> list[str]:
     """Shards named by folders, wildcards and braces (`x-{00000..00009}.tar`), local or remote, in the order given,
-    sorted inside a folder or wildcard, without those that a pattern of `ignore` matches. What exists under the very
+    sorted inside a folder or wildcard, without those that `ignore` matches. What exists under the very
     name that is given is meant by it."""
+    ignore = ignore or Ignore()
     remote = RemoteFiles(access.storage)
     locations: list[str] = []
     for pattern in patterns:
@@ -110,9 +114,9 @@ def expand_urls(patterns: Iterable[str], access: AccessPlan = DEFAULT_ACCESS, ig
                 found = [name] if Path(name).is_file() else _match_wildcards(name)
             if not found:
                 raise UserError(f"{name}: no shards ({', '.join(SHARD_SUFFIXES)}) found there; name a folder or files")
-            locations += [location for location in found if not is_ignored(location, ignore)]
+            locations += [location for location in found if not ignore.matches(location)]
     if not locations:
-        raise UserError(f"--ignore {' '.join(ignore)}: every shard is left out; name fewer")
+        raise UserError(f"--ignore {' '.join(ignore.patterns)}: every shard is left out; name fewer")
     repeated = [location for location, count in Counter(locations).items() if count > 1]
     if repeated:
         raise UserError(f"{repeated[0]} is named twice; every shard counts once")
@@ -131,7 +135,7 @@ def _match_wildcards(name: str) -> list[str]:
     return sorted(glob.glob(str(Path(glob.escape(str(base)), *parts))))
 
 
-def _shards_of_folder(folder: Path, ignore: Sequence[str]) -> list[str]:
+def _shards_of_folder(folder: Path, ignore: Ignore) -> list[str]:
     """The shards of a folder; UserError when it holds others that would be lost."""
     found, others = [], []
     for path in sorted(folder.iterdir()):
@@ -139,7 +143,7 @@ def _shards_of_folder(folder: Path, ignore: Sequence[str]) -> list[str]:
             continue
         if path.name.endswith(SHARD_SUFFIXES) and path.is_file():
             found.append(str(path))
-        elif is_ignored(path.name, ignore):
+        elif ignore.matches(path.name):
             continue
         elif path.name.lower().endswith(SHARD_SUFFIXES + OTHER_ARCHIVES) or (
             path.is_dir() and any(inner.name.endswith(SHARD_SUFFIXES) for inner in path.iterdir())
@@ -161,11 +165,11 @@ def index_shards(
     name: str,
     classes: ClassNames | Sequence[str] | None = None,
     label_type: LabelForm | None = None,
-    ignore: Sequence[str] = (),
+    ignore: Ignore | None = None,
     threads: int | None = None,
     progress: Callable[[int, int, int], None] = lambda done, total, samples: None,
 ) -> Manifest:
-    """Read every shard once and write the manifest `out`, without the members that a pattern of `ignore` matches.
+    """Read every shard once and write the manifest `out`, without the members that `ignore` matches.
 
     Class names default to `0`, `1`, … up to the largest label. The label type is `single` when every sample has
     exactly one label, unless told otherwise. `progress(done, all, samples so far)` is called per shard.
@@ -191,7 +195,7 @@ def index_and_report(
     name: str,
     classes: ClassNames | Sequence[str] | None,
     label_type: LabelForm | None,
-    ignore: Sequence[str] = (),
+    ignore: Ignore | None = None,
     threads: int | None,
     progress: Callable[[int, int, int], None],
 ) -> IndexReport:
@@ -245,7 +249,7 @@ def index_and_report(
         sha256=[shard.sha256 for shard in shards],
         origin={"made_by": "scaling.data index"},
         label_rule=final_rule,
-        ignore=ignore,
+        ignore=ignore.patterns if ignore else (),
         class_counts=class_counts,
         homogeneity=compare_label_counts([piece for shard in shards[::every] for piece in shard.label_pieces]),
     ).save(out)
@@ -266,7 +270,7 @@ def index_shard(
     files: ShardFiles,
     rule: LabelRule = CLASS_NUMBERS,
     num_shards: int = 1,
-    ignore: Sequence[str] = (),
+    ignore: Ignore | None = None,
 ) -> IndexedShard:
     """Count, checksum and labels of one shard of `num_shards`; images are not decoded."""
     tar = files.open(location)

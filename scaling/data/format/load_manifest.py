@@ -11,7 +11,7 @@ from scaling.data.format.homogeneity import Homogeneity
 from scaling.data.format.labels import CLASS_NUMBERS, MAX_CLASSES, LabelRule
 from scaling.data.format.manifest import MANIFEST_SCHEMA, LabelType, Manifest, build_manifest, declare_manifest
 from scaling.data.storage.remote import MAX_TEXT_BYTES, RemoteFiles, is_url
-from scaling.errors import UserError
+from scaling.errors import UserError, shown, unprintable
 from scaling.plain_json import read_json
 from scaling.records.files import open_regular
 from scaling.records.run_plan import DEFAULT_ACCESS, AccessPlan
@@ -84,6 +84,8 @@ def _from_fields(fields: ManifestFields) -> Manifest:
     name, label_type = fields.get("name", str), fields.get("label_type", str)
     if len(name) > MAX_NAME:
         raise fields.error("name", f"has {len(name):,} characters, above the limit of {MAX_NAME:,}")
+    if unprintable(name):
+        raise fields.error("name", f"{shown(name)} holds {unprintable(name)}, which is not printable")
     if label_type not in get_args(LabelType):
         raise fields.error("label_type", f"{label_type!r} is neither 'single' nor 'multi'")
     num_samples = fields.number("num_samples", 1, MAX_SAMPLES)
@@ -165,6 +167,9 @@ def _check_classes(fields: ManifestFields, classes: list[Any]) -> None:
         raise fields.error("classes", f"holds something else than texts of at most {MAX_NAME:,} characters")
     if any(re.search(r"[\ud800-\udfff]", name) for name in classes):
         raise fields.error("classes", "holds a name that cannot be written as UTF-8")
+    wrong = next((name for name in classes if unprintable(name)), None)
+    if wrong is not None:
+        raise fields.error("classes", f"{shown(wrong)} holds {unprintable(wrong)}, which is not printable")
 
 
 def _label_rule(fields: ManifestFields, num_classes: int) -> LabelRule:

@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 
+from scaling.data.format.ignore import Ignore
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.shard import Shard
 from scaling.data.storage.integrity import CorruptShardError
@@ -68,7 +69,7 @@ class OpenShards:
     def _index(self, shard_id: int) -> Shard:
         location, num_bytes, sha256 = self._manifest.shard_row(shard_id)
         tar = self._files.open_known(location, num_bytes, sha256)
-        shard = Shard(location, tar, self._manifest.label_rule, self._manifest.ignore)
+        shard = Shard(location, tar, self._manifest.label_rule, Ignore(self._manifest.ignore))
         expected = int(self._manifest.shard_samples[shard_id])
         if len(shard) != expected:
             raise CorruptShardError(

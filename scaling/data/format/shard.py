@@ -13,15 +13,15 @@ gives an error, not a crash as with a memory map.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling.data.format.ignore import Ignore
 from scaling.data.format.labels import CLASS_NUMBERS, LabelRule, parse_cls, parse_json
 from scaling.data.format.tar_headers import Member, read_members
 from scaling.data.storage.integrity import CorruptSampleError, CorruptShardError
@@ -62,9 +62,9 @@ class Shard:
         location: str,
         tar: LocalTar | None = None,
         rule: LabelRule = CLASS_NUMBERS,
-        ignore: Sequence[str] = (),
+        ignore: Ignore | None = None,
     ) -> None:
-        """`tar` is the shard on this machine; without it, it is opened with the defaults. Members that a pattern of
+        """`tar` is the shard on this machine; without it, it is opened with the defaults. Members that
         `ignore` matches are left out, and with an image its sample."""
         self.location = location
         self._rule = rule
@@ -75,7 +75,7 @@ class Shard:
                 raise CorruptShardError(f"shard {location} is empty; make or copy it again")
             listing = read_members(lambda start, size: os.pread(descriptor, size, start), self._tar_bytes, location)
         self.has_end_marker = listing.has_end_marker
-        self._samples = group_samples(listing.members, location, ignore)
+        self._samples = group_samples(listing.members, location, ignore or Ignore())
 
     def __len__(self) -> int:
         return len(self._samples.keys)
@@ -153,7 +153,7 @@ class Shard:
             raise self.label_error(index, error) from error
 
 
-def group_samples(members: list[Member], location: str, ignore: Sequence[str] = ()) -> Samples:
+def group_samples(members: list[Member], location: str, ignore: Ignore) -> Samples:
     """Adjacent members of one key become a sample; keys without image or label are errors, not gaps, unless the image
     is ignored."""
     groups: dict[str, dict[str, Member]] = {}
@@ -169,7 +169,7 @@ def group_samples(members: list[Member], location: str, ignore: Sequence[str] = 
             passed_over["hidden files" if dot == start else f".{rest}"[:40] if dot > 0 else "no extension"] += 1
             continue
         key = name[:dot]
-        if ignore and is_ignored(name, ignore):
+        if ignore and ignore.matches(name):
             passed_over["ignored as told"] += 1
             if not rest.endswith(LABEL_EXTENSIONS):
                 without_image |= {key, name[: name.rfind(".")]}
@@ -205,11 +205,6 @@ def group_samples(members: list[Member], location: str, ignore: Sequence[str] = 
     return Samples(
         keys, np.array(places, dtype=np.int64).reshape(-1, 4), np.array(is_json, dtype=np.bool_), passed_over
     )
-
-
-def is_ignored(path: str, patterns: Sequence[str]) -> bool:
-    """Whether a path, or its last part, matches one of the patterns."""
-    return any(fnmatch(path, pattern) or fnmatch(path.rpartition("/")[2], pattern) for pattern in patterns)
 
 
 def _split_dotted(key: str, group: dict[str, Member]) -> Iterator[tuple[str, dict[str, Member]]]:

@@ -10,7 +10,6 @@ import errno
 import os
 import re
 import stat
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +18,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.data.format.class_names import ClassNames
+from scaling.data.format.class_names import ClassNames, clean_name, refuse_unprintable
+from scaling.data.format.ignore import Ignore
 from scaling.data.format.index import LabelForm
 from scaling.data.format.load_manifest import load_manifest
 from scaling.data.format.manifest import LabelType, Manifest
 from scaling.data.format.open_shards import OpenShards
-from scaling.data.format.shard import IMAGE_EXTENSIONS, UNREAD_IMAGE_EXTENSIONS, is_ignored
+from scaling.data.format.shard import IMAGE_EXTENSIONS, UNREAD_IMAGE_EXTENSIONS
 from scaling.data.select.subset import Subset, select_subset
 from scaling.data.storage.integrity import CorruptSampleError
 from scaling.data.tools.label_table import LabelTable
@@ -42,6 +42,8 @@ SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$re
 
 SPLIT_NAME = re.compile(r"(train|training|val|valid|validation|test|testing|dev|eval)([-_ .].*)?", re.IGNORECASE)
 """Folders of these names, when there are no others, hold parts of a data set and not classes."""
+
+WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
 
 BAD_FILE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 """Errors that are about one file; others, such as too many open files, are about the machine."""
@@ -62,8 +64,8 @@ class SourceOptions:
     """Of an `hf:` source."""
     label_type: LabelForm | None = None
     classes: ClassNames | None = None
-    ignore: tuple[str, ...] = ()
-    """Patterns of paths to leave out."""
+    ignore: Ignore = field(default_factory=Ignore)
+    """Paths to leave out."""
 
 
 NO_OPTIONS = SourceOptions()
@@ -133,7 +135,8 @@ def find_source(name: str | Path, options: SourceOptions = NO_OPTIONS) -> Source
 
 
 class FolderSource:
-    """`ROOT/<class>/**/<image>`; classes are numbered in the order of their names, as in ImageFolder.
+    """`ROOT/<class>/**/<image>`; classes are numbered in the order of their names, as in ImageFolder, and
+    names that are all whole numbers in that of the numbers.
 
     Hidden files and folders, those that operating systems leave, class folders without an image, and what
     `options.ignore` matches are left out. Images of a format that is not read are an error unless they are ignored.
@@ -154,6 +157,10 @@ class FolderSource:
         for name in folders:
             if not counts[name]:
                 self._leave_out(self.left_out, "class folders without an image that is packed", name)
+        if not self._folders and IGNORED in self.left_out:
+            raise UserError(
+                f"{root}: every image is left out by --ignore {' '.join(self._ignore.patterns)}; name fewer"
+            )
         if not self._folders:
             raise UserError(f"{root} has no class folders; expected {root}/<class name>/<image>")
         self.classes, self._numbers = self._number_classes(options.classes)
@@ -177,6 +184,8 @@ class FolderSource:
                 self._leave_out(self.left_out, "hidden and system files and folders", path.name)
             elif path.is_dir():
                 folders.append(path.name)
+            elif self._ignore.matches(path.name):
+                self._leave_out(self.left_out, IGNORED, path.name)
             else:
                 kind = (
                     "images outside of class folders" if path.name.lower().endswith(IMAGE_SUFFIXES) else "other files"
@@ -198,10 +207,10 @@ class FolderSource:
             folders.sort()
             for name in sorted(files):
                 path = os.path.normpath(f"{inner}/{name}")
-                if is_system_name(name):
+                if self._ignore.matches(path):
+                    self._leave_out(left_out, IGNORED, path)
+                elif is_system_name(name):
                     self._leave_out(left_out, "hidden and system files and folders", path)
-                elif is_ignored(path, self._ignore):
-                    self._leave_out(left_out, "ignored as told", path)
                 elif name.lower().endswith(IMAGE_SUFFIXES):
                     yield path
                 elif name.lower().endswith(UNREAD_SUFFIXES):
@@ -223,13 +232,19 @@ class FolderSource:
             )
 
     def _number_classes(self, given: ClassNames | None) -> tuple[Sequence[str], dict[str, int]]:
-        for name in self._folders:
-            if any("\ud800" <= character <= "\udfff" for character in name):
-                raise UserError(f"{self._root}: the name of the class folder {name!r} is not UTF-8; rename it")
         # File systems disagree about the form of accents; a class has one name wherever it comes from.
-        names = {folder: unicodedata.normalize("NFC", folder) for folder in self._folders}
-        if len(set(names.values())) < len(names):
-            raise UserError(f"{self._root}: two class folders differ in the form of their accents only; merge them")
+        names = {folder: clean_name(folder) for folder in self._folders}
+        folder_of: dict[str, str] = {}
+        for folder, name in names.items():
+            refuse_unprintable(name, str(self._root))
+            other = folder_of.setdefault(name, folder)
+            if not name or other != folder:
+                raise UserError(
+                    f"{self._root}: two class folders, {other!r} and {folder!r}, differ in blanks or in the form of "
+                    "their accents only; merge them"
+                    if name
+                    else f"{self._root}: a class folder is named {folder!r}, blanks alone; rename it"
+                )
         if given is None and all(SPLIT_NAME.fullmatch(name) for name in names.values()):
             raise UserError(
                 f"{self._root}: its folders {', '.join(map(repr, names.values()))} are named like parts of a data set, "
@@ -237,12 +252,29 @@ class FolderSource:
                 "with --classes FILE"
             )
         if given is None:
-            return list(names.values()), {folder: number for number, folder in enumerate(self._folders)}
+            ordered = sorted(names, key=lambda folder: names[folder])
+            if all(WHOLE_NUMBER.fullmatch(name) for name in names.values()):
+                ordered = self._by_value(names)
+            return [names[folder] for folder in ordered], {folder: number for number, folder in enumerate(ordered)}
         return given.names, {folder: class_number(name, given, f"folder {folder!r}") for folder, name in names.items()}
+
+    def _by_value(self, names: dict[str, str]) -> list[str]:
+        """Folders that are named by numbers, in their order; UserError when two stand for one number."""
+        by_value: dict[int, str] = {}
+        for folder, name in names.items():
+            other = by_value.setdefault(int(name), folder)
+            if other != folder:
+                raise UserError(
+                    f"{self._root}: the class folders {other!r} and {folder!r} are one number; merge them, or name the "
+                    "classes with --classes FILE"
+                )
+        return [by_value[value] for value in sorted(by_value)]
 
     def _leave_out(self, left_out: dict[str, LeftOut], reason: str, name: str) -> None:
         left_out.setdefault(reason, LeftOut()).add(name)
 
+
+IGNORED = "ignored as told"
 
 UNREAD = "images of a format that is not read"
 
@@ -270,7 +302,7 @@ class TableSource:
         table = LabelTable(options.label_type, options.classes, lambda row: f"{path}, row {row}")
         repeated = RepeatedRows(path)
         for row in read_rows(path):
-            if is_ignored(row.path, self._ignore):
+            if self._ignore.matches(row.path):
                 self.left_out.setdefault("rows ignored as told", LeftOut()).add(row.path)
                 continue
             table.add(row.number, row.labels)
@@ -284,7 +316,7 @@ class TableSource:
 
     def references(self) -> Iterator[tuple[str, list[int]]]:
         for row in self._read_rows(self._path):
-            if not is_ignored(row.path, self._ignore):
+            if not self._ignore.matches(row.path):
                 yield row.path, self.resolved.of(row.labels or [])
 
     def read(self, reference: Any) -> tuple[bytes, list[int]]:

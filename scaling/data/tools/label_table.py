@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.data.format.class_names import ClassNames, clean_name
+from scaling.data.format.class_names import ClassNames, clean_name, refuse_unprintable
 from scaling.data.format.index import LabelForm
 from scaling.data.format.labels import is_vector
 from scaling.data.format.manifest import LabelType
@@ -23,7 +23,7 @@ from scaling.errors import UserError, did_you_mean
 MAX_DISTINCT = 2_000_000
 """Different labels of a table; more are texts or measurements."""
 
-NUMBER = re.compile(r"[+-]?\d{1,18}(\.\d{0,18})?([eE][+-]?\d{1,2})?")
+NUMBER = re.compile(r"[+-]?\d{1,40}(\.\d{0,18})?([eE][+-]?\d{1,2})?")
 
 MISSING_WORDS = frozenset({"nan", "none", "null", "na", "n/a", "<na>", "nat", "#n/a", "-nan"})
 """What programs write for a missing value, in lower case."""
@@ -211,6 +211,7 @@ class LabelTable:
 
     def _refuse_invented(self, label: str, row: int, among_numbers: bool) -> None:
         where = self._describe(row)
+        refuse_unprintable(clean_name(label), where)
         if label.lower() in MISSING_WORDS:
             raise UserError(
                 f"{where}: the label {label!r} is what programs write for a missing value; fill it in, take the row "
@@ -226,14 +227,14 @@ class LabelTable:
                 f"{where}: the label {label[:60]!r} is a word among numbers; repair it, or name all classes in "
                 "--classes FILE"
             )
-        if any("\ud800" <= character <= "\udfff" for character in label):
-            raise UserError(f"{where}: the name of class {label!r} is not UTF-8; rename it")
 
 
 def _as_integer(label: str) -> int | None:
     """The integer that a label is, also when it is written as 7.0 or 7e0."""
     if not NUMBER.fullmatch(label):
         return None
+    if label.lstrip("+-").isdigit():
+        return int(label)
     value = float(label)
     if not value.is_integer() or abs(value) >= 2**53:
         return None

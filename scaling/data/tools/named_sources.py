@@ -21,7 +21,7 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from scaling.data.format.class_names import ClassNames
+from scaling.data.format.class_names import ClassNames, refuse_repeated, refuse_unprintable
 from scaling.data.format.manifest import LabelType
 from scaling.data.tools.build_sources import (
     HUGGING_FACE,
@@ -58,6 +58,7 @@ class HuggingFaceSource:
         feature = features[self._label_column]
         element = _element(feature)
         self._names: Sequence[str] | None = getattr(element, "names", None)
+        _check_names(self._names or (), f"{HUGGING_FACE}{name}")
         resolved = self._collect(options, is_list=element is not feature).resolve()
         self._labels = resolved
         self.label_type: LabelType = resolved.label_type
@@ -125,6 +126,7 @@ class TorchvisionSource:
         is_list = isinstance(self._target(0), list)
         names = getattr(self._data, "classes", None)
         self._names: list[str] | None = [str(name) for name in names] if names else None
+        _check_names(self._names or (), f"{TORCHVISION}{text}")
         self.left_out: dict[str, LeftOut] = {}
         self.num_unlabelled = 0
         self.num_repeated = 0
@@ -195,6 +197,13 @@ class TorchvisionSource:
                 "classification data set"
             ) from error
         return numbers if isinstance(target, list | tuple) else numbers[0]
+
+
+def _check_names(names: Sequence[str], where: str) -> None:
+    """UserError for names of a library's classes that are not printable, or that two of them share."""
+    for name in names:
+        refuse_unprintable(name, where)
+    refuse_repeated(names, where)
 
 
 def _listed(labels: Any) -> list[Any]:

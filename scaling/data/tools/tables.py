@@ -69,14 +69,16 @@ def read_csv_rows(path: Path) -> Iterator[Row]:
     try:
         separator = _find_separator(path, encoding)
         with path.open(newline="", encoding=encoding) as stream:
-            rows = csv.DictReader(stream, delimiter=separator)
+            rows = csv.DictReader(stream, delimiter=separator, strict=True)
             rows.fieldnames = [name.strip() for name in rows.fieldnames or []]
             for cells in rows:
                 yield _csv_row(path, rows.line_num, cells, has_decimal_commas=separator == ";")
     except UnicodeError as error:
         raise encoding_error(path, error) from error
     except csv.Error as error:
-        raise UserError(f"{path} is not CSV ({error}); save it again as CSV in UTF-8") from error
+        raise UserError(
+            f"{path} is not CSV ({error}); close every quotation mark, or save it again as CSV in UTF-8"
+        ) from error
 
 
 def _find_separator(path: Path, encoding: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.data.format.homogeneity import MAX_COMPARED_SHARDS, Homogeneity, PieceCounts, compare_label_counts
+from scaling.data.format.ignore import Ignore
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.shard import Shard
 from scaling.data.read.decode import DecodeError, decode_rgb
@@ -101,7 +102,7 @@ def check_shard(manifest: Manifest, files: ShardFiles, shard_id: int, decode: bo
     location, _, sha256 = manifest.shard_row(shard_id)
     try:
         tar = files.open(location)
-        shard = Shard(location, tar, manifest.label_rule, manifest.ignore)
+        shard = Shard(location, tar, manifest.label_rule, Ignore(manifest.ignore))
     except UserError as error:
         report.findings.append(Finding("unreadable", str(error)))
         return report

@@ -52,6 +52,8 @@ def sound(tiny_data: Path) -> dict[str, Any]:
         (lambda body: body["shards"]["sha256"].__setitem__(0, "/etc/passwd"), r"shards\.sha256"),
         (lambda body: body["classes"].__setitem__(0, 7), "classes: holds something else"),
         (lambda body: body["classes"].__setitem__(0, "\ud800"), "cannot be written as UTF-8"),
+        (lambda body: body["classes"].__setitem__(0, "a\x1b[2J"), r"classes: 'a\\x1b\[2J' holds \\x1b, which is not"),
+        (lambda body: body.__setitem__("name", "a\nb"), r"name: 'a\\nb' holds \\n, which is not printable"),
         (lambda body: body.__setitem__("name", "x" * 2000), "name: has 2,000 characters"),
         (lambda body: body["class_counts"].__setitem__(0, -1), "class_counts"),
         (lambda body: body["class_counts"].pop(), "class_counts"),

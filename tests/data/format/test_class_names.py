@@ -30,9 +30,10 @@ def test_every_form_gives_the_same_names(tmp_path: Path, name: str, content: byt
     assert read_classes(tmp_path / name) == ClassNames(NAMES)
 
 
-def test_a_name_may_hold_what_other_programs_take_for_a_line_end(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes("a\u2028b\nc\x85d\n".encode())
-    assert read_classes(tmp_path / "a.txt").names == ("a\u2028b", "c\x85d")
+def test_joined_letters_are_kept(tmp_path: Path) -> None:
+    names = ("क्\u200dष", "می\u200cخواهم", "👩\u200d🔬")
+    (tmp_path / "a.txt").write_text("\n".join(names))
+    assert read_classes(tmp_path / "a.txt").names == names
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,12 @@ def test_a_name_may_hold_what_other_programs_take_for_a_line_end(tmp_path: Path)
         (b'{"a": "b"}', "must lead from names to numbers"),
         (b"[", "is not JSON"),
         (b"", "line 1 is blank"),
+        (b'["cat", null]', "None is not the name of a class"),
+        (b"cat\nd\x1bog\n", r"holds \\x1b, which is not printable; rename it"),
+        (b'["c\\nat"]', r"holds \\n,"),
+        ("ca\u202et\n".encode(), r"holds \\u202e"),
+        ("a\u2028b\n".encode(), r"holds \\u2028"),
+        ("cat\n".encode("utf-16-le"), "UTF-16 without a byte order mark"),
     ],
 )
 def test_what_cannot_be_read_is_one_sentence(tmp_path: Path, content: bytes, told: str) -> None:

@@ -49,3 +49,25 @@ def test_shards_are_left_out_by_their_names(tmp_path: Path) -> None:
     assert [Path(url).name for url in load_manifest(out).urls] == ["a.tar"]
     with pytest.raises(UserError, match="every shard is left out"):
         main([*args, "--ignore", "*"])
+
+
+def test_a_pattern_that_matches_nothing_is_told_and_a_broken_one_refused(tmp_path: Path, capsys) -> None:
+    path = write_tar(tmp_path / "a.tar", *labelled(0, 1, 2))
+    index(path, "--ignore", "001.*", "--ignore", "*.gif")
+    told = capsys.readouterr().out
+    assert "--ignore '*.gif' matches nothing" in told and "'001.*' matches nothing" not in told
+    with pytest.raises(UserError, match="has no ']'"):
+        index(path, "--ignore", "[")
+
+
+def test_nothing_but_a_manifest_is_replaced_by_one(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", *labelled(0, 1))
+    before = path.read_bytes()
+    for out, told in ((path, "is there already and is no manifest"), (tmp_path, "is a folder, but names the manifest")):
+        with pytest.raises(UserError, match=told):
+            main(["index", str(path), "--out", str(out)])
+    with pytest.raises(UserError, match="is in its place; name another"):
+        main(["index", str(path), "--out", str(path / "manifest.json")])
+    assert path.read_bytes() == before
+    for _ in range(2):
+        assert main(["index", str(path), "--out", str(tmp_path / "manifest.json")]) == 0

@@ -94,6 +94,57 @@ def test_names_that_are_not_utf8_are_told_before_anything_is_written(tree: Path)
     assert not (tree.parent / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("d\nog", r"holds \\n, which is not printable; rename it"),
+        ("d\u2066og", r"holds \\u2066"),
+        ("cat ", "two class folders, 'cat' and 'cat ', differ in blanks"),
+        (" ", "blanks alone"),
+    ],
+)
+def test_names_of_folders_that_do_something_or_look_alike_are_refused(tree: Path, name: str, told: str) -> None:
+    put(tree / name / "0.jpg", image(0))
+    with pytest.raises(UserError, match=told):
+        build(tree)
+    assert not (tree.parent / "out").exists()
+
+
+def test_folders_named_by_numbers_are_in_the_order_of_the_numbers(tmp_path: Path) -> None:
+    for number in (2, 10, 1):
+        put(tmp_path / "data" / f"{number}" / f"{number}.jpg", image(0))
+    source = find_source(tmp_path / "data")
+    assert list(source.classes) == ["1", "2", "10"]
+    assert dict(source.references()) == {"1/1.jpg": 0, "2/2.jpg": 1, "10/10.jpg": 2}
+    put(tmp_path / "data" / "01" / "0.jpg", image(0))
+    with pytest.raises(UserError, match="'01' and '1' are one number"):
+        find_source(tmp_path / "data")
+
+
+@pytest.mark.parametrize(("pattern", "told"), [("[", "has no ']'"), ("a[!]", "has no ']'"), ("", "empty pattern")])
+def test_a_broken_pattern_is_a_sentence(tree: Path, pattern: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        build(tree, "--ignore", pattern)
+
+
+def test_a_pattern_that_matches_nothing_is_told(tree: Path, capsys) -> None:
+    put(tree / "cat" / "[1].jpg", image(0))
+    assert build(tree, "--ignore", "*.gif", "--ignore", "[[]1].jpg", "--ignore", "cat") == 0
+    told = capsys.readouterr().out
+    assert "left out: 1 ignored as told ('cat/[1].jpg')" in told
+    assert [pattern in told for pattern in ("'*.gif' matches nothing", "'cat' matches nothing")] == [True, True]
+    assert "'[[]1].jpg' matches nothing" not in told
+    with pytest.raises(UserError, match="every image is left out"):
+        build(tree, "--ignore", "*")
+
+
+def test_a_file_in_the_place_of_the_folder_is_told_before_anything_is_read(tree: Path) -> None:
+    for out in (tree.parent / "file", tree.parent / "file" / "below"):
+        (tree.parent / "file").write_text("x")
+        with pytest.raises(UserError, match="is in its place; name another"):
+            main(["build", str(tree / "absent"), str(out)])
+
+
 def test_the_parts_of_a_data_set_are_not_its_classes(tmp_path: Path) -> None:
     for part in ("train", "val_2"):
         put(tmp_path / "data" / part / "cat" / "0.jpg", image(0))

@@ -61,6 +61,9 @@ def test_zero_padded_numbers_are_names(tmp_path: Path, kind: str) -> None:
 def test_identifiers_are_as_many_classes_as_occur(tmp_path: Path, kind: str) -> None:
     classes, _, labels = understood(table(tmp_path, [1454382, 48735, 119020, 48735], kind))
     assert classes == ("48735", "119020", "1454382") and labels == [[2], [0], [1], [0]]
+    above_floats = [2**60 + 1, 3, 2**60, 3]
+    classes, _, labels = understood(table(tmp_path, above_floats, kind))
+    assert classes == ("3", str(2**60), str(2**60 + 1)) and labels == [[2], [0], [1], [0]]
 
 
 @KINDS
@@ -76,6 +79,10 @@ def test_identifiers_are_as_many_classes_as_occur(tmp_path: Path, kind: str) -> 
         (["01", "1", "2"], "are one number"),
         (["[0, 1]", "[2]", "[1]"], "a list in one cell"),
         (["('a',)", "b", "c"], "a list in one cell"),
+        (["cat", "d\nog", "emu"], r"holds \\n, which is not printable"),
+        (["cat", "d\tog", "emu"], "not printable; rename it"),
+        (["cat", "d\x1b[31mog", "emu"], r"holds \\x1b"),
+        (["cat", "d\u202eog", "emu"], r"holds \\u202e"),
     ],
 )
 def test_what_is_no_class_is_refused_with_its_row(tmp_path: Path, kind: str, labels: list[Any], told: str) -> None:
@@ -161,6 +168,10 @@ def test_decimal_commas_are_numbers_where_columns_are_separated_by_semicolons(tm
         (b"", "no header line"),
         (b"path,label\n0.jpg,cat\n", "'labels' is missing.*did you mean 'label'"),
         (b"path,labels\n", "lists no images"),
+        (b'path,labels\n0.jpg,"cat\n1.jpg,dog\n', "close every quotation mark"),
+        (b'path,labels\n"0.jpg,cat\n1.jpg,dog\n', "close every quotation mark"),
+        (TEXT.encode("utf-16-le"), "UTF-16 without a byte order mark"),
+        (TEXT.encode("utf-32"), "is UTF-32"),
     ],
 )
 def test_csv_files_that_cannot_be_read_are_one_sentence(tmp_path: Path, content: bytes, told: str) -> None:

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 from scaling.data.format.class_names import read_classes
+from scaling.data.format.ignore import Ignore
+from scaling.data.format.manifest import check_folder, check_name
 from scaling.data.tools.build import BuildSettings, build_or_find
 from scaling.data.tools.build_sources import Source, SourceOptions, TableSource, find_source
 from scaling.data.tools.commands.index import add_classes, add_label_type, describe_classes, describe_several, summary
@@ -82,15 +84,18 @@ def run(args: argparse.Namespace) -> int:
         return _run_vtab(args)
     if args.origin is not None:
         raise UserError(f"--from {args.origin}: is for vtab: tasks; name the source itself")
+    check_name(args.name)
+    check_folder(args.out)
     options = SourceOptions(
         image_column=args.image_column,
         label_column=args.label_column,
         label_type=args.label_type,
         classes=None if args.classes is None else read_classes(args.classes),
-        ignore=tuple(args.ignore),
+        ignore=Ignore.of_command_line(args.ignore),
     )
     source = find_source(args.source, options)
-    print("\n".join(map(printable, describe_build_source(source))), flush=True)
+    lines = describe_build_source(source) + options.ignore.describe_unmatched()
+    print("\n".join(map(printable, lines)), flush=True)
     built = build_or_find(
         source,
         args.out,

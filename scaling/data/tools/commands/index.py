@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from scaling.data.format.class_names import read_classes
 from scaling.data.format.homogeneity import Homogeneity
+from scaling.data.format.ignore import Ignore
 from scaling.data.format.index import IndexReport, LabelForm, expand_urls, index_and_report
-from scaling.data.format.manifest import Manifest
+from scaling.data.format.manifest import Manifest, check_folder, check_name
 from scaling.data.format.shard import IMAGE_EXTENSIONS
 from scaling.data.tools.commands.access import add_storage, read_access
-from scaling.errors import printable
+from scaling.errors import UserError, printable
 from scaling.readable import ProgressLine
 
 RARE = 0.01
@@ -74,21 +75,39 @@ def add_label_type(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    access = read_access(args.storage)
+    access, ignore = read_access(args.storage), Ignore.of_command_line(args.ignore)
     classes = None if args.classes is None else read_classes(args.classes)
+    check_name(args.name)
+    check_folder(args.out.parent)
+    _refuse_other_file(args.out)
     report = index_and_report(
-        expand_urls(args.urls, access, args.ignore),
+        expand_urls(args.urls, access, ignore),
         args.out,
         access=access,
         name=args.name or (args.out.parent.name if args.out.stem == "manifest" else args.out.stem),
         classes=classes,
         label_type=args.label_type,
-        ignore=args.ignore,
+        ignore=ignore,
         threads=args.threads,
         progress=ProgressLine("shards"),
     )
-    print("\n".join(map(printable, [*describe_report(report), summary(report.manifest, args.out)])))
+    print(
+        "\n".join(
+            map(printable, [*describe_report(report), *ignore.describe_unmatched(), summary(report.manifest, args.out)])
+        )
+    )
     return 0
+
+
+def _refuse_other_file(out: Path) -> None:
+    """A manifest may be written again; nothing else is replaced by one, least of all a shard."""
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder, but names the manifest; say {out / 'manifest.json'}")
+    if out.is_file():
+        with out.open("rb") as stream:
+            head = stream.read(64).lstrip()
+        if head and not head.startswith(b"{"):
+            raise UserError(f"--out {out} is there already and is no manifest; name a file such as manifest.json")
 
 
 def describe_report(report: IndexReport) -> list[str]:
