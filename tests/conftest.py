@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,18 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """A failed test must not hold cores from those after it."""
     if report.failed:
         kill_strays_of(report.nodeid)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_server() -> Iterator[None]:
+    """A process has one fork server, and what the first to start it wants imported is all that is: without PyTorch and
+    DeepSpeed in it, every process that a later test trains with would import them for seconds."""
+    prepare = forkserver.set_forkserver_preload
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            forkserver, "set_forkserver_preload", lambda names: prepare(["scaling.train.processes.preload", *names])
+        )
+        yield
 
 
 @pytest.fixture(scope="session")
