@@ -92,6 +92,7 @@ class Supervisor:
         """Until nothing is left to do, or to try."""
         while True:
             if self._is_asked_to_stop:
+                self._settle_orphan()
                 return Look("ended", cause=requested_stop(self._run_dir) or Cause.PREEMPTED)
             if not RunDir(self._run_dir).plan.exists():
                 self._wait_for_folder()
@@ -117,15 +118,22 @@ class Supervisor:
 
     def _decide(self) -> Decision | None:
         """What follows from the attempts of this order; None before the first one."""
+        if latest_number(self._run_dir) <= self._order.attempts_before and not self._tried:
+            return None
+        self._settle_orphan()
+        return next_step(self._run_dir, self._order.retries)
+
+    def _settle_orphan(self) -> None:
+        """Note how an attempt of this order ended whose supervisor was lost, once its processes are gone."""
         attempt = latest_attempt(self._run_dir)
         if attempt is None or attempt.attempt <= self._order.attempts_before:
-            return next_step(self._run_dir, self._order.retries) if self._tried else None
+            return
+        while self._life.is_alive(self._run_dir):
+            # What outlived its worker saves and leaves.
+            time.sleep(LOOK_SECONDS)
         if not any(end.attempt == attempt.attempt for end in read_ends(self._run_dir).all):
-            # Lost together with the supervisor that would have noted it.
-            node = attempt.job.removeprefix("ray ") or "of no Ray"
-            told = explain_loss(Ending(None), [node])
+            told = explain_loss(Ending(None), [attempt.job.removeprefix("ray ") or "of no Ray"])
             settle_end(self._run_dir, None, cause=told.cause, message=told.message)
-        return next_step(self._run_dir, self._order.retries)
 
     def _attempt(self, avoid_hosts: Sequence[str]) -> None:
         """Take the run's place in the cluster, start its processes and note how they ended."""
