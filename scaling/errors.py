@@ -85,6 +85,8 @@ def run_command(body: Callable[[Sequence[str] | None], int], argv: Sequence[str]
             raise
         # Of a rename the second: the first is a temporary file of ours.
         place = printable(str(error.filename2 or error.filename or "writing"))
+        if error.errno == errno.ENOTDIR:
+            place = os.path.dirname(place) or place  # noqa: PTH120
         told = _IN_PLACE.get(error.errno or 0) or f": {(error.strerror or str(error)).lower()}"
         print(f"error: {place}{told}", file=sys.stderr)
         return 2
@@ -92,7 +94,7 @@ def run_command(body: Callable[[Sequence[str] | None], int], argv: Sequence[str]
 
 _IN_PLACE = {
     errno.EEXIST: " cannot be made a folder: a file is in its place; name another",
-    errno.ENOTDIR: " cannot be reached: a part of this path is a file, no folder; name another",
+    errno.ENOTDIR: ": a part of this path is a file, where a folder is needed; name another",
     errno.EISDIR: " is a folder, but a file is needed there; name a file",
 }
 """What stands in the place of what is read or written, and the way out."""

@@ -1,12 +1,13 @@
 """What is quoted from files, servers and other users' records does nothing to the terminal that shows it."""
 
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from scaling.data.format.load_manifest import load_manifest
-from scaling.errors import UserError, printable
+from scaling.errors import UserError, printable, run_command
 from scaling.launch.progress import ProgressView
 from scaling.readable import defused, plain_table
 
@@ -45,3 +46,24 @@ def test_cells_of_csv_are_no_formulas() -> None:
         "-3.5",
         "cat",
     ]
+
+
+@pytest.mark.parametrize(
+    ("write", "told"),
+    [
+        (lambda path: (path / "file").mkdir(), "file cannot be made a folder: a file is in its place; name another"),
+        (lambda path: (path / "file" / "a.md").write_text(""), "file: a part of this path is a file, where a folder"),
+        (lambda path: path.write_text(""), "is a folder, but a file is needed there; name a file"),
+    ],
+)
+def test_what_stands_in_the_place_of_an_output_is_told_with_a_way_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], write: Callable[[Path], object], told: str
+) -> None:
+    (tmp_path / "file").write_text("x")
+
+    def command(argv: Sequence[str] | None) -> int:
+        write(tmp_path)
+        return 0
+
+    assert run_command(command) == 2
+    assert told in capsys.readouterr().err

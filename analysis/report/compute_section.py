@@ -21,7 +21,7 @@ from analysis.runs.conditions import budget_names
 from analysis.runs.load import Records
 from scaling.readable import chance_text, count_text, share_text
 
-_SETTING = ("data_digest", "val_digest", "evals", "batch")
+_SETTING = ("data", "data_digest", "val_digest", "evals", "batch")
 """Columns in which runs must agree to be compared over budgets."""
 
 

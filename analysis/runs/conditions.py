@@ -81,9 +81,10 @@ def condition_text(parts: pd.DataFrame) -> "pd.Series[str]":
 
 def _data_names(runs: pd.DataFrame) -> pd.Series:
     """Folder names of the data; where one name stands for two contents with the study, or with the digest where a
-    study has both."""
+    study has both. Tables of others may have names alone, which are told where they differ."""
     if "data_digest" not in runs:
-        return pd.Series("", index=runs.index)
+        named = "data" in runs and runs["data"].nunique() > 1
+        return runs["data"].astype(str) if named else pd.Series("", index=runs.index)
     name_of = runs.groupby("data_digest")["data"].min()
     ambiguous = set(name_of[name_of.duplicated(keep=False)].index)
     studies = runs.groupby("data_digest")["study"].agg(lambda names: ", ".join(sorted(set(names))))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 
+from scaling.data.format.manifest import check_folder
 from scaling.errors import UserError
 from scaling.launch.backends.base import Backend, Resources, check_choice, make_backend
 from scaling.launch.backends.gpus import is_slow_here
@@ -71,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.cancel:
         return cancel_runs(study_dir, args.cancel, make_backend(study.launch))
     check_choice(study.launch)
+    check_folder(study_dir)
     ensure_data(study)
     planner = Planner(study, document)
     finetuning = FineTunePlanner(planner, study, document)

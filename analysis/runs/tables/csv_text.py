@@ -15,6 +15,8 @@ from scaling.readable import defused
 
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+(?:[eE][+-]?\d+)?\s*")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+_TEXTS = ("model", "study", "run_id", "data", "data_digest")
+"""Columns of names, of which 01 is another than 1."""
 _QUOTED = re.compile(r"'(?=[=+\-@\t\r])")
 
 
@@ -26,7 +28,7 @@ def read_table(path: Path) -> pd.DataFrame:
         head = _header(path)
         separator = next((mark for mark in ";\t" if mark in head and "," not in head), ",")
         _refuse_longer_rows(path, separator)
-        table = pd.read_csv(path, encoding="utf-8-sig", sep=separator)
+        table = pd.read_csv(path, encoding="utf-8-sig", sep=separator, dtype=dict.fromkeys(_TEXTS, str))
     except UserError:
         raise
     except (OSError, ValueError) as error:

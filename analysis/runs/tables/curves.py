@@ -66,6 +66,13 @@ def read_curves(path: Path, x: str, y: Metric, by: Sequence[str] = (), fit_colum
     for name in (x, y.name):
         if pd.to_numeric(table[name], errors="coerce").isna().all():
             raise UserError(f"{path}: column {name!r} holds text or nothing; choose a column of numbers")
+        has_digit = table[name].astype(str).str.contains(r"\d", regex=True)
+        words = table.index[pd.to_numeric(table[name], errors="coerce").isna() & has_digit]
+        if len(words):
+            raise UserError(
+                f"{path}:{words[0] + 2}: {name} is {table[name][words[0]]!r}, which is no number; write 1000 and 0.5, "
+                "without separators of thousands, units or percent signs"
+            )
     if y.higher_is_better:
         table[y.name] = _errors(path, table[y.name], y)
     held = ~_chosen(path, table, fit_column) if fit_column else pd.Series(False, index=table.index)

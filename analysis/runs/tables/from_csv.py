@@ -79,11 +79,12 @@ def _read(path: Path, metric: str | None, known: dict[str, Metric]) -> pd.DataFr
             good = table[name].isna() | table[name].between(*_COST_ENDS)
             _check(path, table, name, good, "give a number above 0, from 1e-30 to 1e40, or nothing")
     for name in [str(name) for name in table if "/" in str(name) or name == metric]:
-        if (
-            pd.api.types.is_bool_dtype(table[name]) or not pd.to_numeric(table[name], errors="coerce").notna().any()
-        ) and (name != metric):
-            continue  # a column of words
         measure = known.get(name) or known_metric(name)
+        is_number = pd.to_numeric(table[name], errors="coerce").notna() & ~table[name].map(
+            lambda cell: isinstance(cell, bool)
+        )
+        if not is_number.any() and measure.higher_is_better is None and name != metric:
+            continue  # a column of words
         _to_numbers(path, table, name, _rule(measure))
         _check(path, table, name, ~measure.outside(table[name]), _rule(measure))
     if "fraction" in table:
@@ -103,6 +104,11 @@ def _filled(path: Path, table: pd.DataFrame, images: "pd.Series[float]") -> pd.D
     }
     for name, values in defaults.items():
         table[name] = table[name].where(table[name].notna(), values) if name in table else values
+    if "data" in table or "data_digest" in table:
+        content = table.get("data_digest", table.get("data"))
+        table["data"] = table.get("data", content).where(table.get("data", content).notna(), "unknown data").astype(str)
+        if "data_digest" in table:
+            table["data_digest"] = content.where(content.notna(), "unknown").astype(str)
     for name in ("study", "family", "run_id"):
         table[name] = table[name].astype(str)
     for name, blank in _BLANKS.items():

@@ -127,3 +127,11 @@ def test_a_users_matplotlib_settings_change_nothing(tmp_path: Path) -> None:
             draw_class_frequencies(np.array([5, 3, 1]), tmp_path / f"{number}.png", name="cost $5 vs $6")
         drawn.append((tmp_path / f"{number}.png").read_bytes())
     assert drawn[0] == drawn[1]
+
+
+def test_outputs_that_cannot_be_written_are_told_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for option in ("--out", "--frequencies"):
+        for path, told in ((tmp_path, "must name a PNG file"), (tmp_path / "file" / "a.png", "is in its place; name")):
+            with pytest.raises(UserError, match=told):
+                main(["show", str(tmp_path / "absent.json"), option, str(path)])

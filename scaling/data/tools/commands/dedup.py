@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scaling.data.format.exclusion_list import make_exclusion, save_exclusion
 from scaling.data.format.load_manifest import load_manifest
-from scaling.data.format.manifest import Manifest
+from scaling.data.format.manifest import Manifest, check_folder, make_folder
 from scaling.data.format.open_shards import OpenShards
 from scaling.data.tools.commands.access import add_cache, add_storage, read_access
 from scaling.data.tools.commands.build import add_threads
@@ -47,12 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if not 0 <= args.distance <= MAX_DISTANCE:
         raise UserError(f"--distance {args.distance}: must be 0 to {MAX_DISTANCE}; unrelated images differ in about 32")
+    check_folder(args.out)
     access = read_access(args.storage, args.cache, args.cache_gb)
     train = load_manifest(args.train, access)
     evaluations = [load_manifest(location, access) for location in args.against]
     found = find_duplicates(train, evaluations, args.distance, args.threads, ProgressLine("images"))
     exclusion = make_exclusion(train, [(match.train.shard, match.train.number) for match in found.matches])
-    args.out.mkdir(parents=True, exist_ok=True)
+    make_folder(args.out)
     _write_pairs(found.matches, args.against, args.out / "pairs.csv")
     origin = {"made_by": "scaling.data dedup", "against": [m.digest for m in evaluations], "distance": args.distance}
     save_exclusion(exclusion, train, args.out / "exclude.json", origin)

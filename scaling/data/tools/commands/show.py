@@ -5,7 +5,7 @@ from pathlib import Path
 
 from scaling.data.format.class_counts import count_classes
 from scaling.data.format.load_manifest import load_manifest
-from scaling.data.format.manifest import Manifest
+from scaling.data.format.manifest import Manifest, check_folder
 from scaling.data.read.pixels import PixelSource
 from scaling.data.tools.commands.access import add_cache, add_storage, read_access
 from scaling.data.tools.frequency_plot import draw_class_frequencies
@@ -36,6 +36,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("show draws nothing without --out PNG (a sheet) or --frequencies PNG (a plot)")
     if args.num < 1:
         raise UserError(f"--num {args.num}: must be at least 1")
+    for option, path in (("--out", args.out), ("--frequencies", args.frequencies)):
+        if path is not None:
+            _check_png(option, path)
     manifest = load_manifest(args.manifest, read_access(args.storage, args.cache, args.cache_gb))
     if args.out is not None:
         draw_contact_sheet(PixelSource(manifest), args.out, num=args.num, seed=args.seed)
@@ -44,6 +47,13 @@ def run(args: argparse.Namespace) -> int:
         _draw_frequencies(manifest, args.frequencies)
         print(args.frequencies)
     return 0
+
+
+def _check_png(option: str, path: Path) -> None:
+    """UserError before anything is read for a file that cannot be written as PNG."""
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise UserError(f"{option} {path}: must name a PNG file, such as sheet.png")
+    check_folder(path.parent)
 
 
 def _draw_frequencies(manifest: Manifest, out: Path) -> None:

@@ -47,6 +47,18 @@ def test_a_row_that_has_no_logarithm_is_left_out_and_named(
     assert words in capsys.readouterr().err
 
 
+def test_a_number_that_is_written_for_people_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Left out, it would leave a law of the other rows behind."""
+    for size, error, told in (
+        ("1,000", 0.1, "n is '1,000'"),
+        (1000, "10%", "error is '10%'"),
+        ("2k", 0.1, "n is '2k'"),
+    ):
+        path = write(tmp_path, n=[*SIZES, size], error=[*ERRORS, error])
+        assert main([str(path), "--x", "n", "--y", "error"]) == 2
+        assert f".csv:10: {told}, which is no number" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -176,6 +176,27 @@ def test_what_can_be_read_in_two_ways_is_refused(
         records_from_csv([path], METRIC)
 
 
+def test_runs_on_data_of_other_names_are_never_averaged(tmp_path: Path) -> None:
+    rows = [("vit", 1000, seed, value, data) for seed, (value, data) in enumerate(((0.1, "cifar"), (0.2, "imagenet")))]
+    path = table(tmp_path / "a.csv", rows, head=f"model,num_images,seed,{METRIC},data")
+    assert sorted(records_from_csv([path], METRIC).runs["condition"]) == ["cifar", "imagenet"]
+    path = table(tmp_path / "b.csv", rows, head=f"model,num_images,seed,{METRIC},data_digest")
+    assert sorted(records_from_csv([path], METRIC).runs["condition"]) == ["cifar", "imagenet"]
+
+
+def test_a_name_that_looks_like_a_number_is_a_name(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", [("01", 1000, 0, 0.5), ("1", 1000, 1, 0.25), ("True", 1000, 0, 0.125)])
+    runs = records_from_csv([path], METRIC).runs
+    assert dict(zip(runs["model"], runs[METRIC], strict=True)) == {"01": 0.5, "1": 0.25, "True": 0.125}
+
+
+@pytest.mark.parametrize("cells", [(True, False), ("high", "low")])
+def test_a_column_that_is_known_as_a_metric_holds_numbers(tmp_path: Path, cells: tuple[object, ...]) -> None:
+    path = table(tmp_path / "a.csv", [("vit", 1000, seed, cell) for seed, cell in enumerate(cells)])
+    with pytest.raises(UserError, match="give accuracies as fractions"):
+        records_from_csv([path], None)
+
+
 def test_a_comma_that_may_separate_thousands_is_no_decimal_comma(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="num_images is '1,000'"):
         records_from_csv([table(tmp_path / "a.csv", [("vit", "1,000", 0, "0,5")], mark=";")], METRIC)
