@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 MODULES = {
+    "fonttools": "fontTools",
     "pillow": "PIL",
     "pyyaml": "yaml",
     "scikit-learn": "sklearn",

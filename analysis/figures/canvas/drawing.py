@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
+from analysis.figures.canvas.pdf_fonts import fonts_without_layout
 from analysis.runs.load import Records
 from analysis.runs.tables.csv_text import save_csv
 from scaling.errors import UserError
@@ -110,7 +111,8 @@ class Drawing:
         self.figure.savefig(paths[0], dpi=PNG_DPI, metadata={"Software": None}, bbox_inches=self._crop)
         paths[1].write_text(self.svg(), encoding="utf-8")
         nothing = {"CreationDate": None, "Creator": None, "Producer": None}
-        self.figure.savefig(paths[2], metadata=nothing, bbox_inches=self._crop)
+        with fonts_without_layout():
+            self.figure.savefig(paths[2], metadata=nothing, bbox_inches=self._crop)
         save_csv(self.points, paths[3])
         return paths
 
