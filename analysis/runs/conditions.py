@@ -65,12 +65,16 @@ def condition_parts(runs: pd.DataFrame) -> pd.DataFrame:
     parts = pd.DataFrame(index=runs.index)
     parts["data"] = _data_names(runs)
     parts["protocol"] = _budgets(runs)
-    parts["batch"] = "batch " + runs["batch"].astype(str) if "batch" in runs else ""
+    parts["batch"] = [_batch_text(batch) for batch in runs["batch"]] if "batch" in runs else ""
     for name, title in (("val_digest", "validation set"), ("evals", "evaluations")):
         if name in runs and runs[name].nunique() > 1:
             ranks = {text: rank for rank, text in enumerate(sorted(runs[name].unique()), 1)}
             parts[name] = f"{title} " + runs[name].map(ranks).astype(str)
     return parts
+
+
+def _batch_text(batch: float) -> str:
+    return f"batch {batch:g}" if batch < 1e6 else "" if pd.isna(batch) else f"batch {batch:.0f}"
 
 
 def condition_text(parts: pd.DataFrame) -> "pd.Series[str]":

@@ -7,6 +7,7 @@ from scipy import stats
 
 from analysis.__main__ import main
 from analysis.comparison.compare import at_matched_data
+from analysis.report.methods import methods_text
 from analysis.runs.load import load_records
 from analysis.runs.summary import cells
 from analysis.runs.tables.from_csv import records_from_csv
@@ -200,3 +201,12 @@ def test_a_column_that_is_known_as_a_metric_holds_numbers(tmp_path: Path, cells:
 def test_a_comma_that_may_separate_thousands_is_no_decimal_comma(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="num_images is '1,000'"):
         records_from_csv([table(tmp_path / "a.csv", [("vit", "1,000", 0, "0,5")], mark=";")], METRIC)
+
+
+def test_a_protocol_needs_the_column_of_its_budget_alone(tmp_path: Path) -> None:
+    """No epochs, and a batch that is not known of every run."""
+    head = f"model,num_images,seed,{METRIC},protocol,flops,batch"
+    rows = [(model, 1000, 0, 0.5, "matched_compute", 1e11, batch) for model, batch in (("vit", 32), ("mixer", ""))]
+    records = records_from_csv([table(tmp_path / "a.csv", rows, head=head)], METRIC)
+    assert sorted(records.runs["condition"]) == ["10¹¹ FLOPs", "10¹¹ FLOPs, batch 32"]
+    assert "Protocol: matched compute (10¹¹ FLOPs, batch 32)." in methods_text(records, METRIC, {}, 0)
