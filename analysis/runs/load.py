@@ -125,11 +125,12 @@ def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> 
             plans[plan.run_id] = plan
             run_dirs[plan.run_id] = record.run_dir
     if not rows:
-        counts = pd.Series([entry[5] for entry in excluded]).value_counts()
-        standing = ", ".join(f"{number} {status}" for status, number in counts.items())
+        # A run may be done and left out all the same: then why is said too.
+        ends = [f"{entry[5]} and {entry[6]}" if entry[5] == Status.DONE else str(entry[5]) for entry in excluded]
+        standing = ", ".join(f"{number} {end}" for end, number in pd.Series(ends).value_counts().items())
         standing = standing or "trials of a search alone"
         raise UserError(
-            f"{', '.join(map(str, study_dirs))}: no run is finished ({standing}); "
+            f"{', '.join(map(str, study_dirs))}: no finished run to report ({standing}); "
             "run python -m scaling.launch again, or look with python -m scaling.status"
         )
     _refuse_two_counts(list(plans.values()))

@@ -73,7 +73,8 @@ def merged_metrics(result: RunResult | None, evaluations: dict[str, Evaluation])
 def load_run(run_dir: Path, *, in_plan: bool = True, watch: LifeWatch | None = None) -> RunRecord:
     """One run; UserError without a plan, RecordError with a damaged one or one of another run."""
     plan = RunPlan.load(run_dir)
-    if plan.run_id != run_dir.resolve().name:
+    # A link in the place of a run that lies on another disk, or a link of another name to a run, both tell the run.
+    if plan.run_id not in (run_dir.absolute().name, run_dir.resolve().name):
         path = RunDir(run_dir).plan
         raise RecordError(path, f"is the plan of run {plan.run_id}; give the folder its name, or remove it")
     standing = find_standing(run_dir, plan, watch)
