@@ -73,12 +73,14 @@ def make_report(
     """Write the report of `records` into folder `out`, made when missing; `progress` gets each part's name."""
     if options.titles:
         records = renamed(records, options.titles)
+    across = overlaid(records, options.labels, but="protocol") if options.overlay else records
     if options.overlay:
         records = overlaid(records, options.labels)
-    records = replace(records, models=with_short_titles(records.models))
+    records, across = (replace(part, models=with_short_titles(part.models)) for part in (records, across))
     metric = headline_for(records.runs, records.eval_order, wanted_metric)
     check_direction(records.metric(metric))
     records, impossible = without_impossible(records, metric)
+    across, _ = without_impossible(across, metric)
     excluded = pd.concat([records.excluded, impossible, runs_without(records, metric)], ignore_index=True)
     excluded = excluded[EXCLUDED_COLUMNS].drop_duplicates(["study", "run_id"]).reset_index(drop=True)
     out.mkdir(parents=True, exist_ok=True)
@@ -92,7 +94,7 @@ def make_report(
     laws: dict[str, Law] = {}
     drawn = [model.figure_title for model in records.models.values()] + [records.metric(metric).title, *conditions]
     with drawing_style(options.width_inches, drawn):
-        compute = compute_part(records, metric)
+        compute = compute_part(across, metric)
         for rank, condition in enumerate(conditions):
             progress(f"condition {rank + 1} of {len(conditions)}: {condition or 'all runs'}")
             own = records.of_condition(condition, f"_{rank + 1}" if rank else "")
@@ -103,7 +105,7 @@ def make_report(
                 metric,
                 heading=heading,
                 published=options.published,
-                has_equal_compute=condition in compute.conditions,
+                has_equal_compute=condition in compute.conditions or (options.overlay and bool(compute.conditions)),
             )
             sections += part.sections
             laws |= part.laws

@@ -16,14 +16,16 @@ from analysis.runs.naming import ModelName
 from scaling.errors import UserError, did_you_mean
 
 
-def overlaid(records: Records, labels: Mapping[Path, str] | None = None) -> Records:
-    """The records as one condition; unchanged where there is one study with one condition.
+def overlaid(records: Records, labels: Mapping[Path, str] | None = None, *, but: str = "") -> Records:
+    """The records as one condition; unchanged where there is one study with one condition. A part of the conditions
+    named by `but` makes no series, for figures that have it as their axis, as compute at equal compute.
 
     `labels` names the study folders. UserError for a label that two of them share.
     """
     runs = records.runs.copy()
     parts = condition_parts(runs)
-    differing = [name for name in parts if parts[name].nunique() > 1]
+    all_differing = [name for name in parts if parts[name].nunique() > 1]
+    differing = [name for name in all_differing if name != but]
     text = condition_text(parts[differing]) if differing else pd.Series("", index=runs.index)
     if labels:
         if len(set(labels.values())) < len(labels):
@@ -34,7 +36,7 @@ def overlaid(records: Records, labels: Mapping[Path, str] | None = None) -> Reco
         # One label may stand for several conditions, which are never averaged.
         several = text.groupby(told).nunique() > 1
         text = told.where(~told.map(several), told + ", " + text)
-    elif not differing and runs["study"].nunique() > 1:
+    elif not all_differing and runs["study"].nunique() > 1:
         text = runs["study"].astype(str)
     if text.nunique() < 2:
         return records

@@ -1,5 +1,6 @@
 """Studies in one figure on demand, other titles, other widths, and an axis for what is varied instead of the size."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -33,6 +34,17 @@ def test_an_overlay_names_series_after_the_condition_that_differs(tmp_path: Path
     assert len(cells(together, METRIC)) == 4 * 4, "nothing is averaged over studies"
     colours = {look.colour for look in looks(together.models[name] for name in set(together.runs["model"])).values()}
     assert len(colours) == 4
+
+
+def test_budgets_stay_the_axis_of_what_has_compute_as_its_axis(tmp_path: Path) -> None:
+    """An overlay of other data names series after the data alone there, one of budgets none."""
+    records = load_records(two_budgets(tmp_path))
+    assert set(overlaid(records, but="protocol").runs["model"]) == {"mixer-b/32", "vit-b/32"}
+    steps = [records.runs["steps"] == count for count in (200, 800)]
+    runs = records.runs.assign(data=["a"] * len(records.runs)).drop(columns="data_digest")
+    runs.loc[steps[1], "data"] = "b"
+    across = overlaid(replace(records, runs=runs), but="protocol")
+    assert {name.partition(" [")[2] for name in across.runs["model"]} == {"a]", "b]"}
 
 
 def test_labels_name_the_studies_in_their_order(tmp_path: Path) -> None:
