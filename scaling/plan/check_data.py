@@ -23,7 +23,8 @@ MAX_NAMED = 3
 
 @contextmanager
 def warnings_once_planned() -> Iterator[None]:
-    """Holds the warnings of planning until the block has ended well: a sweep that is refused gets one sentence."""
+    """Holds the warnings of planning until the block has ended well, and gives each once: a sweep that is refused gets
+    one sentence, and data that is validated on and evaluated on is warned of once."""
     held = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
     of_planning = logging.getLogger(__name__.rpartition(".")[0])
     of_planning.addHandler(held)
@@ -33,7 +34,7 @@ def warnings_once_planned() -> Iterator[None]:
     finally:
         of_planning.removeHandler(held)
         of_planning.propagate = True
-    for record in held.buffer:
+    for record in {record.getMessage(): record for record in held.buffer}.values():
         of_planning.handle(record)
 
 

@@ -15,7 +15,7 @@ from scaling.data.format.index import expand_urls, index_shards
 from scaling.data.format.manifest import Manifest
 from scaling.errors import UserError
 from scaling.launch.command import main
-from scaling.plan.check_data import class_problem, probe_problem
+from scaling.plan.check_data import class_problem, probe_problem, warnings_once_planned
 from tests.support.tiny_study import encode
 
 IMAGE = encode(np.zeros((8, 8, 3), np.uint8))
@@ -88,6 +88,15 @@ def test_numbers_are_not_compared_and_that_is_said(write: Write, caplog: pytest.
     with caplog.at_level(logging.WARNING):
         assert class_problem(named, numbered, "a.json", "b.json") is None
     assert "cannot be compared, because b.json has numbers only" in caplog.text
+
+
+def test_what_holds_of_two_uses_of_the_data_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    planning = logging.getLogger("scaling.plan.check_data")
+    with caplog.at_level(logging.WARNING), warnings_once_planned():
+        for name in ("a.json", "b.json", "a.json"):
+            planning.warning("%s has numbers only", name)
+        assert not caplog.messages
+    assert caplog.messages == ["a.json has numbers only", "b.json has numbers only"]
 
 
 def test_a_validation_set_that_is_learned_from_is_warned_of(

@@ -68,6 +68,9 @@ class Decision:
     """How long to wait before the run is started again."""
 
 
+MORE_MEMORY = "take micro_batch: auto or a smaller one and fewer loader_threads, or give the run more memory"
+"""The way out for a run that ran out of memory."""
+
 COUNTED = frozenset({Cause.LOST, Cause.NODE_FAILED, Cause.MACHINE_TROUBLE, Cause.OUT_OF_MEMORY})
 
 MEMORY_RETRIES = 1
@@ -144,9 +147,8 @@ def _counted(ends: Sequence["End"], retries: int, told: str) -> Decision:
     if num_counted > retries:
         return Decision(Verdict.GIVE_UP, f"{told} (attempt budget used up: launch.retries = {retries})")
     if last.cause is Cause.OUT_OF_MEMORY and sum(end.cause is last.cause for end in ends) > MEMORY_RETRIES:
-        return Decision(
-            Verdict.GIVE_UP, f"{told}; take micro_batch: auto or a smaller one, fewer loader_threads, or more memory"
-        )
+        # A process that could still speak has named the way out itself.
+        return Decision(Verdict.GIVE_UP, told if MORE_MEMORY in told else f"{told}; {MORE_MEMORY}")
     troubles = [end for end in ends if end.cause in (Cause.MACHINE_TROUBLE, Cause.NODE_FAILED)]
     delay = 0.0
     if last.cause is Cause.MACHINE_TROUBLE:

@@ -1,12 +1,13 @@
 """Causes of an early end of training: what the run itself would meet again, and what a machine did."""
 
 import errno
+import os
 from collections.abc import Iterator
 
 from scaling.data.storage.remote import RemoteTroubleError
 from scaling.errors import REFUSALS, UserError
 from scaling.records.attempts import contract
-from scaling.records.attempts.causes import Cause
+from scaling.records.attempts.causes import MORE_MEMORY, Cause
 from scaling.records.ownership.lease import LeaseLostError
 
 
@@ -86,6 +87,7 @@ _MEMORY = (
     "Cannot allocate memory",
     "can't start new thread",
     "std::bad_alloc",
+    "failed to map segment",
 )
 
 _WAYS_OUT = {
@@ -94,8 +96,6 @@ _WAYS_OUT = {
     errno.ENOSPC: "make room and start the run again (--retry-failed)",
     errno.EDQUOT: "make room and start the run again (--retry-failed)",
 }
-
-_MORE_MEMORY = "take micro_batch: auto or a smaller one and fewer loader_threads, or give the run more memory"
 
 
 def classify(error: BaseException) -> Cause:
@@ -124,7 +124,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, UserError | MachineError | LostPartnerError | LeaseLostError):
         return str(error)
     told = f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(": ")
-    way_out = _MORE_MEMORY if classify(error) is Cause.OUT_OF_MEMORY else _WAYS_OUT.get(_errno(error) or 0)
+    way_out = MORE_MEMORY if classify(error) is Cause.OUT_OF_MEMORY else _WAYS_OUT.get(_errno(error) or 0)
     return f"{told}; {way_out}" if way_out else told
 
 
@@ -151,7 +151,10 @@ def _is_away(error: BaseException) -> bool:
 
 
 def _errno(error: BaseException) -> int | None:
-    return error.errno if isinstance(error, OSError) else None
+    """The system's number for it; libraries in other languages raise errors of their own with the system's words."""
+    if isinstance(error, OSError):
+        return error.errno
+    return next((number for number in _WAYS_OUT if os.strerror(number) in str(error)), None)
 
 
 def _says(error: BaseException, words: tuple[str, ...]) -> bool:

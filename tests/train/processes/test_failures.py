@@ -1,0 +1,46 @@
+"""What an error of a run means, and that its one line names the way out once."""
+
+import errno
+import os
+
+import pytest
+
+from scaling.records.attempts.causes import MORE_MEMORY, Cause, decide
+from scaling.records.attempts.ends import End
+from scaling.train.processes.failures import classify, describe, is_foreseen
+
+FILES = "ulimit -n"
+ROOM = "make room"
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "way_out"),
+    [
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE), "a.tar"), Cause.FAILED, FILES),
+        # safetensors and PyTorch, in their own words.
+        (RuntimeError("unable to open file <a> in read-only mode: Too many open files (24)"), Cause.FAILED, FILES),
+        (Exception("I/O error: No space left on device (os error 28)"), Cause.FAILED, ROOM),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a"), Cause.FAILED, ROOM),
+        (MemoryError(), Cause.OUT_OF_MEMORY, MORE_MEMORY),
+        (RuntimeError("std::bad_alloc"), Cause.OUT_OF_MEMORY, MORE_MEMORY),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), Cause.OUT_OF_MEMORY, MORE_MEMORY),
+    ],
+)
+def test_the_system_says_no(error: Exception, cause: Cause, way_out: str) -> None:
+    assert classify(error) is cause
+    assert describe(error).count(way_out) == 1
+    assert is_foreseen(error)
+
+
+def test_a_defect_is_not_taken_for_a_refusal_of_the_system() -> None:
+    assert classify(RuntimeError("shapes differ")) is Cause.FAILED
+    assert not is_foreseen(RuntimeError("shapes differ"))
+
+
+@pytest.mark.parametrize("message", [describe(MemoryError()), "killed by signal 9"])
+def test_memory_is_asked_for_once_when_a_run_is_given_up(message: str) -> None:
+    ends = [
+        End(attempt=number, cause=Cause.OUT_OF_MEMORY, code=None, step=0, message=message, seconds=1.0, unix_time=1.0)
+        for number in range(1, 5)
+    ]
+    assert decide(ends, 9).reason.count(MORE_MEMORY) == 1
