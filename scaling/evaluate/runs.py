@@ -105,18 +105,13 @@ def score_runs(run_dirs: Sequence[Path], wish: Wish, execution: Execution) -> li
     return [Scored(load_run(study_dir / plan.run_id), asked or tuple(one.name for one in plan.evals)) for plan in plans]
 
 
-def is_point(plan: RunPlan) -> bool:
-    """Whether a run is a point of its study's figures, and no means to find one."""
-    return plan.start is None and not plan.serves and plan.trial is None
-
-
 def _to_finetune(runs: Sequence[PlannedRun], names: Sequence[str]) -> list[tuple[EvalPlan, list[RunPlan]]]:
     """Each wanted fine-tuning with the runs that have no current record of it."""
     found: dict[str, tuple[EvalPlan, list[RunPlan]]] = {}
     for run in runs:
         known = load_run(run.run_dir).evaluations
         for one in run.plan.evals:
-            if one.by == "runs" and one.name in names and one.name not in known and is_point(run.plan):
+            if one.by == "runs" and one.name in names and one.name not in known and run.plan.is_point:
                 found.setdefault(one.digest() + one.name, (one, []))[1].append(run.plan)
     return list(found.values())
 
@@ -135,7 +130,7 @@ def with_evaluations(plan: RunPlan, new: Sequence[EvalPlan]) -> tuple[EvalPlan, 
 def study_runs(study_dir: Path) -> list[Path]:
     """Folders of a study's runs, without those that only serve others: trials of a search, and fine-tuning; UserError
     when there are none."""
-    found = [run.path for run in StudyDir(study_dir).run_dirs() if is_point(RunPlan.load(run.path))]
+    found = [run.path for run in StudyDir(study_dir).run_dirs() if RunPlan.load(run.path).is_point]
     if not found:
         raise UserError(
             f"{study_dir} holds no run.json and no runs with one; give a folder made by scaling.launch, RUNS/<study> "

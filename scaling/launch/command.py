@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finetuning = FineTunePlanner(planner, study, document)
 
     def after_all(plans: Sequence[RunPlan]) -> list[FollowUp]:
-        return [finetuning_follow_up(job) for job in finetuning.plan(plan for plan in plans if plan.trial is None)]
+        return [finetuning_follow_up(job) for job in finetuning.plan(plans)]
 
     with warnings_once_planned():
         beginning = Beginning.of(study, document, planner)

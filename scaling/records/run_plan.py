@@ -305,6 +305,11 @@ class RunPlan(Frozen):
     """The search that found the run's hyper-parameters; None where nothing was searched. Neither is in the identity:
     the values themselves are."""
 
+    @property
+    def is_point(self) -> bool:
+        """Whether it is a point of its study's figures, and no means to find one: no fine-tuning, no trial."""
+        return self.start is None and not self.serves and self.trial is None
+
     def train_flops(self, examples: int) -> float:
         """Training FLOPs, forward and backward, of so many examples, by the count of the model that is known now."""
         return examples * self.model.flops_train_per_image

@@ -41,11 +41,8 @@ def plans_of_models(names: Sequence[str], settings: Sequence[str]) -> list[RunPl
 
 def trained_runs(study_dir: Path) -> list[RunRecord]:
     """The finished runs of a study that are points of its figures; UserError when there is none."""
-    runs = [
-        run
-        for run in read_study(study_dir).runs
-        if run.result is not None and run.in_plan and run.plan.trial is None and not run.plan.serves
-    ]
+    known = read_study(study_dir).runs
+    runs = [run for run in known if run.result is not None and run.in_plan and run.plan.is_point]
     if not runs:
         raise UserError(f"{study_dir}: no run is finished, so its models are not known to train; launch it first")
     return runs

@@ -147,12 +147,12 @@ class FineTunePlanner:
         self._areas: dict[str, float] = {}
 
     def plan(self, runs: Iterable[RunPlan]) -> list[FineTuning]:
-        """Every fine-tuning of these pre-training runs, in their order; UserError, with its place in the sweep, for the
-        first that cannot be done."""
+        """Every fine-tuning of those of these runs that are points, in their order; UserError, with its place in the
+        sweep, for the first that cannot be done."""
         return self.plan_pairs(
             (Trained.by(run), evaluation)
             for run in runs
-            if run.start is None and not run.serves
+            if run.is_point
             for evaluation in run.evals
             if evaluation.kind == "finetune"
         )
