@@ -14,6 +14,7 @@ from scaling.evaluate.architecture import architecture_of, read_architecture
 from scaling.evaluate.asked import Wish, asked_evaluations
 from scaling.evaluate.runs import Execution, Scored, launch_spec, score_runs, study_runs
 from scaling.models.registry import is_timm_name
+from scaling.plan.check_data import each_warning_once
 from scaling.plan.suite import shipped_suites
 from scaling.readable import plain_table
 from scaling.records.run_dir import RunDir
@@ -56,6 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         root=args.root,
         access=read_access(args.storage, args.cache, args.cache_gb),
     )
+    with each_warning_once():
+        return _evaluate(args, wish)
+
+
+def _evaluate(args: argparse.Namespace, wish: Wish) -> int:
     target = Path(args.target)
     if is_timm_name(args.target) or not target.is_dir():
         return _weights(args, wish)

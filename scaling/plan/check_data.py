@@ -5,7 +5,7 @@ numbering would be scored in silence. Where a data set has numbers only, that is
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from logging.handlers import MemoryHandler
 from typing import Any
@@ -21,21 +21,57 @@ MAX_NAMED = 3
 """Classes named in a message."""
 
 
+class _EachOnce(logging.Handler):
+    """Passes on what has not been said before."""
+
+    def __init__(self, onward: logging.Logger) -> None:
+        super().__init__()
+        self._onward = onward
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage() not in self._said:
+            self._said.add(record.getMessage())
+            self._onward.handle(record)
+
+
+@contextmanager
+def each_warning_once() -> Iterator[None]:
+    """Data that several evaluations use is warned of once."""
+    with _handled_by(_EachOnce):
+        yield
+
+
 @contextmanager
 def warnings_once_planned() -> Iterator[None]:
     """Holds the warnings of planning until the block has ended well, and gives each once: a sweep that is refused gets
-    one sentence, and data that is validated on and evaluated on is warned of once."""
+    one sentence."""
     held = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
-    of_planning = logging.getLogger(__name__.rpartition(".")[0])
-    of_planning.addHandler(held)
-    of_planning.propagate = False
+    with _handled_by(lambda onward: held):
+        yield
+    with _handled_by(_EachOnce):
+        for record in held.buffer:
+            _of_planning().handle(record)
+
+
+@contextmanager
+def _handled_by(make: Callable[[logging.Logger], logging.Handler]) -> Iterator[None]:
+    """What planning logs goes to this handler alone, which is made with the logger that would have it otherwise."""
+    planning = _of_planning()
+    onward = planning.parent
+    assert onward is not None
+    handler = make(onward)
+    planning.addHandler(handler)
+    planning.propagate = False
     try:
         yield
     finally:
-        of_planning.removeHandler(held)
-        of_planning.propagate = True
-    for record in {record.getMessage(): record for record in held.buffer}.values():
-        of_planning.handle(record)
+        planning.removeHandler(handler)
+        planning.propagate = True
+
+
+def _of_planning() -> logging.Logger:
+    return logging.getLogger(__name__.rpartition(".")[0])
 
 
 def class_problem(one: Manifest, other: Manifest, one_name: str, other_name: str) -> str | None:

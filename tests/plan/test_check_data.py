@@ -15,7 +15,7 @@ from scaling.data.format.index import expand_urls, index_shards
 from scaling.data.format.manifest import Manifest
 from scaling.errors import UserError
 from scaling.launch.command import main
-from scaling.plan.check_data import class_problem, probe_problem, warnings_once_planned
+from scaling.plan.check_data import class_problem, each_warning_once, probe_problem, warnings_once_planned
 from tests.support.tiny_study import encode
 
 IMAGE = encode(np.zeros((8, 8, 3), np.uint8))
@@ -97,6 +97,11 @@ def test_what_holds_of_two_uses_of_the_data_is_warned_of_once(caplog: pytest.Log
             planning.warning("%s has numbers only", name)
         assert not caplog.messages
     assert caplog.messages == ["a.json has numbers only", "b.json has numbers only"]
+    caplog.clear()
+    with caplog.at_level(logging.WARNING), each_warning_once():
+        for name in ("a.json", "b.json", "a.json"):
+            planning.warning("%s has numbers only", name)
+        assert caplog.messages == ["a.json has numbers only", "b.json has numbers only"]
 
 
 def test_a_validation_set_that_is_learned_from_is_warned_of(
