@@ -15,7 +15,8 @@ from scaling.data.format.class_names import read_classes
 from scaling.data.format.exclusion_list import load_exclusion
 from scaling.data.format.load_manifest import load_manifest
 from scaling.data.format.manifest import build_manifest
-from scaling.data.tools.build_sources import SourceOptions, find_source
+from scaling.data.tools.sources.find import find_source
+from scaling.data.tools.sources.source import SourceOptions
 from scaling.errors import UserError, run_command
 from scaling.evals.label_files import read_label_file
 from scaling.plain_json import read_json

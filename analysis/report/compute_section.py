@@ -41,9 +41,8 @@ def compute_part(records: Records, metric: str) -> ComputePart:
     """Every group of runs that share data, evaluations and batch; nothing where no two models can be compared."""
     part = ComputePart()
     keys = [name for name in _SETTING if name in records.runs]
-    keys += (
-        ["data"] if "data" in records.runs and "data_digest" not in keys else []
-    )  # a table of others has names alone
+    if "data" in records.runs and "data_digest" not in keys:
+        keys.append("data")  # A table of others has names alone.
     groups = [runs for _, runs in records.runs.groupby(keys, sort=True)] if keys else [records.runs]
     for runs in groups:
         suffix = f"_{len(part.sections) + 1}" if part.sections else ""

@@ -47,10 +47,12 @@ def _training(records: Records) -> str:
     parts = []
     if "protocol" in runs:
         for condition, rows in runs.groupby("condition", sort=True):
+            told = f"Protocol: {rows['protocol'].iloc[0].replace('_', ' ')} ({condition})"
             epochs = rows["epochs"].dropna() if "epochs" in rows else []
-            low, high = (f"{end(epochs):.3g}" for end in (min, max)) if len(epochs) else ("", "")
-            told = f", {low if low == high else f'{low} to {high}'} epochs" if low else ""
-            parts.append(f"Protocol: {rows['protocol'].iloc[0].replace('_', ' ')} ({condition}){told}.")
+            if len(epochs):
+                low, high = f"{min(epochs):.3g}", f"{max(epochs):.3g}"
+                told += f", {low if low == high else f'{low} to {high}'} epochs"
+            parts.append(f"{told}.")
     if "stopped_early" in runs and runs["stopped_early"].any():
         early = ", ".join(runs.loc[runs["stopped_early"], "run_id"])
         parts.append(

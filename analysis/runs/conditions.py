@@ -74,7 +74,9 @@ def condition_parts(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _batch_text(batch: float) -> str:
-    return f"batch {batch:g}" if batch < 1e6 else "" if pd.isna(batch) else f"batch {batch:.0f}"
+    if pd.isna(batch):
+        return ""
+    return f"batch {batch:g}" if batch < 1e6 else f"batch {batch:.0f}"
 
 
 def condition_text(parts: pd.DataFrame) -> "pd.Series[str]":

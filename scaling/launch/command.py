@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from scaling.data.format.manifest import check_folder
 from scaling.errors import UserError
 from scaling.launch.backends.base import Backend, Resources, check_choice, make_backend
 from scaling.launch.backends.gpus import is_slow_here
@@ -30,6 +29,7 @@ from scaling.plan.planner import Planner
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.contract import LEAVE_SIGNALS
 from scaling.records.attempts.ends import forgive
+from scaling.records.files import check_folder
 from scaling.records.ownership.stop_request import clear_stop
 from scaling.records.run_plan import RunPlan
 from scaling.records.scores.price import Price

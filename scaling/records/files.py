@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from scaling.errors import UserError
+
 TEMPORARY = ".tmp"
 """Ending of files that are being written; what bears it and belongs to no living process is swept away."""
 
@@ -47,6 +49,19 @@ def refuse_irregular(descriptor: int, path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "is a pipe or a device, no file", str(path))
+
+
+def check_folder(folder: Path) -> None:
+    """UserError when a folder of this name cannot be made, because a file is in its place or above it."""
+    there = next((path for path in (folder, *folder.parents) if path.exists()), None)
+    if there is not None and not there.is_dir():
+        raise UserError(f"{folder} cannot be made a folder: the file {there} is in its place; name another")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; UserError when something else is in its place."""
+    check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def write_text_atomic(path: Path, text: str) -> None:

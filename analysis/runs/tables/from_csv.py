@@ -104,11 +104,11 @@ def _filled(path: Path, table: pd.DataFrame, images: "pd.Series[float]") -> pd.D
     }
     for name, values in defaults.items():
         table[name] = table[name].where(table[name].notna(), values) if name in table else values
-    if "data" in table or "data_digest" in table:
-        content = table.get("data_digest", table.get("data"))
-        table["data"] = table.get("data", content).where(table.get("data", content).notna(), "unknown data").astype(str)
-        if "data_digest" in table:
-            table["data_digest"] = content.where(content.notna(), "unknown").astype(str)
+    if "data_digest" in table and "data" not in table:
+        table["data"] = table["data_digest"]
+    for name, unknown in (("data", "unknown data"), ("data_digest", "unknown")):
+        if name in table:
+            table[name] = table[name].fillna(unknown).astype(str)
     for name in ("study", "family", "run_id"):
         table[name] = table[name].astype(str)
     for name, blank in _BLANKS.items():

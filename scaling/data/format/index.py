@@ -20,12 +20,13 @@ from scaling.data.format.class_names import ClassNames
 from scaling.data.format.homogeneity import MAX_COMPARED_SHARDS, PieceCounts, compare_label_counts
 from scaling.data.format.ignore import Ignore
 from scaling.data.format.labels import CLASS_NUMBERS, MAX_CLASSES, LabelRule, is_vector
-from scaling.data.format.manifest import LabelType, Manifest, build_manifest, make_folder
+from scaling.data.format.manifest import LabelType, Manifest, build_manifest
 from scaling.data.format.shard import Shard
 from scaling.data.storage.integrity import CorruptShardError, file_sha256
 from scaling.data.storage.remote import RemoteFiles, is_url
 from scaling.data.storage.shard_files import ShardFiles
 from scaling.errors import UserError
+from scaling.records.files import make_folder
 from scaling.records.run_plan import DEFAULT_ACCESS, AccessPlan
 
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")

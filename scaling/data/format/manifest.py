@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from scaling.data.format.homogeneity import Homogeneity
 from scaling.data.format.labels import CLASS_NUMBERS, LabelRule
 from scaling.errors import UserError, unprintable
-from scaling.records.files import write_text_atomic
+from scaling.records.files import make_folder, write_text_atomic
 from scaling.records.run_plan import DEFAULT_ACCESS, AccessPlan, content_digest
 
 MANIFEST_SCHEMA = 1
@@ -124,19 +124,6 @@ class Manifest:
         make_folder(path.parent)
         write_text_atomic(path, json.dumps(body, ensure_ascii=False, indent=1) + "\n")
         return self
-
-
-def check_folder(folder: Path) -> None:
-    """UserError when a folder of this name cannot be made, because a file is in its place or above it."""
-    there = next((path for path in (folder, *folder.parents) if path.exists()), None)
-    if there is not None and not there.is_dir():
-        raise UserError(f"{folder} cannot be made a folder: the file {there} is in its place; name another")
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it; UserError when something else is in its place."""
-    check_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def check_name(name: str | None) -> None:

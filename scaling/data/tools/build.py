@@ -25,7 +25,7 @@ from PIL import Image
 
 from scaling.data.format.homogeneity import MAX_COMPARED_SHARDS, Homogeneity, PieceCounts, compare_label_counts
 from scaling.data.format.load_manifest import load_manifest
-from scaling.data.format.manifest import Manifest, build_manifest, make_folder
+from scaling.data.format.manifest import Manifest, build_manifest
 from scaling.data.read.decode import JPEG_MAGIC, DecodeError, decode_rgb
 from scaling.data.read.look_ahead import in_order
 from scaling.data.storage.integrity import file_sha256
@@ -39,10 +39,10 @@ from scaling.data.tools.build_journal import (
     reference_lines,
     sample_name,
 )
-from scaling.data.tools.build_sources import BadSampleError, Source
 from scaling.data.tools.shuffle_lines import shuffled
+from scaling.data.tools.sources.source import BadSampleError, Source
 from scaling.errors import UserError
-from scaling.records.files import sync_folder
+from scaling.records.files import make_folder, sync_folder
 
 JPEG_QUALITY = 90
 """Of images made smaller."""

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scaling.data.tools.build_sources import Source
+from scaling.data.tools.sources.source import Source
 from scaling.errors import UserError
 from scaling.records.files import write_text_atomic
 

@@ -26,7 +26,7 @@ from scaling.data.format.tar_headers import MAX_NAME_BYTES, read_members
 from scaling.data.read.decode import DecodeError, decode_rgb
 from scaling.data.read.transforms import evaluate_view
 from scaling.data.storage.integrity import CorruptShardError
-from scaling.data.tools.build_sources import find_source
+from scaling.data.tools.sources.find import find_source
 from scaling.errors import UserError
 
 FUZZ = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

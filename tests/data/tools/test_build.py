@@ -24,8 +24,8 @@ from scaling.data.select.subset import select_subset
 from scaling.data.tools import build as build_module
 from scaling.data.tools import shuffle_lines
 from scaling.data.tools.build import BuildSettings, build_shards
-from scaling.data.tools.build_sources import find_source
 from scaling.data.tools.shuffle_lines import shuffled
+from scaling.data.tools.sources.find import find_source
 from scaling.errors import UserError
 
 CLASSES = ("ant", "bee", "cat")

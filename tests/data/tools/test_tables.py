@@ -9,8 +9,9 @@ import pytest
 
 from scaling.data.command import main
 from scaling.data.format.class_names import ClassNames
-from scaling.data.tools.build_sources import SourceOptions, find_source
 from scaling.data.tools.commands.build import describe_build_source
+from scaling.data.tools.sources.find import find_source
+from scaling.data.tools.sources.source import SourceOptions
 from scaling.errors import UserError
 
 

@@ -6,14 +6,17 @@ from pathlib import Path
 
 from scaling.data.format.class_names import read_classes
 from scaling.data.format.ignore import Ignore
-from scaling.data.format.manifest import check_folder, check_name
+from scaling.data.format.manifest import check_name
 from scaling.data.tools.build import BuildSettings, build_or_find
-from scaling.data.tools.build_sources import Source, SourceOptions, TableSource, find_source
 from scaling.data.tools.commands.index import add_classes, add_label_type, describe_classes, describe_several, summary
+from scaling.data.tools.sources.find import find_source
+from scaling.data.tools.sources.source import Source, SourceOptions
+from scaling.data.tools.sources.table import TableSource
 from scaling.data.tools.vtab.prepare import prepare_task
 from scaling.data.tools.vtab.tasks import PREFIX, find_task
 from scaling.errors import UserError, printable
 from scaling.readable import ProgressLine
+from scaling.records.files import check_folder
 
 _BOUNDS = (
     ("shard_samples", 1, 10_000_000),

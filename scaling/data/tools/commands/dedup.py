@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scaling.data.format.exclusion_list import make_exclusion, save_exclusion
 from scaling.data.format.load_manifest import load_manifest
-from scaling.data.format.manifest import Manifest, check_folder, make_folder
+from scaling.data.format.manifest import Manifest
 from scaling.data.format.open_shards import OpenShards
 from scaling.data.tools.commands.access import add_cache, add_storage, read_access
 from scaling.data.tools.commands.build import add_threads
@@ -17,6 +17,7 @@ from scaling.data.tools.dedup import EQUAL_BYTES, Findings, Match, find_duplicat
 from scaling.data.tools.sheets import draw_pair_sheet, spread_over
 from scaling.errors import UserError
 from scaling.readable import ProgressLine, defused, plain_table
+from scaling.records.files import check_folder, make_folder
 
 MAX_DISTANCE = 16
 """Bits; beyond, a quarter of those in which unrelated images differ, the matches are no duplicates."""

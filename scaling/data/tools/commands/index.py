@@ -13,11 +13,12 @@ from scaling.data.format.class_names import read_classes
 from scaling.data.format.homogeneity import Homogeneity
 from scaling.data.format.ignore import Ignore
 from scaling.data.format.index import IndexReport, LabelForm, expand_urls, index_and_report
-from scaling.data.format.manifest import Manifest, check_folder, check_name
+from scaling.data.format.manifest import Manifest, check_name
 from scaling.data.format.shard import IMAGE_EXTENSIONS
 from scaling.data.tools.commands.access import add_storage, read_access
 from scaling.errors import UserError, printable
 from scaling.readable import ProgressLine
+from scaling.records.files import check_folder
 
 RARE = 0.01
 """Share of the samples with several labels below which these may be mistakes."""

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from scaling.data.format.class_counts import count_classes
 from scaling.data.format.load_manifest import load_manifest
-from scaling.data.format.manifest import Manifest, check_folder
+from scaling.data.format.manifest import Manifest
 from scaling.data.read.pixels import PixelSource
 from scaling.data.tools.commands.access import add_cache, add_storage, read_access
 from scaling.data.tools.frequency_plot import draw_class_frequencies
 from scaling.data.tools.sheets import draw_contact_sheet
 from scaling.errors import UserError
 from scaling.readable import ProgressLine
+from scaling.records.files import check_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,10 +13,10 @@ from scaling.data.format.manifest import Manifest
 from scaling.data.select.exclusion import NO_EXCLUSION
 from scaling.data.select.subset import Subset, select_subset
 from scaling.data.tools.build import BuildSettings, build_shards
-from scaling.data.tools.build_sources import ShardSource
 from scaling.data.tools.commands.access import add_cache, add_storage, read_access
 from scaling.data.tools.commands.build import refuse_finished
 from scaling.data.tools.commands.index import summary
+from scaling.data.tools.sources.shards import ShardSource
 from scaling.errors import UserError
 from scaling.readable import ProgressLine, plain_table
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scaling.data.format.manifest import Manifest, build_manifest
 from scaling.data.select.random_streams import RandomStream, generator
 from scaling.data.tools.build import BuildSettings, build_or_find
-from scaling.data.tools.build_sources import NO_OPTIONS, Source, SourceOptions
+from scaling.data.tools.sources.source import NO_OPTIONS, Source, SourceOptions
 from scaling.data.tools.vtab.sources import task_parts
 from scaling.data.tools.vtab.tasks import TEST, TRAIN, TRAIN_VAL, VAL, VtabTask
 from scaling.errors import UserError

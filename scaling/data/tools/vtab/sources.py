@@ -18,16 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from scaling.data.format.manifest import LabelType
-from scaling.data.tools.build_sources import (
-    HUGGING_FACE,
-    NO_OPTIONS,
-    BadSampleError,
-    FolderSource,
-    LeftOut,
-    Source,
-    SourceOptions,
-)
-from scaling.data.tools.named_sources import HuggingFaceSource, TorchvisionSource, hub_splits
+from scaling.data.tools.sources.folders import FolderSource
+from scaling.data.tools.sources.named import HUGGING_FACE, HuggingFaceSource, TorchvisionSource, hub_splits
+from scaling.data.tools.sources.source import NO_OPTIONS, BadSampleError, LeftOut, Source, SourceOptions
 from scaling.data.tools.vtab.tasks import TEST, TRAIN, VAL, VtabTask
 from scaling.errors import UserError
 

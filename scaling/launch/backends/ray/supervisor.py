@@ -128,12 +128,15 @@ class Supervisor:
         attempt = latest_attempt(self._run_dir)
         if attempt is None or attempt.attempt <= self._order.attempts_before:
             return
-        while self._life.is_alive(self._run_dir):
-            # What outlived its worker saves and leaves.
-            time.sleep(LOOK_SECONDS)
+        self._wait_until_left()
         if not any(end.attempt == attempt.attempt for end in read_ends(self._run_dir).all):
             told = explain_loss(Ending(None), [attempt.job.removeprefix("ray ") or "of no Ray"])
             settle_end(self._run_dir, None, cause=told.cause, message=told.message)
+
+    def _wait_until_left(self) -> None:
+        """What outlived its worker saves and leaves."""
+        while self._life.is_alive(self._run_dir):
+            time.sleep(LOOK_SECONDS)
 
     def _attempt(self, avoid_hosts: Sequence[str]) -> None:
         """Take the run's place in the cluster, start its processes and note how they ended."""
@@ -149,9 +152,7 @@ class Supervisor:
         if ending.code == BUSY:
             time.sleep(BUSY_SECONDS)
             return
-        while self._life.is_alive(self._run_dir):
-            # What outlived its worker saves and leaves.
-            time.sleep(LOOK_SECONDS)
+        self._wait_until_left()
         number = latest_number(self._run_dir)
         has_told = number > before and any(end.attempt == number for end in read_ends(self._run_dir).all)
         settle_end(

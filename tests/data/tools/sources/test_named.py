@@ -20,7 +20,8 @@ from scaling.data.format.manifest import Manifest
 from scaling.data.format.shard import Shard
 from scaling.data.read.decode import decode_rgb
 from scaling.data.tools.build import BuildSettings, build_shards
-from scaling.data.tools.build_sources import SourceOptions, find_source
+from scaling.data.tools.sources.find import find_source
+from scaling.data.tools.sources.source import SourceOptions
 from scaling.errors import UserError
 
 NAMES = ("ant", "bee", "cat")

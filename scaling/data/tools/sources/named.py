@@ -23,17 +23,12 @@ from PIL import Image
 
 from scaling.data.format.class_names import ClassNames, refuse_repeated, refuse_unprintable
 from scaling.data.format.manifest import LabelType
-from scaling.data.tools.build_sources import (
-    HUGGING_FACE,
-    NO_OPTIONS,
-    TORCHVISION,
-    BadSampleError,
-    LeftOut,
-    SourceOptions,
-    renumber,
-)
 from scaling.data.tools.label_table import LabelTable, ResolvedLabels, as_text
+from scaling.data.tools.sources.renumbering import renumber
+from scaling.data.tools.sources.source import NO_OPTIONS, BadSampleError, LeftOut, SourceOptions
 from scaling.errors import UserError, did_you_mean
+
+HUGGING_FACE, TORCHVISION = "hf:", "torchvision:"
 
 LIBRARY_MISSING = "the library is missing; pip install 'scaling-study[datasets]'"
 

@@ -12,7 +12,8 @@ from scaling.data.command import main
 from scaling.data.format.load_manifest import load_manifest
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.shard import Shard
-from scaling.data.tools.build_sources import SourceOptions, find_source
+from scaling.data.tools.sources.find import find_source
+from scaling.data.tools.sources.source import SourceOptions
 from scaling.errors import UserError
 
 
