@@ -46,13 +46,14 @@ def _load(name: str) -> Callable[[Sequence[str] | None], int]:
     return found
 
 
-def _installed(name: str) -> int:
-    """What the console script `scaling-NAME` calls."""
+def _run(name: str) -> int:
+    """What `python -m scaling.NAME` and the console script `scaling-NAME` call. The command is imported inside, so that
+    Ctrl-C is answered in a word from the beginning."""
     return run_command(lambda argv: _load(name)(argv))
 
 
 launch, status, train, evaluate, data, models, bench, report, fit, weights, power = (
-    partial(_installed, name) for name in COMMANDS
+    partial(_run, name) for name in COMMANDS
 )
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`python -m scaling` and the console scripts: every command is listed, installed and explains itself."""
 
 import resource
+import signal
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,7 @@ import pytest
 
 import scaling.__main__ as commands
 from scaling.errors import run_command
+from tests.conftest import PlanTiny
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,6 +41,26 @@ def test_a_command_explains_itself_without_pytorch(name: str) -> None:
     check = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); "
     answer = subprocess.run([sys.executable, "-c", check + code], capture_output=True, text=True, check=True)
     assert answer.stdout.startswith("usage:") and answer.stdout.endswith("False\n")
+
+
+def test_ctrl_c_is_answered_in_a_word_while_a_command_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands.importlib, "import_module", lambda name: signal.raise_signal(signal.SIGINT))
+    assert commands.launch() == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_launcher_that_plans_is_stopped_in_a_word(
+    number: signal.Signals, plan_tiny: PlanTiny, tmp_path: Path
+) -> None:
+    code = "import scaling.__main__ as m, scaling.launch.command as c, signal, sys; "
+    code += f"c.ensure_data = lambda study: signal.raise_signal({int(number)}); sys.exit(m.launch())"
+    plan_tiny()
+    command = [sys.executable, "-c", code, str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "runs")]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert (answer.returncode, answer.stderr) == (130, "interrupted\n")
 
 
 def test_an_unknown_command_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,7 +144,9 @@ def imports_of(path: Path) -> set[str]:
 def test_a_hidden_import_follows_the_same_rule(room: str) -> None:
     folder = ROOT / Path(*room.split("."))
     for path in sorted(folder.rglob("*.py")):
-        wrong = foreign(imports_of(path), room)
+        # What `python -m` runs stands above all rooms and is imported by none: it starts a command from their list.
+        above = {"scaling.__main__"} if path.name == "__main__.py" else set()
+        wrong = foreign(imports_of(path) - above, room)
         assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
 
 

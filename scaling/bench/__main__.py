@@ -1,7 +1,8 @@
+"""`python -m scaling.bench`: measure input, training and inference on this machine."""
+
 import sys
 
-from scaling.bench.command import main
-from scaling.errors import run_command
+from scaling.__main__ import bench
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(bench())

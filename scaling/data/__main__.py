@@ -1,7 +1,8 @@
+"""`python -m scaling.data`: make, build, index, check, select and look at shards."""
+
 import sys
 
-from scaling.data.command import main
-from scaling.errors import run_command
+from scaling.__main__ import data
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(data())

@@ -2,8 +2,7 @@
 
 import sys
 
-from scaling.errors import run_command
-from scaling.evaluate.command import main
+from scaling.__main__ import evaluate
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(evaluate())

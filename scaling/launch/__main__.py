@@ -1,7 +1,8 @@
+"""`python -m scaling.launch`: plan a study, train what is missing, draw the report."""
+
 import sys
 
-from scaling.errors import run_command
-from scaling.launch.command import main
+from scaling.__main__ import launch
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(launch())

@@ -58,6 +58,9 @@ SAID_OF = {
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     args = read_options(argv)
+    # From the first moment on: what asks a launcher to leave cannot know how far it has come.
+    for number in LEAVE_SIGNALS:
+        signal.signal(number, _interrupt)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if args.print_schema:
         print(schema_text(), end="")
@@ -96,8 +99,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.retry_failed:
         for run in beginning.foresee(study_dir):
             _retry(run)
-    for number in LEAVE_SIGNALS:
-        signal.signal(number, _interrupt)
     graph = StudyGraph(
         study_dir,
         find_standings(study_dir, beginning.runs),

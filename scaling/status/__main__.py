@@ -1,7 +1,8 @@
+"""`python -m scaling.status`: where a study stands, from its folder."""
+
 import sys
 
-from scaling.errors import run_command
-from scaling.status.command import main
+from scaling.__main__ import status
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(status())

@@ -154,7 +154,9 @@ class Trial:
             self.hangs.append(f"{launcher.process.args} hung for {seconds} s:\n{launcher.words()}")
             self.kill_all()
             return launcher.process.wait()
-        if code not in (0, 1, 2, 130, -signal.SIGKILL):
+        # Python answers no signal in its own first moments, and has done nothing yet.
+        was_beginning = -code in (signal.SIGTERM, signal.SIGINT) and not launcher.words()
+        if code not in (0, 1, 2, 130, -signal.SIGKILL) and not was_beginning:
             self.faults.append(f"exit code {code}:\n{launcher.words()}")
         return code
 
@@ -201,7 +203,8 @@ class Trial:
         """In all that any process said, and in the logs of the runs."""
         logs = (*self._outputs.glob("*.txt"), *self.study_dir.glob("*/log.txt*"), *self.study_dir.glob("*.log"))
         for path in logs:
-            if path.is_file() and TRACEBACK in (text := path.read_text(errors="replace")):
+            text = path.read_text(errors="replace") if path.is_file() else ""
+            if TRACEBACK in text and not _of_python_alone(text):
                 self.faults.append(f"{path}:\n{text}")
 
     def words(self) -> str:
@@ -223,3 +226,8 @@ class Trial:
             if not path.is_relative_to(self.study_dir) or path in (self.study_dir, *runs) or path.name == "log.txt":
                 continue
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
+
+def _of_python_alone(text: str) -> bool:
+    """Whether Ctrl-C met the interpreter before it had come to a line of ours: nothing of ours can answer then."""
+    return text.rstrip().endswith("KeyboardInterrupt") and str(REPOSITORY) not in text
