@@ -16,7 +16,8 @@ from scaling.data.format.index import expand_urls, index_shards
 from scaling.plan.planner import Planner
 from scaling.records.run_plan import RunPlan
 from scaling.spec.study import load_study
-from scaling.train.checkpoints.checkpoint import CheckpointStore, Progress
+from scaling.train.checkpoints.checkpoint import Progress
+from scaling.train.checkpoints.store import CheckpointStore
 from scaling.train.loop import Loop
 from scaling.train.processes.preemption import PreemptionFlag
 from scaling.train.processes.process_group import Processes
@@ -77,6 +78,8 @@ def open_trainer(run_dir: Path, plan: RunPlan, processes: Processes) -> Iterator
     batching = plan_batching(plan.schedule.batch, processes.world, plan.engine.micro_batch)
     engine = build_engine(build_planned(plan.model), plan, batching, device, processes.rank)
     logging.getLogger("scaling.train").setLevel(logging.WARNING)
-    with closing(Recorder(run_dir, plan, device=device, world=processes.world, is_first=is_first)) as recorder:
-        store = CheckpointStore(run_dir, plan, processes, recorder)
+    with (
+        closing(Recorder(run_dir, plan, device=device, world=processes.world, is_first=is_first)) as recorder,
+        closing(CheckpointStore(run_dir, plan, processes, recorder)) as store,
+    ):
         yield Loop(plan, engine, store, Progress(), PreemptionFlag(watch_parent=False), processes, recorder)

@@ -5,7 +5,8 @@ those of an older attempt past the step from which a newer one resumed describe 
 reader leaves them out. A half-written or damaged line is skipped and counted, never fatal and never another number.
 
 At one step an evaluation is logged before the checkpoint that remembers it, so that a row at the resumed
-step is always one whose effect the checkpoint holds.
+step is always one whose effect the checkpoint holds. The row of a checkpoint follows once it is on the disk, maybe
+behind rows of later steps, with the counters of its own.
 """
 
 import errno

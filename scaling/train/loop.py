@@ -2,7 +2,8 @@
 
 At a step edge, in this order: log, validate and keep the best, save, leave if asked to. The order is what makes a
 resumed run repeat nothing and lose nothing: a checkpoint remembers the validation of its own step. Between edges that
-log, validate or save, nothing waits for the device.
+log, validate or save, nothing waits for the device. A checkpoint is copied at its edge and written during the steps
+that follow; a run that leaves or ends waits until it is.
 """
 
 import logging
@@ -18,9 +19,11 @@ import torch
 from scaling.data.read.loader import Batch
 from scaling.records.run_plan import RunPlan
 from scaling.train.averages import Means, Tally, validate
-from scaling.train.checkpoints.checkpoint import CheckpointStore, Progress
+from scaling.train.checkpoints.checkpoint import Progress
+from scaling.train.checkpoints.store import CheckpointStore
 from scaling.train.corruption import CorruptTally
 from scaling.train.loaders import train_loader, validation_loader
+from scaling.train.processes.agreement import tell
 from scaling.train.processes.decoding import starvation
 from scaling.train.processes.failures import CheckpointError, DivergenceError
 from scaling.train.processes.preemption import PreemptionFlag
@@ -73,10 +76,12 @@ class Loop:
         with closing(self.batches_after(first)) as batches:
             for step in range(first + 1, last + 1):
                 if self.advance(step, batches):
+                    self._tell_saved(to_the_end=True, must=True)
                     return False
                 if self._is_out_of_patience():
                     logger.info("stopping at step %d: %s", step, early_stop_message(self._plan))
-                    return True
+                    break
+        self._tell_saved(to_the_end=True)
         return True
 
     def batches_after(self, step: int) -> Generator[Batch, None, None]:
@@ -101,6 +106,7 @@ class Loop:
     def _edge(self, step: int) -> bool:
         """What is due after a step; True when the run leaves here."""
         intervals = self._plan.intervals
+        self._tell_saved()
         if self._is_due(step, intervals.log_steps):
             self._log(step)
         if self._is_due(step, intervals.validate_steps):
@@ -109,7 +115,7 @@ class Loop:
         is_leaving = self._vote.is_up(self._flag.is_up)
         is_last = step == self._plan.schedule.steps or self._is_out_of_patience()
         if is_leaving or is_last or self._is_due(step, intervals.checkpoint_steps):
-            self._save(step, must=is_leaving)
+            self._save(step)
         if not is_leaving or is_last:
             return False
         reason = self._flag.reason or "another process was asked to leave"
@@ -187,23 +193,18 @@ class Loop:
         metrics = validate(self._engine.model, self._validation, self._plan, self._processes)
         best = self.progress.best_metrics
         if best is None or _rank_of(metrics) > _rank_of(best):
-            try:
-                self._store.save_best(self._engine, step, {"model": self._plan.model, "input": self._plan.input})
-            except CheckpointError as error:
-                # Continuing would end with other weights than a run on a disk with room.
-                raise self._out_of_room(error) from error
+            self._store.save_best(self._engine, step, {"model": self._plan.model, "input": self._plan.input})
             self.progress = replace(self.progress, best_step=step, best_metrics=metrics, stale_validations=0)
         else:
             self.progress = replace(self.progress, stale_validations=self.progress.stale_validations + 1)
         self._recorder.event("eval", metrics)
 
-    def _save(self, step: int, *, must: bool) -> None:
-        """Save a checkpoint. One that cannot be written costs a warning and not the run, unless the run leaves here
-        and `must` have it."""
+    def _save(self, step: int) -> None:
+        """Copy a checkpoint, which is written while training goes on."""
         self._checked_means(step)
         clock = self._recorder.clock
         clock.settle()
-        progress = replace(
+        self.progress = replace(
             self.progress,
             step=step,
             train_seconds=clock.train_seconds,
@@ -211,21 +212,37 @@ class Loop:
             corrupt=self._corrupt.agree(),
             tally=self._tally.collect(self._processes),
         )
+        self._store.save(self._engine, self.progress)
+
+    def _tell_saved(self, *, to_the_end: bool = False, must: bool = False) -> None:
+        """Record the checkpoints that have been written, after waiting for all of them when asked `to_the_end`. One
+        that cannot be written costs a warning and not the run, unless the run leaves here and `must` have it; then all
+        processes ask together."""
+        problem = ""
         try:
-            self._store.save(self._engine, progress)
-        except CheckpointError as error:
+            for written in self._store.outcomes(to_the_end=to_the_end):
+                problem = written.problem
+                if not problem:
+                    self._recorder.checkpoint(
+                        written.step, written.train_seconds, written.pause_seconds, written.stop_seconds
+                    )
+                elif not must:
+                    logger.warning("%s; %s; training continues", problem, self._last_checkpoint())
             if must:
-                raise self._out_of_room(error) from error
-            logger.warning("%s; %s; training continues", error, self._last_checkpoint())
-            return
-        self.progress = progress
-        self._recorder.event("checkpoint", {})
+                problem, self._store.last_step = tell([problem, self._store.last_step], self._processes)
+                if problem:
+                    raise CheckpointError(problem)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{error}; {self._last_checkpoint()}; make room and start the run again (--retry-failed)"
+            ) from error
 
     def _count_skipped(self, means: Means, step: int) -> None:
         """Tell of the steps since the last row that were left out because their gradient was not finite."""
         if means.num_skipped == 0:
             return
         self.progress = replace(self.progress, skipped_steps=self.progress.skipped_steps + means.num_skipped)
+        self._store.last_step = tell(self._store.last_step, self._processes)
         logger.warning(
             "%d of the steps %d to %d were skipped, last step %d (learning rate %.3g): their gradient was not finite; "
             "%s",
@@ -253,19 +270,15 @@ class Loop:
             which = "last" if self._plan.engine.non_finite == "skip" else "first"
             what = f"{what}, {which} at step {means.non_finite_step}"
         clip = self._plan.recipe.clip
+        self._tell_saved(to_the_end=True)
+        self._store.last_step = tell(self._store.last_step, self._processes)
         raise DivergenceError(
             f"{what}, where the learning rate is {rate:.3g}; {self._last_checkpoint()}; lower learning_rate, or "
             f"{f'clip below {clip:g}' if clip else 'set clip'}"
         )
 
-    def _out_of_room(self, error: CheckpointError) -> CheckpointError:
-        """`error` for a run that cannot continue, with what is left and the way out."""
-        return CheckpointError(
-            f"{error}; {self._last_checkpoint()}; make room and start the run again (--retry-failed)"
-        )
-
     def _last_checkpoint(self) -> str:
-        step = self.progress.step
+        step = self._store.last_step
         return f"the last good checkpoint is of step {step}" if step else "there is no checkpoint yet"
 
     def _is_due(self, step: int, interval: int) -> bool:

@@ -9,7 +9,7 @@ Whatever ends it early is recorded before the processes part, with the reason of
 
 import logging
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ from scaling.records.ownership.lease import Lease
 from scaling.records.ownership.stop_request import requested_stop
 from scaling.records.result import RunResult
 from scaling.records.run_plan import RunPlan
-from scaling.train.checkpoints.checkpoint import CheckpointStore
+from scaling.train.checkpoints.store import CheckpointStore
 from scaling.train.loop import Loop
 from scaling.train.processes.agreement import tell
 from scaling.train.processes.failures import CODES, LostPartnerError, MachineError, classify, describe, is_foreseen
@@ -82,7 +82,8 @@ def run_session(
             if processes.device.type == "cpu" and plan.recipe.precision == "bf16" and bf16_is_slow():
                 logger.warning("%s", SLOW_BF16)
             try:
-                return _train_and_score(run_dir, plan, flag, processes, recorder)
+                with closing(CheckpointStore(run_dir, plan, processes, recorder)) as store:
+                    return _train_and_score(run_dir, plan, flag, processes, recorder, store)
             except Exception as error:
                 raise _EndedEarly(_end_early(run_dir, processes, recorder, error)) from error
     except _EndedEarly as ended:
@@ -102,9 +103,13 @@ def _meet(stack: ExitStack, execution: Execution) -> Processes:
 
 
 def _train_and_score(
-    run_dir: Path, plan: RunPlan, flag: PreemptionFlag, processes: Processes, recorder: Recorder
+    run_dir: Path,
+    plan: RunPlan,
+    flag: PreemptionFlag,
+    processes: Processes,
+    recorder: Recorder,
+    store: CheckpointStore,
 ) -> int:
-    store = CheckpointStore(run_dir, plan, processes, recorder)
     scoring = Scoring(run_dir, plan, store.best_path, flag, processes, recorder)
     # A result may appear while processes start; all of them go by what the first one finds.
     result = RunResult.load(run_dir, plan) if processes.is_first else None

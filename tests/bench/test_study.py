@@ -68,7 +68,7 @@ def _write_run(run: RunDir, begin: float) -> None:
         ("start", 1, 0, {}),
         ("step", 11, 7, {"loss": 1.0, "data_wait_seconds": 2.0}),
         ("eval", 13, 7, {"upstream/loss": 1.0, "upstream/precision_at_1": 0.5}),
-        ("checkpoint", 13.5, 7, {}),
+        ("checkpoint", 13.5, 7, {"stop_seconds": 0.5}),
         ("eval", 16.5, 7, {"fewshot/5shot_top1": 0.5}),
         ("done", 16.75, 7, {}),
     ]

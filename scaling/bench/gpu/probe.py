@@ -3,7 +3,7 @@
 dtype   that layers compute in bf16 inside the engine
 syncs   as dtype, with a warning for every time a step waits for the device, and the rate of steps
 timm    timm's own model in a bare loop, eager and compiled, beside which ours is read
-ckpt    seconds to copy, save and restore a checkpoint
+ckpt    seconds to copy, write and restore a checkpoint
 """
 
 import argparse
@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import scaling.train.processes.preload  # noqa: F401
@@ -22,7 +23,8 @@ from torch import nn
 
 from scaling.bench.planned_trainer import make_images, plan_trainers
 from scaling.records.run_plan import RunPlan
-from scaling.train.checkpoints.checkpoint import CheckpointStore, Progress
+from scaling.train.checkpoints.checkpoint import Progress
+from scaling.train.checkpoints.store import CheckpointStore
 from scaling.train.processes.process_group import Processes, join_processes
 from scaling.train.reporting.hardware import peak_flops_per_second
 from scaling.train.reporting.recorder import Recorder, device_name
@@ -90,12 +92,20 @@ def _probe(engine: Engine, what: str, batch: int, repeats: int, folder: Path, pr
 def _checkpoint(engine: Engine, folder: Path, processes: Processes) -> None:
     run_dir = folder / "run"
     run_dir.mkdir()
-    with closing(Recorder(run_dir, engine.plan, device=processes.device, world=1, is_first=True)) as recorder:
-        store = CheckpointStore(run_dir, engine.plan, processes, recorder)
-        saved = _seconds(lambda: store.save(engine, Progress(step=1)))
-        size = sum(path.stat().st_size for path in store.best_path.parent.parent.rglob("*") if path.is_file()) / 1e9
+    with (
+        closing(Recorder(run_dir, engine.plan, device=processes.device, world=1, is_first=True)) as recorder,
+        closing(CheckpointStore(run_dir, engine.plan, processes, recorder)) as store,
+    ):
+        copied, written = [], []
+        for step in (1, 2):  # The first copy takes the host's memory as well.
+            copied.append(_seconds(partial(store.save, engine, Progress(step=step))))
+            written.append(_seconds(lambda: list(store.outcomes(to_the_end=True))))
+        size = sum(path.stat().st_size for path in run_dir.rglob("*/*.safetensors")) / 2e9
         restored = _seconds(lambda: store.restore(engine))
-    print(f"checkpoint of {size:.1f} GB: saved in {saved:.1f} s, restored in {restored:.1f} s")
+    print(
+        f"checkpoint of {size:.1f} GB: copied in {copied[1]:.2f} s (the first in {copied[0]:.2f} s), "
+        f"written in {written[1]:.1f} s, restored in {restored:.1f} s"
+    )
 
 
 def _timm(plan: RunPlan, name: str, batch: int, repeats: int, processes: Processes) -> None:

@@ -1,7 +1,8 @@
 """Where the time of a study went, by its records: every attempt is cut at the moments that its log tells.
 
-A row of the log is written when something is done, so the time since the row before it was spent on that. Runs share
-the machine: a second of one of two that run side by side counts as half a second of the study.
+A row of the log is written when something is done, so the time since the row before it was spent on that. Only
+checkpoints are written beside the steps: their rows tell for how long training stood still. Runs share the machine: a
+second of one of two that run side by side counts as half a second of the study.
 """
 
 from collections import defaultdict
@@ -79,14 +80,24 @@ def _attempts(run: RunDir) -> Iterator[Iterator[Phase]]:
 
 def _phases(attempt: Attempt, events: Sequence[Event], end: float) -> Iterator[Phase]:
     before, train_seconds = attempt.unix_time, events[0].train_seconds if events else 0.0
+    stops: dict[int, float] = defaultdict(float)
     for event in events:
-        seconds = event.unix_time - before
-        parts = {_part_of(event): seconds}
-        if event.kind == "step":
+        if event.kind == "checkpoint":
+            stops[event.step] += event.metrics.get("stop_seconds", 0.0)
+    for event in events:
+        if event.kind == "checkpoint":
+            continue
+        seconds, part = event.unix_time - before, _part_of(event)
+        parts = {part: seconds}
+        if part == STEPS:
             steps = event.train_seconds - train_seconds
             waiting = event.metrics.get("data_wait_seconds", 0.0)
             parts = {STEPS: steps, WAITING: waiting, EDGES: seconds - steps - waiting}
-            train_seconds = event.train_seconds
+            train_seconds, part = event.train_seconds, EDGES
+        # A step's checkpoint comes after its own row and its validation.
+        latest = event.step - 1 if part in (BEGINNING, EDGES, VALIDATION) else event.step
+        if stopped := sum(stops.pop(step) for step in list(stops) if step <= latest):
+            parts |= {CHECKPOINTS: stopped, part: parts[part] - stopped}
         yield Phase(attempt.pid, before, event.unix_time, parts)
         before = event.unix_time
     yield Phase(attempt.pid, before, end, {RESULT: end - before})
@@ -98,7 +109,7 @@ def _part_of(event: Event) -> str:
         # The row of an evaluation of the kept weights bears its name.
         name = next(iter(event.metrics), "").partition("/")[0]
         return VALIDATION if name == "upstream" and "upstream/precision_at_1" in event.metrics else f"scoring: {name}"
-    return {"start": BEGINNING, "checkpoint": CHECKPOINTS}.get(event.kind, RESULT)
+    return {"start": BEGINNING, "step": STEPS}.get(event.kind, RESULT)
 
 
 def _most_at_once(spans: Sequence[tuple[float, float]]) -> int:

@@ -20,21 +20,33 @@ from scaling.train.step.engine import Engine
 
 STEP = "step"
 
+MODEL = "model/"
 
-def capture(engine: Engine, processes: Processes) -> dict[str, Tensor]:
-    """Copies on the CPU; called by all processes together, and empty on all but the first."""
-    state: dict[str, Tensor] = {}
-    for name, tensor in _live_tensors(engine, processes):
-        if processes.is_first:
-            state[name] = tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-    return state
+
+def weights(engine: Engine) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers, as they are on the device."""
+    for name, tensor in engine.model.state_dict().items():
+        yield f"{MODEL}{name}", tensor
+
+
+def optimizer_state(engine: Engine, processes: Processes) -> Iterator[tuple[str, Tensor]]:
+    """What the optimiser remembers; all processes go through it together, and each meets the full tensors."""
+    if engine.plan.engine.zero_stage == 0:
+        for name, parameter in engine.model.named_parameters():
+            for key, tensor in engine.deepspeed_engine.optimizer.state[parameter].items():
+                yield f"optimizer/{key}/{name}", tensor
+        return
+    for flat, parameters in _partitions(engine):
+        for name, parameter in parameters.items():
+            for key, tensor in engine.deepspeed_engine.optimizer.optimizer.state[flat].items():
+                yield f"optimizer/{key}/{name}", tensor if key == STEP else _gather(tensor, parameter, processes)
 
 
 Shapes = Mapping[str, Sequence[int]]
 
 
 def install(engine: Engine, shapes: Shapes, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Inverse of `capture`, on a freshly built engine of any number of processes and ZeRO stage.
+    """Inverse of `weights` and `optimizer_state`, on a freshly built engine of any number of processes and ZeRO stage.
 
     `shapes` names all tensors before any of them comes; they come one by one, on the engine's device, so that no
     process ever holds a second copy of the whole state.
@@ -93,20 +105,6 @@ def _homes(engine: Engine) -> dict[int, Tensor]:
     }
 
 
-def _live_tensors(engine: Engine, processes: Processes) -> Iterator[tuple[str, Tensor]]:
-    for name, tensor in engine.model.state_dict().items():
-        yield f"model/{name}", tensor
-    if engine.plan.engine.zero_stage == 0:
-        for name, parameter in engine.model.named_parameters():
-            for key, tensor in engine.deepspeed_engine.optimizer.state[parameter].items():
-                yield f"optimizer/{key}/{name}", tensor
-        return
-    for flat, parameters in _partitions(engine):
-        for name, parameter in parameters.items():
-            for key, tensor in engine.deepspeed_engine.optimizer.optimizer.state[flat].items():
-                yield f"optimizer/{key}/{name}", tensor if key == STEP else _gather(tensor, parameter, processes)
-
-
 def _partitions(engine: Engine) -> Iterator[tuple[Tensor, dict[str, Any]]]:
     """This process's part of each group's flat weights under ZeRO 1 or 2, and the group's parameters by name."""
     zero = engine.deepspeed_engine.optimizer
@@ -136,7 +134,7 @@ def _scatter(full: Tensor, parameter: Any, flat_value: Tensor) -> None:
 
 def _refuse_other_model(engine: Engine, shapes: Shapes) -> None:
     """UserError unless the state has exactly the model's tensors, and each of the optimiser's for every parameter."""
-    own = {f"model/{name}": tuple(tensor.shape) for name, tensor in engine.model.state_dict().items()}
+    own = {f"{MODEL}{name}": tuple(tensor.shape) for name, tensor in engine.model.state_dict().items()}
     keys = {name.split("/")[1] for name in shapes if name.startswith("optimizer/")}
     for name, parameter in engine.model.named_parameters():
         own |= {f"optimizer/{key}/{name}": () if key == STEP else tuple(parameter.shape) for key in keys}

@@ -122,22 +122,44 @@ class Recorder:
         return changes
 
     def event(self, kind: Kind, metrics: dict[str, float], message: str = "") -> None:
-        """Append one row about the present step; the counters follow from it."""
+        """Append one row about the present step."""
         if not self._is_first:
             return
         self.guard()
         self.clock.settle()
-        examples = self.step * self._plan.schedule.batch
-        event = Event(
+        event = self._event(kind, self.step, self.clock.train_seconds, self.clock.pause_seconds, metrics, message)
+        self._writer.write(event)
+        self._trackers.record(event)
+
+    def checkpoint(self, step: int, train_seconds: float, pause_seconds: float, stop_seconds: float) -> None:
+        """Append the row of a checkpoint that is on the disk by now, with the counters of its own step: others may have
+        been done and logged since, so no tracker gets it. `stop_seconds` is for how long training stood still."""
+        if self._is_first:
+            self.guard()
+            metrics = {"stop_seconds": stop_seconds}
+            self._writer.write(self._event("checkpoint", step, train_seconds, pause_seconds, metrics))
+
+    def _event(
+        self,
+        kind: Kind,
+        step: int,
+        train_seconds: float,
+        pause_seconds: float,
+        metrics: dict[str, float],
+        message: str = "",
+    ) -> Event:
+        """The other counters follow from the step."""
+        examples = step * self._plan.schedule.batch
+        return Event(
             run_id=self._plan.run_id,
             attempt=self.attempt.attempt,
             kind=kind,
-            step=self.step,
+            step=step,
             examples_seen=examples,
             unique_examples=min(examples, self._plan.subset.num_samples),
             flops=self._plan.train_flops(examples),
-            train_seconds=self.clock.train_seconds,
-            pause_seconds=self.clock.pause_seconds,
+            train_seconds=train_seconds,
+            pause_seconds=pause_seconds,
             device=self.device_name,
             num_devices=self._world,
             precision=self._plan.recipe.precision,
@@ -145,8 +167,6 @@ class Recorder:
             message=message,
             unix_time=time.time(),
         )
-        self._writer.write(event)
-        self._trackers.record(event)
 
     def scoring(self, name: str) -> None:
         """Tell which evaluation is being computed."""

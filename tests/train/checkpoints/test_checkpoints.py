@@ -29,7 +29,7 @@ def damage(checkpoint: Path) -> None:
 
 def see_no_checkpoints(rank: int) -> None:
     """As on a shared file system that has yet to show the folder to this process: looking is the fault."""
-    from scaling.train.checkpoints.checkpoint import CheckpointStore
+    from scaling.train.checkpoints.store import CheckpointStore
 
     if rank:
 

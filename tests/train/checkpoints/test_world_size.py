@@ -1,6 +1,7 @@
 """A run saved by some number of processes and ZeRO stage goes on with another: same samples, same curve."""
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -61,14 +62,32 @@ def test_zero_stages_read_each_others_checkpoints(plan_tiny, tmp_path: Path) -> 
             assert curve == pytest.approx(expected, rel=1e-4)
 
 
+def write_late(rank: int) -> None:
+    """Each checkpoint is written when training has done two more steps, or all of its steps."""
+    from scaling.train.checkpoints.checkpoint import Progress
+    from scaling.train.checkpoints.store import CheckpointStore
+
+    publish = CheckpointStore._publish
+
+    def waits(self: CheckpointStore, tensors: dict, progress: Progress) -> None:
+        deadline = time.monotonic() + 60
+        while self._recorder.step < min(progress.step + 2, 30):
+            assert time.monotonic() < deadline, "training waits for the checkpoint"
+            time.sleep(0.001)
+        publish(self, tensors, progress)
+
+    CheckpointStore._publish = waits  # type: ignore[method-assign]
+
+
 @pytest.mark.parametrize(("zero_stage", "world"), [(0, 2), (1, 1), (1, 2), (2, 2)])
 def test_on_the_same_processes_it_goes_on_bit_for_bit(zero_stage: int, world: int, plan_tiny, tmp_path: Path) -> None:
-    """With a checkpoint between two logged rows, and with random depth, whose draws must not repeat or skip."""
+    """With a checkpoint between two logged rows that is written when its weights have changed, and with random depth,
+    whose draws must not repeat or skip."""
     options = ("defaults.log_every=4steps", "defaults.keep_checkpoints=9", "defaults.drop_path=0.3")
     # What a model draws depends on how many processes share a batch, so they are part of such a run's plan.
     options = (*options, f"launch.devices_per_run={world}")
     (run,) = plan_tiny(*options, f"defaults.zero_stage={zero_stage}", "defaults.checkpoint_every=5steps")
-    assert codes(start_run(run.run_dir, world)) == [0] * world
+    assert codes(start_run(run.run_dir, world, write_late)) == [0] * world
     resumed = go_back_to(15, run, tmp_path / "resumed")
     assert codes(start_run(resumed, world)) == [0] * world
     expected = curves(run.run_dir, after=15)
