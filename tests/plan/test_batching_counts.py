@@ -20,7 +20,7 @@ def batch_norm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "count_models", lambda queries: dict.fromkeys(queries, facts))
 
 
-def test_batch_normalisation_is_seen_by_counting() -> None:
+def test_batch_normalisation_is_seen_by_counting(count_here: None) -> None:
     from scaling.plan.count_models import count
     from scaling.plan.zoo_counts import ModelQuery
 

@@ -33,7 +33,7 @@ def test_the_table_holds_every_named_model() -> None:
     assert set(_table()) == set(zoo())
 
 
-def test_a_sample_of_the_table_is_counted_again() -> None:
+def test_a_sample_of_the_table_is_counted_again(count_here: None) -> None:
     """`SCALING_COUNT_ALL=1` counts all of it, which takes two minutes."""
     models = zoo() if os.environ.get("SCALING_COUNT_ALL") else random.Random(0).sample(zoo(), 4)
     for row in count_rows(models):
@@ -45,7 +45,7 @@ def counting_names() -> tuple[str, ...]:
     return COUNTS
 
 
-def test_the_table_is_exact_at_other_numbers_of_classes_and_for_options_that_count_nothing() -> None:
+def test_the_table_is_exact_at_other_numbers_of_classes_and_for_options_that_count_nothing(count_here: None) -> None:
     assert {name for options in CHANGED_OPTIONS.values() for name in options} == SAME_COUNT_OPTIONS
     queries = [
         ModelQuery(name, default_image_size(name), 18_291, json.dumps(options))
