@@ -1,4 +1,5 @@
-"""The same run under PyTorch's own launcher: `torchrun -m scaling.train RUN_DIR` on two and four gloo processes."""
+"""The same run under PyTorch's own launcher: `torchrun -m scaling.train RUN_DIR` on two gloo processes. More of them,
+started by the harness itself, are in test_world_size."""
 
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from scaling.records.attempts.contract import DONE
 from scaling.records.events import read_events
 from scaling.records.result import RunResult
 from scaling.records.standing import find_standing
+from tests.support.ranks import codes, start_run
 from tests.support.run_folders import steps_saved
 
 RELATIVE = 1e-4
@@ -24,24 +26,19 @@ def losses(run: PlannedRun) -> list[float]:
     return [row.metrics["loss"] for row in rows if row.kind == "step"]
 
 
-def train(run: PlannedRun, world: int) -> None:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)] if world > 1 else []
-    command = [sys.executable, *launcher, "-m", "scaling.train", str(run.run_dir)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert ended.returncode == DONE, ended.stdout[-2000:] + ended.stderr[-2000:]
-
-
 def test_torchrun_trains_the_run_of_one_process(plan_tiny: Callable[..., list[PlannedRun]]) -> None:
     options = ("protocol.steps=10", "defaults.log_every=1")
     (alone,) = plan_tiny(*options, name="alone")
-    train(alone, 1)
-    for world in (2, 4):
-        (together,) = plan_tiny(*options, f"launch.devices_per_run={world}", name=f"on-{world}")
-        assert together.plan.identity == alone.plan.identity
-        train(together, world)
-        assert losses(together) == pytest.approx(losses(alone), rel=RELATIVE)
-        result = RunResult.load(together.run_dir)
-        assert result is not None and (result.num_devices, result.steps) == (world, 10)
+    assert codes(start_run(alone.run_dir, 1)) == [DONE]
+    (together,) = plan_tiny(*options, "launch.devices_per_run=2", name="together")
+    assert together.plan.identity == alone.plan.identity
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *launcher, "-m", "scaling.train", str(together.run_dir)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == DONE, ended.stdout[-2000:] + ended.stderr[-2000:]
+    assert losses(together) == pytest.approx(losses(alone), rel=RELATIVE)
+    result = RunResult.load(together.run_dir)
+    assert result is not None and (result.num_devices, result.steps) == (2, 10)
 
 
 def test_a_warning_signal_to_torchrun_saves_every_process(plan_tiny: Callable[..., list[PlannedRun]]) -> None:
