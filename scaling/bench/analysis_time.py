@@ -25,7 +25,6 @@ from scaling.bench.command import add_json, write_json
 from scaling.bench.machine import describe_machine
 from scaling.bench.synthetic_study import Truth, make_study
 from scaling.readable import plain_table
-from scaling.records.attempts.provenance import describe_harness_source
 from scaling.records.study import load_plan_order, save_plan_order
 
 NUM_RUNS, NUM_ROWS = 1_000, 1_000
@@ -103,7 +102,6 @@ def measure_analysis(num_runs: int, num_rows: int, num_models: int, num_curves: 
         fits = f"fits of {num_curves} curves"
         fit = ["-m", "analysis.fit", str(_curves(folder, num_curves)), "--x", "images", "--y", "loss", "--by", "curve"]
         cases[fits] = _measured(fits, fit)
-    harness = describe_harness_source()
     cpu = [cases[title]["cpu_seconds"] for title in reports]
     return {
         "cases": cases,
@@ -112,10 +110,6 @@ def measure_analysis(num_runs: int, num_rows: int, num_models: int, num_curves: 
         "cpu_seconds_per_curve": cases[fits]["cpu_seconds"] / num_curves,
         "rows_per_run": num_rows,
         "machine": describe_machine(LIBRARIES),
-        "load_at_the_end": os.getloadavg()[0],
-        "version": harness.version,
-        "git_commit": harness.git_commit,
-        "git_dirty": harness.git_dirty,
     }
 
 

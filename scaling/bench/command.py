@@ -7,11 +7,14 @@ Options that several of them share are below.
 import argparse
 import importlib
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from scaling.records.attempts.provenance import describe_harness_source
 from scaling.records.files import write_text_atomic
 
 EPILOG = """\
@@ -19,6 +22,7 @@ examples:
   python -m scaling.bench pipeline data/photos/manifest.json
   python -m scaling.bench pipeline --plan-only
   python -m scaling.bench training
+  python -m scaling.bench checkpoint --model mixer-l/32
   python -m scaling.bench study
   python -m scaling.bench launch
   python -m scaling.bench analysis
@@ -34,6 +38,10 @@ BENCHMARKS = {
         "images per second and core, beside the loaders of webdataset and timm",
     ),
     "training": ("scaling.bench.training", "cost of a training step, beside a loop of bare PyTorch"),
+    "checkpoint": (
+        "scaling.bench.checkpoints",
+        "for how long training stands still, beside DeepSpeed's save_checkpoint",
+    ),
     "study": ("scaling.bench.study.command", "where the time of a whole study goes, from the command to the report"),
     "launch": ("scaling.bench.launching", "seconds of planning 28 and 10,000 runs, and of 1,000 array tasks of Slurm"),
     "analysis": ("scaling.bench.analysis_time", "seconds and memory of reports of 1,000 runs, 60 models and of fits"),
@@ -89,6 +97,8 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def write_json(figures: Mapping[str, Any], path: Path | None) -> None:
-    """Write the figures to the file of `--json`, if it was given."""
+    """Write the figures to the file of `--json`, if it was given, with the code that was measured and how busy the
+    machine was in the last minute."""
     if path is not None:
-        write_text_atomic(path, json.dumps(figures, indent=2) + "\n")
+        harness = {"load_at_the_end": os.getloadavg()[0], **asdict(describe_harness_source())}
+        write_text_atomic(path, json.dumps({**figures, **harness}, indent=2) + "\n")

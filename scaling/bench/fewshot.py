@@ -22,7 +22,6 @@ from scaling.bench.machine import describe_machine, ratio_summary
 from scaling.errors import UserError
 from scaling.launch.options import above_zero
 from scaling.readable import plain_table
-from scaling.records.attempts.provenance import describe_harness_source
 
 OURS, PEER = "scaling.evals.ridge", "scikit-learn Ridge"
 
@@ -87,7 +86,6 @@ def run(args: argparse.Namespace) -> int:
 
 def measure_probe(sizes: Sizes, rounds: int) -> dict[str, Any]:
     """Seconds of both probes in every round, their scores, and what they were measured on."""
-    harness = describe_harness_source()
     with _one_core():
         figures = _measure(sizes, rounds)
     return {
@@ -96,10 +94,6 @@ def measure_probe(sizes: Sizes, rounds: int) -> dict[str, Any]:
         "l2": L2,
         "threads": 1,
         "machine": describe_machine(LIBRARIES),
-        "load_at_the_end": os.getloadavg()[0],
-        "version": harness.version,
-        "git_commit": harness.git_commit,
-        "git_dirty": harness.git_dirty,
     }
 
 

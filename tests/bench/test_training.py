@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from scaling.bench.checkpoints import BESIDE, DEEPSPEED, WAITED
 from scaling.bench.training import BARE, BARE_SHARDS, TRAINER, TRAINER_SHARDS
 
 
@@ -29,6 +30,17 @@ def test_training_reports_every_loop_on_both_kinds_of_input(tmp_path: Path) -> N
     assert (figures["settings"]["batch"], figures["settings"]["precision"]) == (8, "bf16")
     assert str(tmp_path) not in json.dumps(figures)
     assert TRAINER_SHARDS in printed and "a bare step takes" in printed
+
+
+def test_a_checkpoint_beside_the_steps_is_written_later_than_training_goes_on(tmp_path: Path) -> None:
+    sizes = ["--model", "mixer-laptop-32px", "--rounds", "1", "--device", "cpu", "--json", str(tmp_path / "out.json")]
+    printed = bench("checkpoint", *sizes)
+    figures = json.loads((tmp_path / "out.json").read_text())
+    stops, written = figures["stop_seconds"], figures["written_seconds"]
+    assert list(stops) == list(written) == [DEEPSPEED, WAITED, BESIDE]
+    assert stops[WAITED] == written[WAITED] and stops[BESIDE][0] < written[BESIDE][0]
+    assert {"load_at_the_end", "version", "git_commit", "git_dirty", "machine"} <= figures.keys()
+    assert BESIDE in printed and "beside the writing" in printed
 
 
 def test_inference_compares_with_the_first_model(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 The engine never sees the loader: it is handed one micro-batch at a time and told nothing of data. Mixed precision is
 PyTorch's autocast with fp32 weights, so that master weights are fp32 in every ZeRO stage and a checkpoint reads the
-same in all of them. Nothing here waits for the device. In ZeRO stage 0 clipping is done here, since DeepSpeed would
-not tell the norm there.
+same in all of them. A step never waits for the device in ZeRO stage 0 and once in stages 1 and 2, where DeepSpeed asks
+whether the norm is a number. Clipping is done here: in stage 0 DeepSpeed would not tell the norm, and in the others it
+would ask again for every group of parameters.
 """
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import deepspeed
@@ -132,11 +134,21 @@ def build_engine(model: VisionModel, plan: RunPlan, batching: Batching, device: 
             f"precision: {plan.recipe.precision} is not what DeepSpeed {deepspeed.__version__} computes in, as it does "
             "not take the section torch_autocast; install a version that pyproject.toml allows"
         )
+    if plan.engine.zero_stage > 0 and plan.recipe.clip:
+        engine.optimizer.unscale_and_clip_grads = partial(_clip, most=plan.recipe.clip)
     apply_timeout(engine.seq_data_parallel_group)
     if batching.world == 1 and plan.engine.zero_stage == 0:
         # A process alone would copy all gradients into a buffer and back, 1 % of a step.
         engine.enable_backward_allreduce = False
     return Engine(engine, model, plan, batching, device, rank, memory_format(plan))
+
+
+def _clip(gradients: list[Tensor], norm: Tensor, *, most: float) -> None:
+    """What DeepSpeed's method of ZeRO 1 and 2 does to the gradients of one group of parameters, number for number, for
+    the global `norm` that its step has found to be one."""
+    scale = 1.0 / torch.clamp((norm + 1e-6) / most, min=1.0)
+    for gradient in gradients:
+        gradient.mul_(scale)
 
 
 def _model_seed(seed: int, step: int, rank: int) -> int:
