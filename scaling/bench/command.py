@@ -50,6 +50,7 @@ BENCHMARKS = {
         "scaling.bench.needs.command",
         "hours, cores, object store, disk and money of a study on a cluster",
     ),
+    "page": ("scaling.bench.page.command", "BENCHMARKS.md from the figures of all of them"),
     "inference": (
         "scaling.bench.inference",
         "images per second of models, side by side or each at its best batch",

@@ -1,0 +1,274 @@
+"""What of each benchmark's figures is on the page: one function a kind of file."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scaling.bench.training import PEERS
+
+Figures = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading, the command that measures it, a table and remarks."""
+
+    title: str
+    command: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    remarks: tuple[str, ...] = ()
+
+
+def pipeline(figures: Figures) -> Section:
+    rates = figures["images_per_cpu_second"]
+    first, best = next(iter(rates)), list(rates)[-1]
+    settings = figures["settings"]
+    rows = [
+        (
+            name,
+            _middle(values, 0),
+            _range(values, 0),
+            first,
+            f"{figures['ratio'][name]:.2f}",
+            _middle(figures["first_batch_seconds"][name], 2),
+        )
+        for name, values in rates.items()
+    ]
+    share = statistics.median(rates[best]) / figures["decode_only_per_cpu_second"]
+    return Section(
+        f"Input pipeline, {settings['image_size']} px",
+        "pipeline MANIFEST --json FILE",
+        ("loader", "images per CPU second", "range", "peer", "ratio", "first batch, s"),
+        rows,
+        (
+            f"{figures['ratio_to_timm']:.2f} times timm's loader.",
+            f"Decoding in full and nothing else does {figures['decode_only_per_cpu_second']:,.0f} images per CPU "
+            f"second, of which the loader reaches {share:.0%}.",
+            f"Pixels differ from Pillow's (decode in full, crop, bilinear resize) by {figures['mean_pixel_error']:.3f} "
+            "grey levels on average.",
+            f"A training step 1.5 times as long as the loading of its batch waits {figures['data_wait']:.1%} of it.",
+            f"{settings['rounds']} rounds in turns of {settings['images']} images.",
+        ),
+    )
+
+
+def planning(figures: Figures) -> Section:
+    names = {
+        "import seconds": "imports, s",
+        "manifest seconds": "manifest, s",
+        "subset and order seconds": "subset and order, s",
+        "peak memory MB": "peak memory, MB",
+        "manifest MB": "manifest, MB",
+        "shards in a batch": "different shards in a batch",
+        "shards if uniform": "the same if samples were drawn uniformly",
+        "effective shards": "effective shards (1 / sum of squared shares)",
+    }
+    return Section(
+        f"From a cold start to a rank's first batch: {figures['samples'] / 1e6:,.0f} M samples, "
+        f"{figures['shards']:,} shards, {figures['ranks']} ranks of {figures['workers']} workers, "
+        f"batches of {figures['batch']:,}",
+        "pipeline --plan-only --json FILE",
+        ("", "figure"),
+        [(text, f"{figures[name]:,.1f}") for name, text in names.items()],
+    )
+
+
+def training(figures: Figures) -> Section:
+    settings = figures["settings"]
+    rows = []
+    for name, ratio in figures["ratio"].items():
+        rows.append(
+            (
+                name,
+                f"{1000 * statistics.median(figures['step_seconds'][name]):,.1f}",
+                f"{figures['images_per_second'][name]:,.0f}",
+                PEERS[name],
+                f"{ratio['median']:.3f}",
+                f"{ratio['lower_quartile']:.3f}-{ratio['upper_quartile']:.3f}",
+                f"{figures['cpu_ratio'][name]['median']:.3f}",
+            )
+        )
+    return Section(
+        f"A training step: {figures['model']}, {settings['batch']} images of {settings['image_size']} px, "
+        f"{settings['precision']}",
+        f"training --model {figures['model']} --batch {settings['batch']} --rounds {settings['rounds']} --json FILE",
+        ("loop", "ms a step", "images/s", "peer", "ratio", "quartiles", "ratio of CPU time"),
+        rows,
+        (
+            f"The trainer waits {figures['data_wait']:.2%} of its time for batches from shards.",
+            f"{settings['rounds']} rounds of {settings['steps']} steps in turns, {settings['threads']} thread, on "
+            f"{figures['device']}.",
+        ),
+    )
+
+
+def checkpoint(figures: Figures) -> Section:
+    stops = figures["stop_seconds"]
+    peer = next(iter(stops))
+    settings = figures["settings"]
+    return Section(
+        f"A checkpoint of {figures['gigabytes']:.2f} GB: {figures['model']}, {figures['parameters'] / 1e6:,.0f} M "
+        "parameters with Adam's state",
+        f"checkpoint --model {figures['model']} --batch {settings['batch']} --rounds {settings['rounds']} --json FILE",
+        ("checkpoint", "training stands still, s", "range", "peer", "ratio", "on the disk after, s"),
+        [
+            (
+                name,
+                _middle(values, 2),
+                _range(values, 2),
+                peer,
+                f"{figures['ratio'][name]:.3f}",
+                _middle(figures["written_seconds"][name], 1),
+            )
+            for name, values in stops.items()
+        ],
+        (
+            f"A step takes {figures['step_seconds']:.2f} s, and {figures['step_seconds_beside']:.2f} s while a "
+            "checkpoint is written.",
+            "DeepSpeed's files are written and not flushed to the disk; ours are flushed and have checksums.",
+        ),
+    )
+
+
+def inference(figures: Figures) -> Section:
+    peer = next(iter(figures["inference"]))
+    return Section(
+        f"Throughput of models side by side, {figures['settings']['precision']}",
+        f"inference --models {' '.join(figures['inference'])} --json FILE",
+        ("model", "inference, images/s", "peer", "ratio", "training, images/s", "ratio of training"),
+        [
+            (
+                name,
+                f"{found['images_per_second']:.1f}",
+                peer,
+                _ratio(found["speed_ratio"]),
+                f"{figures['training'][name]['images_per_second']:.1f}",
+                _ratio(figures["training"][name]["speed_ratio"]),
+            )
+            for name, found in figures["inference"].items()
+        ],
+        (f"{figures['settings']['rounds']} rounds in turns, {figures['settings']['threads']} thread.",),
+    )
+
+
+def fewshot(figures: Figures) -> Section:
+    sizes = figures["sizes"]
+    ours, peer = figures["solvers"]
+    ratios = {ours: _ratio(figures["cpu_ratio"]), peer: "1.00"}
+    return Section(
+        f"The few-shot probe: {sizes['classes']:,} classes x {sizes['shots']} shots x {sizes['features']:,} features, "
+        f"{sizes['test_images']:,} test images",
+        "fewshot --json FILE",
+        ("probe", "CPU s", "range", "wall s", "peer", "ratio of CPU time", "top-1"),
+        [
+            (
+                name,
+                _middle(found["cpu_seconds"], 1),
+                _range(found["cpu_seconds"], 1),
+                _range(found["wall_seconds"], 1),
+                peer,
+                ratios[name],
+                f"{found['top1']:.2%}",
+            )
+            for name, found in figures["solvers"].items()
+        ],
+        (f"No score differs by more than {figures['largest_difference']:.1g} between the two.",),
+    )
+
+
+def launch(figures: Figures) -> Section:
+    rows = [
+        (
+            name,
+            f"{case['wall_seconds']:.2f}",
+            f"{case['cpu_seconds']:.2f}",
+            f"{case['peak_bytes'] / 1e6:,.0f}",
+            "yes" if case["loads_torch"] else "no",
+        )
+        for name, case in figures["cases"].items()
+    ]
+    rows += [(f"Slurm, 1,000 tasks: {name}", f"{s:.2f}", "", "", "") for name, s in figures.get("slurm", {}).items()]
+    return Section(
+        "Planning and submitting",
+        "launch --json FILE",
+        ("scaling.launch --dry-run", "wall s", "CPU s", "peak MB", "loads PyTorch"),
+        rows,
+        (f"Medians of {figures['rounds']} rounds.",),
+    )
+
+
+def analysis(figures: Figures) -> Section:
+    bare = next((name for name in figures["cases"] if name.startswith("bare reading")), "")
+    base = figures["cases"].get(bare, {}).get("cpu_seconds")
+    return Section(
+        f"Reports and fits, {figures['rows_per_run']:,} log rows a run",
+        "analysis --json FILE",
+        ("case", "wall s", "CPU s", "peer", "ratio of CPU time", "peak MB"),
+        [
+            (
+                name,
+                f"{case['wall_seconds']:.1f}",
+                f"{case['cpu_seconds']:.1f}",
+                *((bare, f"{case['cpu_seconds'] / base:.2f}") if base and _same_runs(name, bare) else ("", "")),
+                f"{case['peak_bytes'] / 1e6:,.0f}",
+            )
+            for name, case in figures["cases"].items()
+        ],
+        (
+            "CPU time for twice as many runs: "
+            + ", ".join(f"{ratio:.2f} times" for ratio in figures["cpu_ratio_per_doubling"])
+            + ".",
+            f"A fit takes {figures['cpu_seconds_per_curve']:.2f} CPU s a curve.",
+        ),
+    )
+
+
+def study(figures: Figures) -> Section:
+    return Section(
+        f"A whole study: {figures['study']}, {figures['runs']} runs, {figures['side_by_side']} side by side",
+        f"study sweeps/{figures['settings']['sweep']} --json FILE",
+        ("part", "wall s", "share", "CPU s"),
+        [
+            (name, f"{part['wall_seconds']:.1f}", f"{part['share']:.1%}", f"{part['cpu_seconds']:.1f}")
+            for name, part in figures["parts"].items()
+        ],
+        (
+            f"{figures['wall_seconds']:.0f} s and {figures['cpu_seconds']:.0f} CPU s from the command to the report, "
+            f"after {figures['data_seconds']:.0f} s of making data; everything but steps takes "
+            f"{figures['share_beside_steps']:.0%} (goal: at most 25 %).",
+        ),
+    )
+
+
+SECTIONS: dict[str, Callable[[Figures], Section]] = {
+    "pipeline": pipeline,
+    "planning": planning,
+    "training": training,
+    "checkpoint": checkpoint,
+    "inference": inference,
+    "fewshot": fewshot,
+    "launch": launch,
+    "analysis": analysis,
+    "study": study,
+}
+"""By the name of a file up to its first `-`, in the order of the page."""
+
+
+def _middle(values: Sequence[float], digits: int) -> str:
+    return f"{statistics.median(values):,.{digits}f}"
+
+
+def _range(values: Sequence[float], digits: int) -> str:
+    return f"{min(values):,.{digits}f}-{max(values):,.{digits}f}"
+
+
+def _ratio(summary: Mapping[str, float]) -> str:
+    if summary["lower_quartile"] == summary["upper_quartile"]:
+        return f"{summary['median']:.2f}"
+    return f"{summary['median']:.2f} ({summary['lower_quartile']:.2f}-{summary['upper_quartile']:.2f})"
+
+
+def _same_runs(name: str, bare: str) -> bool:
+    return name.rpartition(", ")[2] == bare.rpartition(", ")[2]
