@@ -11,6 +11,9 @@ import pytest
 # Workers share the cores, and threads that wait for each other on a core that another one has are slow without end.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Hundreds of commands are started, each of which would compile our modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 from scaling.data.format.index import expand_urls, index_shards
 from scaling.launch.study_dir import PlannedRun, find_standings, write_study
 from scaling.plan.planner import Planner
@@ -30,6 +33,7 @@ def warm_server() -> Iterator[None]:
     """A process has one fork server, and what the first to start it wants imported is all that is: without PyTorch and
     DeepSpeed in it, every process that a later test trains with would import them for seconds."""
     prepare = forkserver.set_forkserver_preload
+    prepare(["scaling.train.processes.preload"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             forkserver, "set_forkserver_preload", lambda names: prepare(["scaling.train.processes.preload", *names])

@@ -47,7 +47,13 @@ def scores(sweep: Path, backend: str, environment: Mapping[str, str] = os.enviro
     out = sweep.parent / backend
     command = [sys.executable, "-m", "scaling.launch", str(sweep), "--backend", backend, "--out", str(out)]
     answer = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, timeout=300, cwd=sweep.parent
+        [*command, "--no-report"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        cwd=sweep.parent,
     )
     assert answer.returncode == 0, answer.stderr
     runs = read_study(out / "fine").runs
