@@ -1,10 +1,14 @@
 """Fixtures: a tiny real data set and studies on it that train in a second or two."""
 
+import contextlib
+import io
 import json
 import os
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import forkserver
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +20,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 from scaling.data.format.index import expand_urls, index_shards
 from scaling.launch.study_dir import PlannedRun, find_standings, write_study
+from scaling.models.__main__ import main as count
+from scaling.plan import count_models
 from scaling.plan.planner import Planner
 from scaling.spec.study import load_study
 from tests.support.stray_processes import kill_strays_of
@@ -75,3 +81,16 @@ def plan_tiny(tiny_data: Path, tmp_path: Path) -> PlanTiny:
         return find_standings(tmp_path / name, plans)
 
     return plan
+
+
+@pytest.fixture
+def count_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are counted by the same command in this process: one that starts takes seconds to import PyTorch."""
+
+    def run(command: Sequence[str], **options: object) -> subprocess.CompletedProcess[str]:
+        assert list(command[1:3]) == ["-m", "scaling.models"]
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            code = count(command[3:])
+        return subprocess.CompletedProcess(command, code, output.getvalue(), "")
+
+    monkeypatch.setattr(count_models, "subprocess", SimpleNamespace(run=run))

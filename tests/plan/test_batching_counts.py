@@ -64,7 +64,7 @@ DRAWS = ("defaults.drop_path=0.5",)
 
 
 @pytest.mark.parametrize("options", [MIXES, DRAWS], ids=["batch normalisation", "stochastic depth"])
-def test_the_identity_parts_what_the_numbers_part(options: tuple[str, ...], plan_tiny) -> None:
+def test_the_identity_parts_what_the_numbers_part(options: tuple[str, ...], count_here: None, plan_tiny) -> None:
     """The reason for the micro-batch in the identity: trained, the two give other numbers, and each gives its own
     again."""
     losses = {}

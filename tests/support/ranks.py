@@ -29,9 +29,11 @@ def start(target: Callable[..., None], *args: Any, world: int) -> list[ForkServe
     return processes
 
 
-def start_run(run_dir: Path, world: int, prepare: Prepare | None = None) -> list[ForkServerProcess]:
+def start_run(
+    run_dir: Path, world: int, prepare: Prepare | None = None, *, threads: int = 1
+) -> list[ForkServerProcess]:
     """The processes of one run; each ends with `train_run`'s exit code."""
-    return start(_train, run_dir, prepare, world=world)
+    return start(_train, run_dir, prepare, threads, world=world)
 
 
 def leave_at(rank: int, step: int) -> None:
@@ -66,7 +68,7 @@ def _run(target: Callable[..., None], args: tuple[Any, ...], rank: int, world: i
     target(*args)
 
 
-def _train(run_dir: Path, prepare: Prepare | None) -> None:
+def _train(run_dir: Path, prepare: Prepare | None, threads: int) -> None:
     if prepare is not None:
         prepare(int(os.environ["RANK"]))
-    raise SystemExit(train_run(str(run_dir), execution=Execution(threads=1)))
+    raise SystemExit(train_run(str(run_dir), execution=Execution(threads=threads)))

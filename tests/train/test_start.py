@@ -50,7 +50,7 @@ def begun(plan: RunPlan, study_dir: Path, start: StartPlan | None = None) -> Vis
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_body_is_the_trained_one_at_the_new_resolution(name: str, plan_tiny) -> None:
+def test_the_body_is_the_trained_one_at_the_new_resolution(name: str, count_here: None, plan_tiny) -> None:
     """A mosaic of four equal images has, for Mixer, the features of one of them; the head begins at zero."""
     options = options_of(name)
     (run,) = plan_tiny(*options)

@@ -1,8 +1,6 @@
 """A run continued or trained again with other threads, libraries or division of a batch says so, or is refused."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from scaling.records.attempts.contract import BAD_INPUT, DONE
 from scaling.records.result import RunResult
 from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import RunPlan
+from tests.support.ranks import codes, start_run
 from tests.support.run_folders import checkpoints
 
 
@@ -81,11 +80,10 @@ def test_a_repeat_is_held_against_the_first_training(tmp_path: Path) -> None:
     assert changes_of(run, begun(run, threads=2), 0, 0) == ()
 
 
-def train(run: PlannedRun, threads: int) -> tuple[int, str]:
-    """Exit code and output of one start."""
-    command = [sys.executable, "-m", "scaling.train", str(run.run_dir), "--threads", str(threads)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    return ended.returncode, ended.stderr
+def train(run: PlannedRun, threads: int) -> tuple[int | None, str]:
+    """Exit code of one start, and all that the run's log holds."""
+    (code,) = codes(start_run(run.run_dir, 1, threads=threads))
+    return code, RunDir(run.run_dir).log.read_text()
 
 
 def plan_again(run: PlannedRun, reproduce: str) -> None:
