@@ -39,4 +39,6 @@ class BareLoop:
         self._optimizer.step()
 
     def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else tensor
+        if tensor.device == self._device or self._device.type != "cuda":
+            return tensor
+        return tensor.pin_memory().to(self._device, non_blocking=True)

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from scaling.data.read.loader import EvalLoader
 from scaling.data.read.pixels import PixelSource
+from scaling.data.read.to_device import on_device
 from scaling.data.select.permute import planned_permutation
 from scaling.errors import UserError
 from scaling.evals.runner import EvaluationContext
@@ -37,11 +38,11 @@ def extract_features(
     )
     features = [torch.empty(0, model.num_features)]
     labels = [torch.empty(0, dtype=torch.int64)]
-    for part in loader:
+    for part in on_device(loader, where.device):
         with autocast(where.device, where.precision):
-            output = model.features(normalise(part.images.to(where.device, non_blocking=True)))
+            output = model.features(normalise(part.images))
         features.append(output.float().cpu())
-        labels.append(part.labels[:, 0])
+        labels.append(part.labels[:, 0].cpu())
     total = source.manifest.num_samples if samples is None else len(samples)
     stacked = where.gather_rows(torch.cat(features), total)
     if not torch.isfinite(stacked).all():

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from scaling.data.read.loader import EvalLoader
 from scaling.data.read.pixels import PixelSource
+from scaling.data.read.to_device import on_device
 from scaling.data.select.permute import planned_permutation
 from scaling.errors import UserError
 from scaling.evals.runner import EvaluationContext
@@ -46,11 +47,11 @@ def predict(
     )
     parts = [torch.empty((0, num_columns), dtype=torch.float64)]
     num_bad = torch.zeros((), dtype=torch.int64, device=where.device)
-    for one in loader:
+    for one in on_device(loader, where.device):
         with autocast(where.device, where.precision):
-            logits = model(normalise(one.images.to(where.device, non_blocking=True)))
+            logits = model(normalise(one.images))
         num_bad += (~torch.isfinite(logits).all(dim=1)).sum()
-        parts.append(reduce(logits.float(), one.labels.to(where.device)).double().cpu())
+        parts.append(reduce(logits.float(), one.labels).double().cpu())
     total = source.manifest.num_samples
     rows = where.gather_rows(torch.cat(parts), total).numpy()
     bad = sum(int(one) for one in where.processes.gather(num_bad))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from scaling.data.read.loader import EvalLoader
+from scaling.data.read.to_device import on_device
 from scaling.models.networks.vision_model import VisionModel, autocast, normalise
 from scaling.records.run_plan import RunPlan
 from scaling.train.processes.process_group import Processes
@@ -90,12 +91,11 @@ def validate(model: VisionModel, loader: EvalLoader, plan: RunPlan, processes: P
     """`upstream/loss` and `upstream/precision_at_1`, means over the whole split; called by all ranks together."""
     model.eval()
     totals = torch.zeros(3, dtype=torch.float64, device=processes.device)
-    for batch in loader:
-        labels = batch.labels.to(processes.device, non_blocking=True)
+    for batch in on_device(loader, processes.device):
         with autocast(processes.device, plan.recipe.precision):
-            logits = model(normalise(batch.images.to(processes.device, non_blocking=True)))
-        totals[0] += upstream_loss(logits, labels, plan.recipe.loss) * len(labels)
-        totals[1] += precision_at_1(logits, labels).sum()
-        totals[2] += len(labels)
+            logits = model(normalise(batch.images))
+        totals[0] += upstream_loss(logits, batch.labels, plan.recipe.loss) * len(batch.labels)
+        totals[1] += precision_at_1(logits, batch.labels).sum()
+        totals[2] += len(batch.labels)
     loss, hits, count = processes.sum(totals).tolist()
     return {"upstream/loss": loss / count, "upstream/precision_at_1": hits / count}

@@ -17,6 +17,7 @@ from dataclasses import replace
 import torch
 
 from scaling.data.read.loader import Batch
+from scaling.data.read.to_device import on_device
 from scaling.records.run_plan import RunPlan
 from scaling.train.averages import Means, Tally, validate
 from scaling.train.checkpoints.checkpoint import Progress
@@ -85,9 +86,10 @@ class Loop:
         return True
 
     def batches_after(self, step: int) -> Generator[Batch, None, None]:
-        """This process's share of the batches that follow `step`, for ever. Closing it ends the loader's threads."""
+        """This process's share of the batches that follow `step`, for ever, on its device. Closing it ends the loader's
+        threads."""
         loader = train_loader(self._plan, self._processes, step=step, known_corrupt=self._corrupt.places)
-        return iter(loader)
+        return on_device(loader, self._processes.device)
 
     def advance(self, step: int, batches: Iterator[Batch]) -> bool:
         """Step number `step` on the next of `batches`, and what is due after it; True when the run leaves here."""

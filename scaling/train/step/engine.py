@@ -42,8 +42,8 @@ class Engine:
 
     def train_step(self, step: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | float]:
         """Optimiser step number `step` (from 1) on this rank's share of the batch: uint8 images (share, 3, H, W) and
-        padded class numbers (share, L). Returns the share's mean loss and the global gradient norm before clipping,
-        still on the device."""
+        padded class numbers (share, L), copied to the device unless they are there. Returns the share's mean loss and
+        the global gradient norm before clipping, still on the device."""
         loss = self.accumulate(step, images, labels)
         return loss, self.update(step)
 
@@ -52,6 +52,7 @@ class Engine:
         # What a model draws depends on (seed, step, rank) alone, so a restart has no random state to restore.
         _seed_model(_model_seed(self.plan.seed, step, self.rank), self.device)
         self.model.train()
+        images, labels = images.to(self.device), labels.to(self.device)
         alpha = self.plan.recipe.mixup
         share = mixing_share(self.plan.seed, step, alpha) if alpha else 1.0
         total = torch.zeros((), device=self.device)
@@ -68,22 +69,22 @@ class Engine:
         """Both passes of the first micro-batch, to see that there is room for them: no process waits for another, and
         neither weights nor gradients are left changed."""
         self.model.train()
+        images, labels = images.to(self.device), labels.to(self.device)
         loss = self._loss(self.model, images, labels, slice(0, self.batching.micro_batch), 1.0)
         torch.autograd.grad(loss, [parameter for parameter in self.model.parameters() if parameter.requires_grad])
 
     def _loss(self, model: nn.Module, images: Tensor, labels: Tensor, rows: slice, share: float) -> Tensor:
         """Mean loss of some rows, each a mixture of itself, to `share`, and its partner."""
         recipe = self.plan.recipe
-        others = partners(rows, len(images)) if share < 1 else None
         inputs = self._pixels(images[rows])
-        if others is not None:
-            inputs = torch.lerp(self._pixels(images[others]), inputs, share)
+        if share < 1:
+            inputs = torch.lerp(self._pixels(partners(images, rows)), inputs, share)
         with autocast(self.device, recipe.precision):
             logits = model(inputs)
-        loss = upstream_loss(logits, self._to_device(labels[rows]), recipe.loss, recipe.label_smoothing)
-        if others is None:
+        loss = upstream_loss(logits, labels[rows], recipe.loss, recipe.label_smoothing)
+        if share == 1:
             return loss
-        other_loss = upstream_loss(logits, self._to_device(labels[others]), recipe.loss, recipe.label_smoothing)
+        other_loss = upstream_loss(logits, partners(labels, rows), recipe.loss, recipe.label_smoothing)
         return torch.lerp(other_loss, loss, share)
 
     def update(self, step: int) -> Tensor | float:
@@ -99,13 +100,7 @@ class Engine:
         return total_norm
 
     def _pixels(self, images: Tensor) -> Tensor:
-        return normalise(self._to_device(images).contiguous(memory_format=self.memory_format))
-
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        """A copy to a GPU only runs beside the host's work when it starts from pinned memory."""
-        if self.device.type == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor
+        return normalise(images.contiguous(memory_format=self.memory_format))
 
 
 def build_engine(model: VisionModel, plan: RunPlan, batching: Batching, device: torch.device, rank: int) -> Engine:

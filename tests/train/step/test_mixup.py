@@ -37,14 +37,18 @@ def test_a_share_is_a_function_of_seed_and_step() -> None:
 @pytest.mark.parametrize("micro", [1, 3, 6])
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_partners_are_the_same_on_any_number_of_processes(world: int, micro: int) -> None:
-    """A process has every `world`-th image; a pass takes `micro` of them; pairs are half a batch apart."""
-    batch = np.arange(24)
+    """A process has every `world`-th image; a pass takes `micro` of them; pairs are half a batch apart. Where they lie
+    side by side nothing is copied."""
+    batch = torch.arange(24)
     found = {}
     for rank in range(world):
         mine = batch[rank::world]
         for start in range(0, len(mine), micro):
             rows = slice(start, start + micro)
-            found |= dict(zip(mine[rows].tolist(), mine[partners(rows, len(mine))].tolist(), strict=True))
+            others = partners(mine, rows)
+            found |= dict(zip(mine[rows].tolist(), others.tolist(), strict=True))
+            lies_together = np.all(np.diff(others) == world)
+            assert (others.untyped_storage().data_ptr() == batch.untyped_storage().data_ptr()) == lies_together
     assert found == {place: (place + 12) % 24 for place in range(24)}
 
 
