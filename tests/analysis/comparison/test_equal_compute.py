@@ -103,7 +103,7 @@ def test_the_report_of_one_budget_answers_the_question(tmp_path: Path) -> None:
     assert len(pd.read_csv(study / "report" / "matched_compute.csv")) == 6
 
 
-def test_the_report_of_two_studies_says_nowhere_that_it_cannot_be_done(tmp_path: Path) -> None:
+def test_the_report_of_two_studies_says_nowhere_that_it_cannot_be_done(tmp_path: Path, undrawn: None) -> None:
     studies = equal_study(tmp_path, (500, 1500))
     assert main([*map(str, studies), "--out", str(tmp_path / "report")]) == 0
     text = (tmp_path / "report" / "report.md").read_text()

@@ -29,14 +29,14 @@ def runs(study: Path) -> list[Path]:
     return sorted(path.parent for path in study.glob("*/result.json"))
 
 
-def test_empty_logs(study: Path, tmp_path: Path) -> None:
+def test_empty_logs(study: Path, tmp_path: Path, undrawn: None) -> None:
     for run_dir in runs(study):
         RunDir(run_dir).events.write_bytes(b"")
     text = report(study, tmp_path / "report")
     assert "mean" in text and "nan" not in text.lower()
 
 
-def test_no_seconds_of_training(study: Path, tmp_path: Path) -> None:
+def test_no_seconds_of_training(study: Path, tmp_path: Path, undrawn: None) -> None:
     """A clock that did not move gives no rate, and no infinite one."""
     for run_dir in runs(study):
         result = RunResult.load(run_dir)

@@ -63,7 +63,7 @@ def test_the_matrix_has_a_panel_and_the_values_of_each_evaluation(records: Recor
     assert titles == [records.metric(metric).title for metric in metrics]
 
 
-def test_the_report_prints_the_question_and_every_evaluation(tmp_path: Path) -> None:
+def test_the_report_prints_the_question_and_every_evaluation(tmp_path: Path, undrawn: None) -> None:
     study = make_study(tmp_path, models=["mixer-b/32", "vit-b/32"], seeds=(0, 1))
     (study / "study.yaml").write_text("study: data_size\nquestion: Which <b>one</b> wins?\n")
     assert main([str(study)]) == 0

@@ -12,7 +12,7 @@ from scaling.records.run_plan import RunPlan
 from tests.support.synthetic_study import METRIC, make_study
 
 
-def test_a_changed_run_is_marked_in_table_and_text(tmp_path: Path) -> None:
+def test_a_changed_run_is_marked_in_table_and_text(tmp_path: Path, undrawn: None) -> None:
     study = make_study(tmp_path, models=["mixer-b/32"], seeds=(0, 1), fractions=(0.3, 1.0))
     run = sorted(study.glob("*_100pct_s1*"))[0]
     result = RunResult.load(run)
@@ -28,7 +28,7 @@ def test_a_changed_run_is_marked_in_table_and_text(tmp_path: Path) -> None:
     assert r"$\dagger$" in (tmp_path / "report" / "cells.tex").read_text()
 
 
-def test_unfair_subsets_are_told(tmp_path: Path) -> None:
+def test_unfair_subsets_are_told(tmp_path: Path, undrawn: None) -> None:
     study = make_study(tmp_path, models=["mixer-b/32"], seeds=(0,), fractions=(0.3, 1.0))
     (run,) = study.glob("*_030pct*")
     plan = RunPlan.load(run)
@@ -38,7 +38,7 @@ def test_unfair_subsets_are_told(tmp_path: Path) -> None:
     assert "1 of 2 runs saw subsets that are no fair samples" in text and "52.6 times as much as by chance" in text
 
 
-def test_no_mark_without_a_change(tmp_path: Path) -> None:
+def test_no_mark_without_a_change(tmp_path: Path, undrawn: None) -> None:
     study = make_study(tmp_path, models=["mixer-b/32"], seeds=(0,))
     assert main([str(study), "--out", str(tmp_path / "report")]) == 0
     text = (tmp_path / "report" / "report.md").read_text()
@@ -53,7 +53,7 @@ def test_a_repeat_in_another_folder_says_how_it_differs(tmp_path: Path) -> None:
     assert reason.endswith("which is used; this one was trained with threads 2 instead of 1")
 
 
-def test_unequal_seeds_and_settings_of_some_models_are_said(tmp_path: Path) -> None:
+def test_unequal_seeds_and_settings_of_some_models_are_said(tmp_path: Path, undrawn: None) -> None:
     study = make_study(tmp_path, models=["mixer-b/32", "vit-b/32"], seeds=(0, 1, 2), fractions=(0.3, 1.0))
     for run in [*study.glob("vit*_100pct_s2*")]:
         shutil.rmtree(run)
