@@ -56,6 +56,7 @@ def plan_recipe(
         randaugment_magnitude=settings.randaugment_magnitude if settings.randaugment_layers else 0.0,
         mixup=settings.mixup,
         precision=settings.precision,
+        exchange=settings.exchange,
     )
 
 

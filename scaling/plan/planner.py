@@ -178,6 +178,17 @@ class Planner:
                 f"{spec.settings.mixup:g} blends pairs of images on one device, and each of launch.devices_per_run = "
                 f"{devices} devices takes an odd number, {share}, of a batch of {batch}; let {2 * devices} divide it",
             )
+        if spec.settings.exchange == "bf16" and (spec.settings.zero_stage > 0 or devices == 1):
+            raise self._document.error(
+                ("defaults", "exchange"),
+                f"bf16 with zero_stage: {spec.settings.zero_stage} and launch.devices_per_run = {devices}; it is for "
+                "the sum over several devices under zero_stage: 0",
+            )
+        if spec.settings.overlap_comm and spec.settings.zero_stage == 0:
+            raise self._document.error(
+                ("defaults", "overlap_comm"),
+                "true with zero_stage: 0, which exchanges gradients after the backward pass; take zero_stage 1 or 2",
+            )
         wanted = spec.settings.micro_batch
         micro_batch = share if wanted in (None, "auto") else min(int(wanted), share)
         if share % micro_batch:
@@ -192,6 +203,7 @@ class Planner:
             auto_micro_batch=wanted == "auto",
             batching_counts=self._batching_counts(spec, facts, devices),
             zero_stage=spec.settings.zero_stage,
+            overlap_comm=spec.settings.overlap_comm,
             activation_checkpointing=spec.settings.activation_checkpointing,
             channels_last=spec.settings.channels_last,
             deterministic=spec.settings.deterministic,
@@ -223,7 +235,7 @@ class Planner:
             )
         if facts.mixes_examples or draws:
             return "micro_batch"
-        return "devices" if settings.mixup > 0 else "no"
+        return "devices" if settings.mixup > 0 or settings.exchange == "bf16" else "no"
 
     def _check_model(self, spec: RunSpec) -> None:
         """The model's name and options are known to its family."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from scaling.records.files import content_digest
 
 if TYPE_CHECKING:
-    from scaling.records.run_plan import RunPlan
+    from scaling.records.run_plan import RecipePlan, RunPlan
 
 
 def identity_of(plan: "RunPlan") -> str:
@@ -37,7 +37,7 @@ def identity_of(plan: "RunPlan") -> str:
         "input": plan.input.model_dump(),
         "subset": plan.subset.model_dump(exclude={"fraction", "exclude", "label_spread"}),
         "schedule": plan.schedule.model_dump(exclude={"protocol", "epochs"}),
-        "recipe": plan.recipe.model_dump(exclude=set() if plan.recipe.crop_from else {"crop_from"}),
+        "recipe": plan.recipe.model_dump(exclude=_as_ever(plan.recipe)),
         "validate_steps": plan.intervals.validate_steps,
         "order_version": plan.order_version,
         "seed": plan.seed,
@@ -54,6 +54,11 @@ def identity_of(plan: "RunPlan") -> str:
     if plan.engine.batching_counts == "micro_batch":
         parts["micro_batch"] = plan.engine.micro_batch
     return content_digest(parts)
+
+
+def _as_ever(recipe: "RecipePlan") -> set[str]:
+    """Later fields of the recipe that have the value of every run before them."""
+    return {name for name, usual in (("crop_from", 0), ("exchange", "fp32")) if getattr(recipe, name) == usual}
 
 
 def contradiction(plan: "RunPlan") -> str:

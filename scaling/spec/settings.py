@@ -106,6 +106,15 @@ class RunSettings(Frozen):
     zero_stage: Literal[0, 1, 2] = Field(
         0, description="What processes share out (DeepSpeed ZeRO): 0 nothing, 1 optimiser state, 2 gradients too."
     )
+    exchange: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="In what processes sum gradients under zero_stage: 0; bf16 halves the traffic and rounds them to 8 "
+        "bits; part of a run's identity.",
+    )
+    overlap_comm: bool = Field(
+        False,
+        description="Under zero_stage 1 and 2 exchange gradients during the backward pass; takes 2 GB more of a GPU.",
+    )
     activation_checkpointing: bool = Field(
         False, description="Compute blocks again in the backward pass instead of keeping their activations."
     )

@@ -161,6 +161,8 @@ def _compare_execution(
         "deterministic": engine.deterministic,
         "compile": engine.compile,
     }
+    if engine.overlap_comm:
+        division["overlap_comm"] = True
     changes = tell(recorder.computes_with(division, restored_attempt), processes)
     if changes and engine.reproduce == "exact":
         raise UserError(

@@ -112,6 +112,7 @@ class FineTuning:
             "mixup": values.mixup,
             "precision": trained.precision,
             "zero_stage": trained.engine.zero_stage,
+            "overlap_comm": trained.engine.overlap_comm,
             "activation_checkpointing": trained.engine.activation_checkpointing,
             "channels_last": trained.engine.channels_last,
             "deterministic": trained.engine.deterministic,

@@ -112,7 +112,8 @@ def build_engine(model: VisionModel, plan: RunPlan, batching: Batching, device: 
         "train_micro_batch_size_per_gpu": batching.micro_batch,
         "gradient_accumulation_steps": batching.accumulation,
         "gradient_clipping": plan.recipe.clip if plan.engine.zero_stage > 0 else 0.0,
-        "zero_optimization": {"stage": plan.engine.zero_stage},
+        "zero_optimization": {"stage": plan.engine.zero_stage, "overlap_comm": plan.engine.overlap_comm},
+        "communication_data_type": plan.recipe.exchange,
         "zero_allow_untested_optimizer": True,
         # DeepSpeed's throughput timer would wait for the GPU twice a step.
         "timers": {"throughput": {"enabled": False}},

@@ -140,7 +140,7 @@ def _key(plan: RunPlan, processes: Processes) -> str:
         plan.recipe.precision,
         plan.recipe.optimizer,
         f"share {plan.schedule.batch // processes.world} of {processes.world}",
-        f"ZeRO {plan.engine.zero_stage}",
+        f"ZeRO {plan.engine.zero_stage}{', exchange overlapped' if plan.engine.overlap_comm else ''}",
         "activations computed again" if plan.engine.activation_checkpointing else "activations kept",
         "compiled" if plan.engine.compile else "not compiled",
     ]

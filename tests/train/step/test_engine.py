@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from scaling.errors import UserError
 from scaling.launch.study_dir import PlannedRun
 from scaling.models.networks.vision_model import VisionModel
 from scaling.records.run_plan import RunPlan
@@ -180,6 +181,32 @@ def test_gradients_do_not_depend_on_processes_or_micro_batches(
     for planned, world in ((whole, 2), (whole, 4), (cut, 1), (cut, 2)):
         other = run(train_with_engine, planned, tmp_path / "other.safetensors", world)
         assert 0 < distance(alone, other, "grad/") < 2e-6
+
+
+def test_an_exchange_in_bf16_rounds_the_gradients_and_is_another_run(plan_tiny, tmp_path: Path) -> None:
+    """Two roundings of at most 2^-9 each, of the gradients and of their sum; a run of two processes stays one."""
+    options = ("grid.model=[bit-laptop-32px]", "launch.devices_per_run=2")
+    (exact,), (rounded,) = plan_tiny(*options, name="fp32"), plan_tiny(*options, "defaults.exchange=bf16", name="bf16")
+    assert exact.plan.identity != rounded.plan.identity
+    assert (exact.plan.engine.batching_counts, rounded.plan.engine.batching_counts) == ("no", "devices")
+    first = run(train_with_engine, exact, tmp_path / "fp32.safetensors", 2)
+    second = run(train_with_engine, rounded, tmp_path / "bf16.safetensors", 2)
+    assert 2**-12 < distance(first, second, "grad/") < 2**-8
+    for setting in ("defaults.zero_stage=1", "launch.devices_per_run=1"):
+        with pytest.raises(UserError, match=r"bf16 with zero_stage: . and launch.devices_per_run = .; it"):
+            plan_tiny(*options, "defaults.exchange=bf16", setting)
+
+
+@pytest.mark.parametrize("zero_stage", [1, 2])
+def test_an_exchange_during_the_backward_pass_gives_the_same_sums(zero_stage: int, plan_tiny, tmp_path: Path) -> None:
+    options = ("grid.model=[bit-laptop-32px]", "defaults.micro_batch=4", f"defaults.zero_stage={zero_stage}")
+    (after,), (during,) = plan_tiny(*options, name="a"), plan_tiny(*options, "defaults.overlap_comm=true", name="b")
+    assert after.plan.identity == during.plan.identity
+    first = run(train_with_engine, after, tmp_path / "after.safetensors", 2)
+    second = run(train_with_engine, during, tmp_path / "during.safetensors", 2)
+    assert distance(first, second, "weight/") < 1e-6
+    with pytest.raises(UserError, match="true with zero_stage: 0, which exchanges gradients after the backward pass"):
+        plan_tiny(*options, "defaults.zero_stage=0", "defaults.overlap_comm=true")
 
 
 def test_every_zero_stage_makes_the_same_updates(plan_tiny, tmp_path: Path) -> None:
