@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.figures.canvas.drawing import installed_figures
+from analysis.figures.canvas.save_drawings import save_drawings
 from analysis.figures.canvas.style import drawing_style, without_glyphs
 from analysis.figures.learning_curves import with_gap
 from analysis.figures.published import published_figure_3
@@ -129,11 +130,9 @@ def make_report(
         sections += search_sections(records.searches)
         sections += _closing_sections(records, metric, excluded, laws, lost_rows)
         drawings = [drawing for section in sections for drawing in section.drawings]
-        for number, drawing in enumerate(drawings, 1):
-            progress(f"figure {number} of {len(drawings)}: {drawing.name}")
-            if not options.show_titles:
-                drawing.hide_titles()
-            files += drawing.save(out)
+        for drawing in drawings if not options.show_titles else ():
+            drawing.hide_titles()
+        files += save_drawings(drawings, out, progress)
         files += _save_tables(records, excluded, arrow_rows, out)
         files += [save_csv(records.searches, out / "trials.csv")] if len(records.searches) else []
         title = " + ".join(sorted(records.runs["study"].unique()))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.figures.accuracy_vs_size import accuracy_vs_size
+from analysis.figures.canvas.save_drawings import save_drawings
 from analysis.figures.canvas.style import drawing_style
 from analysis.figures.published import published_figure_3
 from analysis.published.findings import sentences
@@ -47,7 +48,7 @@ def make_published_report(out: Path) -> Report:
                 ),
             ),
         ]
-        files = [path for section in sections for drawing in section.drawings for path in drawing.save(out)]
+        files = save_drawings([drawing for section in sections for drawing in section.drawings], out)
         files += [save_csv(read_published(name), out / f"{name}.csv") for name in _TABLES]
         files += write_page(_TITLE, "Redrawn from the numbers in analysis/published.", sections, out)
     words = [plain_text(main_table), "", *findings, "", f"report   {out / 'index.html'}"]

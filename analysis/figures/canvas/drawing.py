@@ -24,6 +24,8 @@ from analysis.runs.tables.csv_text import save_csv
 from scaling.errors import UserError
 from scaling.installed import load_installed
 
+_IMAGES = (".png", ".svg", ".pdf")
+
 _MARGIN_INCHES = 0.05
 """Beside what sticks out of a figure."""
 PNG_DPI = 200
@@ -106,15 +108,28 @@ class Drawing:
 
     def save(self, folder: Path) -> list[Path]:
         """Write the four files and return their paths, the PNG first."""
+        return [*self.save_images(folder), self.save_points(folder)]
+
+    def save_images(self, folder: Path) -> list[Path]:
+        """Write the three images and return their paths, the PNG first."""
         self._settle()
-        paths = [folder / f"{self.name}{ending}" for ending in (".png", ".svg", ".pdf", ".csv")]
+        paths = [folder / f"{self.name}{ending}" for ending in _IMAGES]
         self.figure.savefig(paths[0], dpi=PNG_DPI, metadata={"Software": None}, bbox_inches=self._crop)
         paths[1].write_text(self.svg(), encoding="utf-8")
         nothing = {"CreationDate": None, "Creator": None, "Producer": None}
         with fonts_without_layout():
             self.figure.savefig(paths[2], metadata=nothing, bbox_inches=self._crop)
-        save_csv(self.points, paths[3])
         return paths
+
+    def take_images(self, folder: Path) -> list[Path]:
+        """Take the images that a copy of this process saved as this drawing's own; returns their paths."""
+        paths = [folder / f"{self.name}{ending}" for ending in _IMAGES]
+        self._rendered[:] = [paths[1].read_text(encoding="utf-8")]
+        return paths
+
+    def save_points(self, folder: Path) -> Path:
+        """Write the values drawn as CSV and return its path."""
+        return save_csv(self.points, folder / f"{self.name}.csv")
 
 
 def present(*drawings: Drawing | None) -> tuple[Drawing, ...]:
