@@ -5,6 +5,7 @@ bytes are those that one process alone writes. What a copy could not draw, for w
 more, so that an error is told as if there were no copies.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -35,9 +36,11 @@ def save_drawings(
     for number in range(len(drawings)):
         waiting.add(number)
     waiting.close()
-    copies = [_start_copy(drawings, folder, waiting, drawn) for _ in range(_num_processes(len(drawings)) - 1)]
-    drawn.close()
+    copies: list[int] = []
     try:
+        for _ in range(_num_processes(drawings) - 1):
+            copies += _start_copy(drawings, folder, waiting, drawn)
+        drawn.close()
         for number in waiting:
             draw(number)
     except BaseException:
@@ -56,19 +59,29 @@ def save_drawings(
     return [path for number in sorted(saved) for path in saved[number]]
 
 
-def _num_processes(num_drawings: int) -> int:
+def _num_processes(drawings: Sequence[Drawing]) -> int:
     """This one included."""
+    if len({drawing.name for drawing in drawings}) < len(drawings):
+        return 1  # Of figures with one name, which those of other packages may have, the last stays.
     if sys.platform != "linux":  # Elsewhere the system's own libraries do not stand being copied.
         return 1
-    return max(1, min(len(os.sched_getaffinity(0)), MAX_PROCESSES, num_drawings // 2))
+    return max(1, min(len(os.sched_getaffinity(0)), MAX_PROCESSES, len(drawings) // 2))
 
 
-def _start_copy(drawings: Sequence[Drawing], folder: Path, waiting: "_Numbers", drawn: "_Numbers") -> int:
-    """The process id of a copy that draws until nothing waits, or nobody waits for it."""
+def _start_copy(drawings: Sequence[Drawing], folder: Path, waiting: "_Numbers", drawn: "_Numbers") -> list[int]:
+    """The process id of a copy that draws until nothing waits, or nobody waits for it; none where the system has no
+    room for one."""
     original = os.getpid()
-    process = os.fork()
+    gc.freeze()  # A collection in the copy would write to, and so double, every page that holds an object.
+    try:
+        process = os.fork()
+    except OSError:
+        return []
+    finally:
+        if os.getpid() == original:
+            gc.unfreeze()
     if process:
-        return process
+        return [process]
     try:
         for number in waiting:
             if os.getppid() != original:

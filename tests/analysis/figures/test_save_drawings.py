@@ -1,5 +1,7 @@
 """Figures saved by several processes: the bytes of one process, whatever happens to the others."""
 
+import dataclasses
+import errno
 import os
 import signal
 from collections.abc import Iterator
@@ -35,12 +37,12 @@ def none_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(os, "fork", noted)
     yield
-    assert started and not [process for process in started if Path(f"/proc/{process}").exists()]
+    assert not [process for process in started if Path(f"/proc/{process}").exists()]
 
 
 def save(folder: Path, processes: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     folder.mkdir()
-    monkeypatch.setattr(saving, "_num_processes", lambda count: processes)
+    monkeypatch.setattr(saving, "_num_processes", lambda drawings: processes)
     with drawing_style():
         made = drawings(7)
         paths = save_drawings(made, folder)
@@ -67,11 +69,24 @@ def test_several_processes_write_the_bytes_of_one(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Drawing, "save_images", killed)
     assert save(tmp_path / "killed", 3, monkeypatch) == alone
 
+    def refused() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refused)
+    assert save(tmp_path / "refused", 3, monkeypatch) == alone
+
+
+def test_of_figures_with_one_name_the_last_stays(tmp_path: Path) -> None:
+    with drawing_style():
+        twins = [dataclasses.replace(drawing, name="figure") for drawing in drawings(4)]
+        save_drawings(twins, tmp_path)
+    assert (tmp_path / "figure.svg").read_text() == twins[-1].svg()
+
 
 def test_an_error_is_that_of_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(saving, "_num_processes", lambda count: 3)
+    monkeypatch.setattr(saving, "_num_processes", lambda drawings: 3)
     with drawing_style(), pytest.raises(FileNotFoundError, match="figure_"):
         save_drawings(drawings(7), tmp_path / "missing")
     assert capfd.readouterr() == ("", "")
