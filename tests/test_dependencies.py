@@ -101,6 +101,7 @@ def test_this_deepspeed_is_one_that_the_declaration_allows() -> None:
             ("torch_autocast_enabled", "seq_data_parallel_group", "enable_backward_allreduce", "get_global_grad_norm"),
             "step/engine",
         ),
+        ("deepspeed.runtime.zero.stage_1_and_2", ("unscale_and_clip_grads",), "step/engine"),
         ("deepspeed.runtime.constants", ("torch_autocast", "lower_precision_safe_modules"), "step/engine"),
     ],
 )

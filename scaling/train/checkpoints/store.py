@@ -137,7 +137,14 @@ class CheckpointStore:
             asked = time.perf_counter()
 
     def close(self) -> None:
-        """Finish writing. Any rank may do so alone."""
+        """Finish writing, and log what went wrong that nobody asked about, as the run ends for another reason. Any rank
+        may do so alone."""
+        try:
+            for written in self.outcomes(to_the_end=True):
+                if written.problem:
+                    logger.warning("%s", written.problem)
+        except Exception as error:
+            logger.error("a checkpoint could not be written: %s", error)
         self._writer.close()
 
     def restore(self, engine: Engine) -> Progress:
