@@ -14,6 +14,7 @@ import timm
 import torch
 
 from scaling.data.storage.integrity import file_sha256
+from scaling.errors import UserError
 from scaling.evals.describe import describe_evaluation
 from scaling.evals.runner import EvaluationContext, run_evaluation
 from scaling.evaluate.architecture import Architecture
@@ -27,6 +28,7 @@ from scaling.models.weights.files import HEAD_PREFIXES, load_weights, save_weigh
 from scaling.records.attempts.provenance import describe_harness_source, describe_packages
 from scaling.records.evaluation import Evaluation
 from scaling.records.files import content_digest, write_text_atomic
+from scaling.records.reading import RecordError
 from scaling.records.run_dir import safe_name
 from scaling.records.run_plan import EvalPlan
 from scaling.records.scores.suites import suite_metrics
@@ -189,7 +191,12 @@ def _describe(
 ) -> WeightsRecord:
     """What `weights.json` says, with what was asked before."""
     assert execution.out is not None
-    known = WeightsRecord.load(execution.out / _folder_name(architecture, digest))
+    try:
+        known = WeightsRecord.load(execution.out / _folder_name(architecture, digest))
+    except RecordError as error:
+        raise UserError(
+            f"{error}; remove that file, and name --num-images and all evaluations again: sound records are kept"
+        ) from error
     asked = {one.name: one for one in (known.evals if known else ())} | {one.name: one for one in evaluations}
     cost = count_cost(
         architecture.name,

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from scaling.records.evaluation import Evaluation
 from scaling.records.reading import RecordError, read_record, write_record
+from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import EvalPlan
 from scaling.records.scores.suites import suite_metrics
 
@@ -72,7 +73,8 @@ def earlier_record(folder: Path, plan: EvalPlan, identity: str) -> Evaluation | 
     except RecordError as error:
         logger.warning("%s; it will be computed again", error)
         return None
-    is_same = record is not None and record.digest == plan.digest() and record.identity == identity
+    asked = (folder.name, plan.name, plan.digest(), identity)
+    is_same = record is not None and (record.run_id, record.name, record.digest, record.identity) == asked
     return record if is_same else None
 
 
@@ -82,8 +84,7 @@ def runs_csv(out: Path) -> str:
     for path in sorted(out.glob(f"*/{WEIGHTS_FILE}")):
         try:
             weights = WeightsRecord.load(path.parent)
-            evals = weights.evals if weights else ()
-            records = [one for plan in evals if (one := Evaluation.load(path.parent, plan.name))]
+            records = _own_records(path.parent, weights) if weights else []
         except RecordError as error:
             logger.warning("%s; these weights are left out of the table", error)
             continue
@@ -98,3 +99,25 @@ def runs_csv(out: Path) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
+
+
+def _own_records(folder: Path, weights: WeightsRecord) -> list[Evaluation]:
+    """The records that answer what was asked of these weights; RecordError where one is about something else."""
+    if not folder.name.endswith(weights.weights_sha256[:8]):
+        raise RecordError(folder / WEIGHTS_FILE, f"is about weights {weights.weights_sha256[:8]}, not these")
+    records = []
+    for plan in weights.evals:
+        record = Evaluation.load(folder, plan.name)
+        if record is None:
+            continue
+        path = RunDir(folder).evaluation(plan.name)
+        if (record.run_id, record.name) != (folder.name, plan.name):
+            raise RecordError(path, f"is evaluation {record.name} of {record.run_id}")
+        precision = weights.precision if plan.by == "scoring" else record.precision
+        if (record.digest, record.precision) != (plan.digest(), precision):
+            logger.warning(
+                "%s: answers another question, or in %s; it is left out of the table", path, record.precision
+            )
+            continue
+        records.append(record)
+    return records

@@ -22,8 +22,7 @@ import scaling
 from scaling.errors import UserError
 from scaling.models.registry import ENTRY_POINT_GROUP, find_model, is_timm_name
 from scaling.plan.zoo_counts import ModelFacts, ModelQuery, zoo_facts
-from scaling.records.files import write_json_atomic
-from scaling.records.reading import read_object
+from scaling.records.reading import read_sealed, write_sealed
 from scaling.records.run_plan import content_digest
 
 
@@ -60,7 +59,7 @@ def cache_folder() -> Path:
 
 def _read(query: ModelQuery) -> ModelFacts | None:
     try:
-        body = read_object(_cache_path(query))
+        body = read_sealed(_cache_path(query))
         return ModelFacts(**body["facts"]) if body["query"] == asdict(query) else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
@@ -70,7 +69,7 @@ def _keep(query: ModelQuery, facts: ModelFacts) -> None:
     path = _cache_path(query)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json_atomic(path, {"query": asdict(query), "facts": asdict(facts)})
+        write_sealed(path, {"query": asdict(query), "facts": asdict(facts)})
 
 
 def _cache_path(query: ModelQuery) -> Path:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from scaling.errors import UserError
-from scaling.records.files import content_digest, json_text, open_regular, write_text_atomic
+from scaling.records.files import content_digest, json_text, open_regular, write_json_atomic, write_text_atomic
 
 CONTENT_DIGEST = "content_sha256"
 """Key under which a record holds the digest of everything else in it."""
@@ -71,14 +71,29 @@ def read_record(path: Path, kind: type[M], *, schema_key: str, schema: int) -> M
         raise RecordError(
             path, f"{schema_key} is {str(written)[:20]}, this version reads {schema}; plan and train the study again"
         )
-    digest = value.pop(CONTENT_DIGEST, None)
+    return validate(path, kind, _unsealed(path, value))
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """What `write_sealed` wrote; FileNotFoundError when there is none, RecordError when it is damaged."""
+    return _unsealed(path, read_object(path))
+
+
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace `path` by an object and its digest; durable when this returns."""
+    write_json_atomic(path, {**value, CONTENT_DIGEST: content_digest(value)})
+
+
+def _unsealed(path: Path, value: Mapping[str, Any]) -> dict[str, Any]:
+    """The object without its digest, which fits."""
+    content = {key: entry for key, entry in value.items() if key != CONTENT_DIGEST}
     try:
-        found = content_digest(value)
+        found = content_digest(content)
     except (ValueError, RecursionError) as error:
         raise RecordError(path, f"cannot be checked ({error})") from error
-    if digest != found:
+    if value.get(CONTENT_DIGEST) != found:
         raise RecordError(path, f"is not what was written: its {CONTENT_DIGEST} does not fit its content")
-    return validate(path, kind, value)
+    return content
 
 
 def validate(path: Path, kind: type[M], value: Mapping[str, Any]) -> M:

@@ -1,5 +1,6 @@
 """`scaling.evaluate` on weights: the numbers of the run's record, and records and rows for weights of any maker."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from scaling.evals.runner import EvaluationContext
 from scaling.evaluate.architecture import read_architecture
 from scaling.evaluate.command import main
 from scaling.evaluate.weights import WeightsExecution, score_weights
+from scaling.evaluate.weights_records import runs_csv
 from scaling.launch.study_dir import PlannedRun
 from scaling.models.build import build_model
 from scaling.models.networks.vision_model import VisionModel, normalise
@@ -121,6 +123,18 @@ def test_weights_of_other_makers_leave_records_and_rows(stripes: Path, tmp_path:
     assert (folder / "evals" / "fewshot.json").stat().st_mtime_ns == before
     assert score(tmp_path / "resnet18.safetensors", stripes, scores, *timm_words, "--set", "l2=1") == 0
     assert (folder / "evals" / "fewshot.json").stat().st_mtime_ns != before
+
+    # Sound records in the place of others are no numbers of these weights.
+    (other,) = scores.glob("mixer-laptop*")
+    for name in ("evals/fewshot.json", "weights.json"):
+        moved = tmp_path / name.replace("/", "-")
+        shutil.copytree(scores, moved)
+        shutil.copy(other / name, moved / folder.name / name)
+        table = pd.read_csv(io.StringIO(runs_csv(moved)))
+        assert list(table["model"]) == ["mixer-laptop-32px"]
+    (folder / "weights.json").write_bytes(b"")
+    with pytest.raises(UserError, match=r"weights.json: is empty; remove that file"):
+        score(tmp_path / "resnet18.safetensors", stripes, scores, *timm_words)
 
 
 def test_a_model_of_timm_sees_the_colours_that_it_was_trained_with(stripes: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import random
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -69,7 +69,7 @@ def test_what_the_table_does_not_hold_is_counted_once(monkeypatch: pytest.Monkey
 
 
 def test_a_corrected_count_arrives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Other versions, other model code or a torn file: what was kept is passed over."""
+    """Other versions, other model code, a torn file or a changed number: what was kept is passed over."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     query = ModelQuery("mixer-laptop-32px", 64, 5)
     wrong, right = ModelFacts(1, 1, 1.0, 1.0), ModelFacts(2, 2, 2.0, 2.0)
@@ -85,9 +85,10 @@ def test_a_corrected_count_arrives(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         counting._versions.cache_clear()
         assert counting.count_models([query])[query] == right
     counting._versions.cache_clear()
-    for path in counting.cache_folder().iterdir():
-        path.write_text('{"query": {}, "fac')
-    assert counting.count_models([query])[query] == right
+    for damaged in ('{"query": {}, "fac', json.dumps({"query": asdict(query), "facts": asdict(wrong)})):
+        for path in counting.cache_folder().iterdir():
+            path.write_text(damaged)
+        assert counting.count_models([query])[query] == right
 
 
 def test_a_change_anywhere_in_the_model_code_makes_counts_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

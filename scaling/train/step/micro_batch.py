@@ -15,8 +15,7 @@ import torch
 
 from scaling.errors import UserError
 from scaling.records.attempts.causes import Cause
-from scaling.records.files import write_json_atomic
-from scaling.records.reading import RecordError, read_object
+from scaling.records.reading import RecordError, read_sealed, write_sealed
 from scaling.records.run_dir import StudyDir
 from scaling.records.run_plan import RunPlan
 from scaling.train.processes.agreement import tell
@@ -48,14 +47,14 @@ def find_micro_batch(study_dir: Path, plan: RunPlan, processes: Processes) -> in
     size = search(share, lambda size: _fits(size, plan, processes), starts_whole=starts_whole)
     logger.info("micro-batches of %d of %d images fit into memory", size, share)
     if processes.is_first:
-        write_json_atomic(path, {**known, key: size})
+        write_sealed(path, {**known, key: size})
     return size
 
 
 def _read_sizes(path: Path) -> dict[str, int]:
     """What is remembered; nothing, with a warning, where the file is damaged."""
     try:
-        return {key: size for key, size in read_object(path).items() if type(size) is int}
+        return {key: size for key, size in read_sealed(path).items() if type(size) is int}
     except FileNotFoundError:
         return {}
     except RecordError as error:

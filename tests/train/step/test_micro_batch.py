@@ -1,6 +1,5 @@
 """`micro_batch: auto`: what is tried, what is taken and remembered, with memory that runs out in a real step."""
 
-import json
 import re
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 
 from scaling.errors import UserError
 from scaling.records.attempts.contract import DONE
+from scaling.records.reading import read_sealed, write_sealed
 from scaling.records.result import RunResult
 from scaling.records.run_dir import StudyDir
 from scaling.train.step.micro_batch import _read_sizes, candidate_sizes, search
@@ -72,20 +72,20 @@ def test_a_run_finds_its_micro_batch_and_the_next_one_remembers(stage: int, plan
     results = [RunResult.load(run.run_dir) for run in (auto, told)]
     assert results[0] is not None and results[1] is not None
     assert results[0].metrics["upstream/loss"] == results[1].metrics["upstream/loss"]
-    assert set(json.loads(remembered.read_text()).values()) == {4}
+    assert set(read_sealed(remembered).values()) == {4}
     log = (auto.run_dir / "log.txt").read_text()
     assert log.index("passes of 8") < log.index("passes of 1\n")
     (auto.run_dir / "result.json").unlink()
     for checkpoint in (auto.run_dir / "checkpoints").glob("step_*/COMPLETE"):
         checkpoint.unlink()
     (auto.run_dir / "log.txt").unlink()
-    remembered.with_name("older.json").write_text(remembered.read_text().replace(": 4", ": 2"))
+    write_sealed(remembered.with_name("older.json"), dict.fromkeys(read_sealed(remembered), 2))
     assert codes(start_run(auto.run_dir, 2, old_memory)) == [DONE, DONE]
     again = (auto.run_dir / "log.txt").read_text()
     assert {int(size) for size in re.findall(r"passes of (\d+)", again)} == {4}
 
 
-@pytest.mark.parametrize("content", [b"", b"[3]", b'{"a": "x"', b"\0" * 9])
+@pytest.mark.parametrize("content", [b"", b"[3]", b'{"a": "x"', b"\0" * 9, b'{"a": 4}'])
 def test_a_damaged_memory_is_searched_again(content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "micro_batches.json").write_bytes(content)
     assert _read_sizes(tmp_path / "micro_batches.json") == {}
