@@ -80,9 +80,9 @@ def ask_the_second_and_refuse_to_wait(rank: int) -> None:
             self._flag.reason = "asked by the test"
         return edge(self, step)
 
-    def saves(self: Loop, step: int, *, must: bool) -> None:
+    def saves(self: Loop, step: int) -> None:
         saving.append(step)
-        save(self, step, must=must)
+        save(self, step)
 
     def waits(self: Processes, flag: bool) -> bool:
         assert saving, "a step waited for the other processes' answer"
