@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
     elif args.manifest is None:
         raise UserError("name the manifest of some photographs, or give --plan-only")
     else:
-        figures = measure_loaders(load_manifest(args.manifest), args)
+        # timm joins its root and the names of shards: a relative one would stand there twice.
+        figures = measure_loaders(load_manifest(args.manifest.resolve()), args)
         print(_table(figures))
         print(_sentences(figures))
     write_json(figures, args.json)

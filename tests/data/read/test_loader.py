@@ -90,6 +90,23 @@ def test_decoding_once_gives_what_decoding_always_gives(tiny_data: Path) -> None
     assert fingerprints(batches(kept, 20)) == fingerprints(batches(fresh, 20))
 
 
+def test_partly_decoded_photographs_are_never_kept(tmp_path: Path) -> None:
+    """Two of six fit into the memory of images; of the others each view decodes the rows it needs."""
+    noise = np.random.default_rng(0).integers(0, 256, (6, 160, 120, 3), dtype=np.uint8)
+    with TarWriter(str(tmp_path / "0.tar")) as writer:
+        for number, pixels in enumerate(noise):
+            stream = io.BytesIO()
+            Image.fromarray(pixels).save(stream, "JPEG", quality=90)
+            writer.write({"__key__": f"{number}", "jpg": stream.getvalue(), "cls": 0})
+    index_shards(expand_urls([str(tmp_path)]), tmp_path / "m.json", name="photos")
+    manifest = load_manifest(tmp_path / "m.json")
+    all_kept, some_kept = PixelSource(manifest), PixelSource(manifest, cache_bytes=2 * noise[0].nbytes + 1)
+    for source in (all_kept, some_kept):
+        assert len(fingerprints(batches(source, 5))) == 120
+    assert fingerprints(batches(all_kept, 5)) == fingerprints(batches(some_kept, 5))
+    assert fingerprints(batches(all_kept, 5)) == fingerprints(batches(PixelSource(manifest, cache_bytes=0), 5))
+
+
 def test_evaluation_sees_each_sample_once_in_order_and_ranks_share_it_out(tiny_data: Path) -> None:
     source = PixelSource(load_manifest(tiny_data / "val.json"))
     options = {"batch": 7, "image_size": 16, "transform": "upstream"}
