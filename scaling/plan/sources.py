@@ -17,6 +17,7 @@ class Sources:
         """Relative names start at `root`, a folder or a url."""
         self.document, self.root, self.access = document, root, access
         self._manifests: dict[Path | str, Manifest] = {}
+        self._places: dict[str, Path | str] = {}
 
     def source(self, place: KeyPath, name: str) -> SourcePlan:
         """The data set `name` as it is now; `place` is where the document names it."""
@@ -38,7 +39,9 @@ class Sources:
 
     def manifest(self, source: SourcePlan) -> Manifest:
         """The manifest of a source, read again only where it was not asked for here."""
-        path = find_manifest("", source.manifest)
+        if source.manifest not in self._places:  # Thousands of runs ask for the same few.
+            self._places[source.manifest] = find_manifest("", source.manifest)
+        path = self._places[source.manifest]
         if path not in self._manifests:
             self._manifests[path] = load_manifest(path, source.access)
         return self._manifests[path]

@@ -55,6 +55,8 @@ class Standing:
     state: RunState
     ends: Ends
     result: RunResult | None
+    damage: str = ""
+    """What is wrong with a result that does not count, and the way out; empty where there is none, or a sound one."""
 
     @property
     def is_finished(self) -> bool:
@@ -119,7 +121,7 @@ def find_standing(run_dir: Path, plan: RunPlan | None = None, watch: LifeWatch |
     else:
         asked_to_stop = requested_stop(run_dir)
         status, reason = (STATUS_AFTER[asked_to_stop], "") if asked_to_stop else (last_status, last_reason)
-    return Standing(status, printable(reason), is_alive, missing, evaluation_failed, state, ends, result)
+    return Standing(status, printable(reason), is_alive, missing, evaluation_failed, state, ends, result, damage)
 
 
 def _last_words(run_dir: Path, state: RunState, ends: Ends) -> tuple[Status, str]:

@@ -107,6 +107,9 @@ class StudySearch:
 
     def next_step(self, cell: Cell, records: Mapping[str, RunRecord]) -> NextStep:
         """What follows from the records of all trials so far of a cell; none of them is still to be waited for."""
+        if damage := next((record.standing.damage for record in records.values() if record.standing.damage), ""):
+            # Without that score another trial could be the best one, and the final runs would not be those of before.
+            return NextStep(note=f"{cell.text}: nothing is chosen while the result of a trial is damaged ({damage})")
         trials = trials_of(records.values())
         best = best_of(trials)
         if best is None:

@@ -83,6 +83,22 @@ def test_the_best_trial_that_fails_is_not_chosen_and_told(lab: Lab) -> None:
     assert [trial.score is None for trial in final.choice.trials] == [trial is best for trial in trials]
 
 
+def test_a_damaged_result_of_a_trial_changes_no_choice(lab: Lab) -> None:
+    lab.launch()
+    (chosen,) = lab.finals()
+    assert chosen.choice is not None
+    for run_ids in [trial.run_ids for trial in chosen.choice.trials]:
+        path = lab.study_dir / run_ids[0] / "result.json"
+        path.write_bytes(path.read_bytes()[:-20])
+        lab.launch()
+        assert lab.started == [] and lab.finals() == []
+        assert any(f"nothing is chosen while the result of a trial is damaged ({path}" in note for note in lab.notes)
+        path.unlink()
+        lab.launch()
+        assert lab.started == [run_ids[0]]
+        assert lab.finals() == [chosen]
+
+
 def test_nothing_is_chosen_where_all_trials_fail(lab: Lab) -> None:
     lab.launch(codes={trial.run_id: FAILED for trial in lab.trials()})
     assert lab.finals() == []
