@@ -84,7 +84,7 @@ def _decode_with_pillow(encoded: bytes) -> Pixels:
                 # 16 bits a pixel: Pillow's own conversion to RGB would clip instead of scale.
                 gray = (np.asarray(image) >> 8).astype(np.uint8)
                 return np.repeat(gray[:, :, None], 3, axis=2)
-            return np.array(image.convert("RGB"))
+            return np.array(image if image.mode == "RGB" else image.convert("RGB"))
     except DecodeError:
         raise
     except ValueError as error:

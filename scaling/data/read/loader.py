@@ -109,6 +109,7 @@ class TrainLoader:
         shards, indices = self._order.locate(np.arange(position, position + self._batch)[mine])
         uniform = self._augment.draw(self._seed, position, self._batch)[mine]
 
+        @torch.inference_mode()  # A fifth of the time of small views is bookkeeping for gradients.
         def prepare(rows: slice, images: torch.Tensor) -> "_PreparedRows":
             labels, corrupt = [], []
             places = zip(shards[rows].tolist(), indices[rows].tolist(), uniform[rows].tolist(), strict=True)
@@ -190,6 +191,7 @@ class EvalLoader:
         shards = self._shards[start : start + self._batch]
         indices = self._indices[start : start + self._batch]
 
+        @torch.inference_mode()  # A fifth of the time of small views is bookkeeping for gradients.
         def prepare(rows: slice, images: torch.Tensor) -> "_PreparedRows":
             labels = []
             for image, shard, index in zip(images, shards[rows].tolist(), indices[rows].tolist(), strict=True):

@@ -66,6 +66,15 @@ def test_threads_change_nothing(source: PixelSource, threads: int) -> None:
     assert fingerprints(batches(source, 6, batch=200, threads=threads)) == fingerprints(batches(source, 6, batch=200))
 
 
+def test_gradients_flow_through_batches(source: PixelSource) -> None:
+    """Views are made without PyTorch's bookkeeping for gradients; batches must not inherit that."""
+    evaluation = EvalLoader(source, batch=24, image_size=16, transform="upstream")
+    for batch in (*batches(source, 1), next(iter(evaluation))):
+        network = torch.nn.Conv2d(3, 2, 3)
+        network(batch.images.float()).sum().backward()
+        assert network.weight.grad is not None and not batch.images.is_inference()
+
+
 @pytest.mark.parametrize("start", [1, 3, 8])
 def test_any_start_continues_the_same_stream(source: PixelSource, start: int) -> None:
     whole = batches(source, 12)
