@@ -8,7 +8,7 @@ import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 from scaling.data.select.order import ORDER_VERSION
 from scaling.errors import UserError
@@ -20,6 +20,7 @@ from scaling.plan.plan_schedule import plan_schedule
 from scaling.plan.zoo_counts import ModelFacts, ModelQuery
 from scaling.records.attempts.provenance import describe_harness_source
 from scaling.records.identity import identity_of, run_name
+from scaling.records.reading import Frozen
 from scaling.records.run_plan import (
     EnginePlan,
     EvalPlan,
@@ -36,6 +37,8 @@ from scaling.spec.duration import Duration
 from scaling.spec.settings import RunSettings
 from scaling.spec.study import Study
 from scaling.spec.sweep import RunSpec, expand
+
+P = TypeVar("P", bound=Frozen)
 
 READABLE_AXES = ("model", "fraction", "seed")
 """Axes that a run's name shows in a form of their own."""
@@ -57,6 +60,7 @@ class Planner:
     def __init__(self, study: Study, document: Document) -> None:
         self._study, self._document = study, document
         self._data = StudyData(study, document)
+        self._parts: dict[Frozen, Frozen] = {}
 
     def plan(self) -> list[RunPlan]:
         """All runs in the study's order."""
@@ -153,13 +157,17 @@ class Planner:
             input=input_plan,
             subset=subset,
             order_version=ORDER_VERSION,
-            schedule=schedule,
-            recipe=recipe,
-            intervals=intervals,
-            engine=engine,
+            schedule=self._shared(schedule),
+            recipe=self._shared(recipe),
+            intervals=self._shared(intervals),
+            engine=self._shared(engine),
             evals=data.evals,
             harness=self._harness,
         )
+
+    def _shared(self, part: P) -> P:
+        """An equal part of another run's plan in the place of this one: of ten thousand runs few parts differ."""
+        return cast(P, self._parts.setdefault(part, part))
 
     def _engine(self, spec: RunSpec, batch: int, facts: ModelFacts) -> EnginePlan:
         launch = self._study.launch
