@@ -1,9 +1,10 @@
 """Decoding only the upper rows of a JPEG, which are all that many a crop needs.
 
 A baseline JPEG of one scan holds its blocks row by row, and nothing above depends on what is below. A decoder that is
-told of fewer rows in the header therefore makes the same pixels of them, and neither decompresses nor transforms the
-rest. No wheel offers partial decoding of JPEGs by another way (libjpeg-turbo's `tj3SetCroppingRegion`). Damage below
-the rows that are read goes unnoticed, unless the file is cut off or holds more than its scan.
+told of fewer rows in the header therefore makes the same pixels of them, and passes over the rest in search of the
+file's end, in about a sixth of the time of decoding it. Damage there goes unnoticed, unless the file is cut off or
+holds more than its scan. Partial decoding of libjpeg-turbo's own (`tj3SetCroppingRegion`) is in no wheel; a crop
+through pyvips takes twice the time of decoding all.
 """
 
 from typing import NamedTuple
