@@ -47,9 +47,7 @@ def _begin(job: FineTuning, weights: str) -> Derived:
         diverged = tuple(run_id for run_id, record in records.items() if record.standing.has_diverged)
         open_ones = [run_id for run_id in records if records[run_id].result is None and run_id not in diverged]
         if open_ones:
-            return Derived(
-                notes=(f"{job.name}: no rate is taken, because {open_ones[0]} has no result (--retry-failed)",)
-            )
+            return Derived(notes=(f"{job.name}: no rate is taken, because {_no_result(open_ones[0], records)}",))
         rate, rows = take_best(tried(trials, records))
         if rate is None:
             told = ", ".join(f"{one:g}" for one in trials)
@@ -70,13 +68,19 @@ def _finals(job: FineTuning, weights: str, rate: float, rows: Sequence[Row]) -> 
     def record(records: Records) -> Derived:
         found = conclude(job, rows, finals, records)
         if found is None:
-            return Derived(notes=(f"{job.name}: no score, because a seed has no result (--retry-failed)",))
+            first = next(run_id for run_id in records if records[run_id].result is None)
+            return Derived(notes=(f"{job.name}: no score, because {_no_result(first, records)}",))
         name = job.evaluation.name
         note = f"{job.name}: top-1 {100 * found.metrics[f'{name}/top1']:.2f} %, mean of {len(finals)} seeds"
         return Derived(records=(found,), notes=(note,))
 
     plans = tuple(finals.values())
     return Derived(plans, (FollowUp(f"the score of {job.name}", tuple(plan.run_id for plan in plans), record),))
+
+
+def _no_result(run_id: str, records: Records) -> str:
+    """With the way out."""
+    return f"{run_id} has no result ({records[run_id].standing.damage or '--retry-failed'})"
 
 
 def _told(rows: Sequence[Row]) -> str:

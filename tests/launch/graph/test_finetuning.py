@@ -15,6 +15,7 @@ import pytest
 
 from scaling.records.evaluation import Evaluation
 from scaling.records.result import RunResult
+from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import RunPlan
 from scaling.records.state import RunState
 from scaling.records.study import read_study
@@ -132,6 +133,21 @@ def test_a_second_launch_changes_nothing(sweep: Path, unbroken: tuple[Path, str]
     retried = launch(sweep, "unbroken", "--no-report", "--retry-failed")
     assert retried.returncode == 0, retried.stderr
     assert {path: path.stat().st_mtime_ns for path in before} == before, "a rate that diverged has answered"
+
+
+def test_a_damaged_result_of_a_trial_takes_no_other_rate_and_is_named(sweep: Path, unbroken: tuple[Path, str]) -> None:
+    study, _ = unbroken
+    trial = next(run.run_dir for run in read_study(study).runs if run.plan.serves and run.result is not None)
+    path = RunDir(trial).result
+    whole, record = path.read_bytes(), record_of(study)
+    try:
+        path.write_bytes(whole[: len(whole) // 2])
+        answer = launch(sweep, "unbroken", "--no-report")
+        assert answer.returncode == 1
+        assert f"{trial.name} has no result ({path}" in answer.stderr and "remove the file and launch" in answer.stderr
+    finally:
+        path.write_bytes(whole)
+    assert record_of(study) == record
 
 
 def test_killed_during_a_trial_and_during_a_final_run_the_numbers_are_the_same(
