@@ -4,23 +4,21 @@ Grayscale, palette, CMYK and 16-bit images become 8-bit RGB; of an animation the
 is dropped. Only JPEG, PNG and WebP are opened, whatever the member is called, and an image of too many pixels is
 refused from its header, before anything is allocated for it. Pixels keep their stored order: an EXIF rotation is
 not applied, as in the papers' pipelines.
+
+Images are decoded whole. A decoder that is told of fewer rows in a JPEG's header makes the rows that a crop needs with
+the same pixels in a tenth less time, but damage below them would then be met by some visits and not by others,
+depending on what is remembered, and two trainings of one run could part.
 """
 
 import io
-from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from scaling.data.read.jpeg_rows import MIN_BYTES, decode_upper_rows, find_frame, find_scans
-
 Pixels = NDArray[np.uint8]
 """(height, width, 3), RGB."""
-
-RowsNeeded = Callable[[int, int], int]
-"""How many rows of an image of (height, width) are looked at, counted from the top."""
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 
@@ -46,34 +44,21 @@ class DecodeError(ValueError):
     """The image cannot be decoded; the text says why."""
 
 
-def decode_rgb(encoded: bytes, rows_needed: RowsNeeded | None = None) -> Pixels:
-    """Pixels of an encoded image; DecodeError when it is broken or refused. With `rows_needed`, rows below those may
-    hold anything."""
-    pixels = _decode_jpeg(encoded, rows_needed) if encoded[:3] == JPEG_MAGIC else None
-    return _decode_with_pillow(encoded) if pixels is None else pixels
-
-
-def _decode_jpeg(encoded: bytes, rows_needed: RowsNeeded | None) -> Pixels | None:
-    """None of a JPEG that is left to Pillow: of another colour space, or one that libjpeg warns of."""
-    try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
-    except ValueError:
-        return None
-    _check_size(width, height)
-    scans = find_scans(encoded) if len(encoded) >= MIN_BYTES else None
-    _check_scans(encoded.count(START_OF_SCAN) if scans is None else len(scans), width * height)
-    if colours == "CMYK":
-        return None
-    try:
-        upper = None
-        if rows_needed is not None and scans is not None:
-            frame = find_frame(encoded)
-            if frame is not None and frame.scan == scans[-1]:
-                upper = decode_upper_rows(encoded, frame, width, rows_needed(height, width))
-        return simplejpeg.decode_jpeg(encoded) if upper is None else upper
-    except ValueError:
-        # libjpeg warned of something; Pillow knows which of its warnings leave the image whole.
-        return None
+def decode_rgb(encoded: bytes) -> Pixels:
+    """Pixels of an encoded image; DecodeError when it is broken or refused."""
+    if encoded[:3] == JPEG_MAGIC:
+        try:
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
+            _check_size(width, height)
+            _check_scans(encoded, width * height)
+            if colours != "CMYK":
+                return simplejpeg.decode_jpeg(encoded)
+        except DecodeError:
+            raise
+        except ValueError:
+            # libjpeg warned of something; Pillow knows which of its warnings leave the image whole.
+            pass
+    return _decode_with_pillow(encoded)
 
 
 def _decode_with_pillow(encoded: bytes) -> Pixels:
@@ -102,8 +87,10 @@ def _check_size(width: int, height: int) -> None:
         raise DecodeError(f"{width} x {height} pixels are above the limit of {MAX_PIXELS:,}")
 
 
-def _check_scans(num_scans: int, num_pixels: int) -> None:
-    """Refuse a JPEG whose decoding would take minutes."""
+def _check_scans(encoded: bytes, num_pixels: int) -> None:
+    """Refuse a JPEG whose decoding would take minutes. In compressed data 0xFF is never followed by 0xDA, so that
+    markers can be counted without parsing; what metadata adds by chance is little."""
+    num_scans = encoded.count(START_OF_SCAN)
     if num_scans > MAX_SCANS or num_scans * num_pixels > MAX_SCAN_PIXELS:
         raise DecodeError(
             f"{num_scans} scans of {num_pixels:,} pixels are above the limits of {MAX_SCANS} scans and "

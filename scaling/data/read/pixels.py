@@ -6,7 +6,6 @@ then decoded at every visit.
 """
 
 import threading
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.open_shards import OpenShards
-from scaling.data.read.decode import DecodeError, Pixels, RowsNeeded, decode_rgb
+from scaling.data.read.decode import DecodeError, Pixels, decode_rgb
 from scaling.data.storage.integrity import CorruptSampleError
 
 DEFAULT_CACHE_BYTES = 512 * 1024 * 1024
@@ -36,9 +35,8 @@ class PixelSource:
         self._free_bytes = cache_bytes
         self._lock = threading.Lock()
 
-    def get(self, shard_id: int, index: int, rows_needed: RowsNeeded | None = None) -> DecodedSample:
-        """A sample; CorruptSampleError when its image or label cannot be used. With `rows_needed`, rows below those
-        may hold anything."""
+    def get(self, shard_id: int, index: int) -> DecodedSample:
+        """A sample; CorruptSampleError when its image or label cannot be used."""
         found = self._cache.get((shard_id, index))
         if found is not None:
             return found
@@ -49,8 +47,7 @@ class PixelSource:
                 f"shard {shard.location}: sample {shard.key(index)!r} {problem}; index the shards again"
             )
         try:
-            needed = None if rows_needed is None else partial(self._rows_to_decode, rows_needed)
-            sample = DecodedSample(decode_rgb(encoded, needed), labels)
+            sample = DecodedSample(decode_rgb(encoded), labels)
         except DecodeError as error:
             raise CorruptSampleError(
                 f"shard {shard.location}: the image of sample {shard.key(index)!r} cannot be decoded ({error})"
@@ -62,10 +59,6 @@ class PixelSource:
         """Class numbers of every sample of a shard, without decoding images."""
         shard = self.shards.get(shard_id)
         return shard.read_labels(range(len(shard)))
-
-    def _rows_to_decode(self, rows_needed: RowsNeeded, height: int, width: int) -> int:
-        """All of an image that will be remembered. Room only ever shrinks: what does not fit here, never will."""
-        return height if height * width * 3 <= self._free_bytes else rows_needed(height, width)
 
     def _remember(self, place: tuple[int, int], sample: DecodedSample) -> None:
         if sample.pixels.nbytes > self._free_bytes:

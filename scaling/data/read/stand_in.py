@@ -11,7 +11,6 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from scaling.data.read.decode import RowsNeeded
 from scaling.data.read.pixels import DecodedSample, PixelSource
 from scaling.data.select.subset import Subset
 from scaling.data.storage.integrity import CorruptSampleError
@@ -32,10 +31,10 @@ class TolerantSource:
         self._corrupt = set(known)
         self._lock = threading.Lock()
 
-    def get(self, shard_id: int, index: int, rows_needed: RowsNeeded | None = None) -> tuple[DecodedSample, bool]:
-        """The sample, and whether another one stands in for it; `rows_needed` as in `PixelSource.get`."""
+    def get(self, shard_id: int, index: int) -> tuple[DecodedSample, bool]:
+        """The sample, and whether another one stands in for it."""
         try:
-            return self._source.get(shard_id, index, rows_needed), False
+            return self._source.get(shard_id, index), False
         except CorruptSampleError as error:
             self._count(shard_id, index, error)
             return self._stand_in(shard_id, index, error), True

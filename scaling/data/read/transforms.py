@@ -64,13 +64,6 @@ class Augmentation:
         num_words = self.randaugment_layers * WORDS_PER_LAYER
         return np.hstack([drawn, draw_uniform(seed, first_position, count, num_words, RandomStream.RANDAUGMENT)])
 
-    def rows_needed(self, uniform: Sequence[float], height: int, width: int) -> int:
-        """How many rows, from the top of an image of this size, `view` with these numbers looks at."""
-        if self.kind != "inception":
-            return height
-        top, _, crop_height, _ = inception_box(uniform, height, width)
-        return top + crop_height
-
     def view(self, image: Pixels, uniform: Sequence[float], size: int) -> torch.Tensor:
         """The view of an image that a training step sees, uint8 (3, size, size); a row of `draw` decides."""
         view = training_view(image, uniform[:WORDS], self.kind, size, self.crop_from)
@@ -149,8 +142,7 @@ def _crop_long_side(image: Pixels, needed: int) -> Pixels:
 def resize(image: Pixels, height: int, width: int) -> torch.Tensor:
     """Antialiased bilinear on uint8, as Pillow does it; (3, height, width), channels last in memory."""
     # The batch axis comes first, because only then do the strides say "channels last", and the result keeps them.
-    # NumPy rearranges the axes in a tenth of PyTorch's time.
-    pixels = torch.from_numpy(np.ascontiguousarray(image).reshape(1, *image.shape).transpose(0, 3, 1, 2))
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).unsqueeze(0).permute(0, 3, 1, 2)
     if image.shape[:2] == (height, width):
         return pixels[0]
     return functional.interpolate(pixels, (height, width), mode="bilinear", antialias=True)[0]
