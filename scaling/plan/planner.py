@@ -60,7 +60,7 @@ class Planner:
     def __init__(self, study: Study, document: Document) -> None:
         self._study, self._document = study, document
         self._data = StudyData(study, document)
-        self._parts: dict[Frozen, Frozen] = {}
+        self._parts: dict[tuple[type, str], Frozen] = {}
 
     def plan(self) -> list[RunPlan]:
         """All runs in the study's order."""
@@ -166,8 +166,9 @@ class Planner:
         )
 
     def _shared(self, part: P) -> P:
-        """An equal part of another run's plan in the place of this one: of ten thousand runs few parts differ."""
-        return cast(P, self._parts.setdefault(part, part))
+        """An equal part of another run's plan in the place of this one: of ten thousand runs few parts differ. Equal as
+        written: 0.0 and -0.0 are two settings of two runs."""
+        return cast(P, self._parts.setdefault((type(part), part.model_dump_json()), part))
 
     def _engine(self, spec: RunSpec, batch: int, facts: ModelFacts) -> EnginePlan:
         launch = self._study.launch

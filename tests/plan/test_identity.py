@@ -41,3 +41,13 @@ def test_what_can_change_the_numbers_changes_the_identity(change: dict[str, obje
 @pytest.mark.parametrize("change", [{"manifest": "/elsewhere/train.json"}, {"num_devices": 8}, {"flops": 2e6}])
 def test_where_and_how_it_runs_does_not(change: dict[str, object]) -> None:
     assert run_plan(**change).identity == run_plan().identity  # type: ignore[arg-type]
+
+
+def test_a_run_is_planned_alike_alone_and_beside_others(plan_tiny) -> None:
+    """Also beside one whose setting is equal as a number and written otherwise."""
+    together = plan_tiny("grid.weight_decay=[0.0,-0.0,0.1]", name="together")
+    alone = [
+        plan_tiny(f"grid.weight_decay=[{value}]", name=f"alone{number}")[0]
+        for number, value in enumerate((0.0, -0.0, 0.1))
+    ]
+    assert [run.plan.model_dump_json() for run in together] == [run.plan.model_dump_json() for run in alone]
