@@ -16,18 +16,17 @@ import pytest
 
 from scaling.records.run_dir import RunDir, StudyDir
 from tests.launch.backends.slurm.lab import (
+    all_held_at,
     assert_same_numbers,
     held_at,
     is_pending,
-    last_step,
     training_processes,
     wait_for_result,
     wait_until,
-    with_signal,
 )
 from tests.support.ranks import codes, start_run
 
-__all__ = ["assert_same_numbers", "held_at", "is_pending", "wait_for_result", "wait_until"]
+__all__ = ["assert_same_numbers", "held_at", "is_pending", "training_processes", "wait_for_result", "wait_until"]
 
 ROOT = Path(__file__).parents[4]
 
@@ -139,22 +138,10 @@ needs_cluster = pytest.mark.skipif(
 
 
 @contextmanager
-def all_held_at(run_dirs: Sequence[Path], step: int, seconds: float = 180) -> Iterator[dict[Path, int]]:
-    """Hold each run's only process still at the first step from `step` on; process ids by run."""
-    held: dict[Path, int] = {}
-    deadline = time.monotonic() + seconds
-    try:
-        while len(held) < len(run_dirs):
-            assert time.monotonic() < deadline, f"only {list(held)} have come to step {step}"
-            for run_dir in run_dirs:
-                if run_dir not in held and last_step(run_dir) >= step:
-                    [held[run_dir]] = training_processes(run_dir)
-                    os.kill(held[run_dir], signal.SIGSTOP)
-            time.sleep(0.005)
-        yield held
-    finally:
-        for pid in held.values():
-            with_signal(pid, signal.SIGCONT)
+def only_processes_held_at(run_dirs: Sequence[Path], step: int) -> Iterator[dict[Path, int]]:
+    """Hold runs of one process each (`all_held_at`); process ids by run."""
+    with all_held_at(run_dirs, step) as held:
+        yield {run_dir: pid for run_dir, [pid] in held.items()}
 
 
 class Cluster:

@@ -12,10 +12,10 @@ from scaling.records.run_dir import RunDir
 from tests.launch.backends.ray.conftest import MakeStudy
 from tests.launch.backends.ray.lab import (
     Cluster,
-    all_held_at,
     assert_same_numbers,
     is_pending,
     needs_cluster,
+    only_processes_held_at,
     train_plan_here,
     training_processes,
     wait_for_result,
@@ -36,7 +36,7 @@ def test_a_lost_node_a_lost_process_and_a_killed_launcher(cluster: Cluster, make
     study = make_study(*SETTINGS)
     launcher = study.start()
     first, second = study.planned()
-    with all_held_at([first, second], 7) as processes:
+    with only_processes_held_at([first, second], 7) as processes:
         places = {cluster.node_of(pid): run for run, pid in processes.items()}
         assert places.keys() == {"head", "second"}
         launcher.kill()
@@ -59,7 +59,7 @@ def test_a_lost_head(cluster: Cluster, make_study: MakeStudy) -> None:
     study = make_study(*SETTINGS)
     launcher = study.start()
     runs = study.planned()
-    with all_held_at(runs, 7) as processes:
+    with only_processes_held_at(runs, 7) as processes:
         places = {cluster.node_of(pid): run for run, pid in processes.items()}
         cluster.kill("head")
         wait_until(lambda: is_pending(processes[places["second"]], signal.SIGTERM), 90, "request to save")

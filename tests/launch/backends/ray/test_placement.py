@@ -17,12 +17,12 @@ from scaling.records.state import Status
 from tests.launch.backends.ray.conftest import MakeStudy
 from tests.launch.backends.ray.lab import (
     Cluster,
-    all_held_at,
     assert_same_numbers,
     environment_of,
     held_at,
     marked_processes,
     needs_cluster,
+    only_processes_held_at,
     train_plan_here,
     training_processes,
     two_nodes,
@@ -94,7 +94,7 @@ def test_four_runs_share_a_gpu_on_the_node_that_was_asked_for(cluster: Cluster, 
     )
     assert study.launch("--detach")[0] == 0
     runs = study.planned(4)
-    with all_held_at(runs, 2) as processes:
+    with only_processes_held_at(runs, 2) as processes:
         assert {cluster.node_of(pid) for pid in processes.values()} == {"second"}
         assert {environment_of(pid, "CUDA_VISIBLE_DEVICES") for pid in processes.values()} == {"0"}
         assert study.launch("--cancel", "all")[0] == 0

@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -118,15 +118,29 @@ def training_processes(run_dir: Path) -> list[int]:
 def held_at(run_dir: Path, step: int) -> Iterator[list[int]]:
     """Hold a run's processes still at the first step from `step` on, however fast the machine is: what is done to them
     inside happens in mid-run. Yields their process ids."""
-    wait_until(lambda: last_step(run_dir) >= step, 120, f"step {step} of {run_dir.name}", interval=0.005)
-    pids = training_processes(run_dir)
-    for pid in pids:
-        with_signal(pid, signal.SIGSTOP)
+    with all_held_at([run_dir], step) as held:
+        yield held[run_dir]
+
+
+@contextmanager
+def all_held_at(run_dirs: Sequence[Path], step: int) -> Iterator[dict[Path, list[int]]]:
+    """The same of several runs, each held when it comes there, whichever is the first."""
+    held: dict[Path, list[int]] = {}
+
+    def hold_those_there() -> bool:
+        for run_dir in run_dirs:
+            if run_dir not in held and last_step(run_dir) >= step:
+                held[run_dir] = training_processes(run_dir)
+                for pid in held[run_dir]:
+                    with_signal(pid, signal.SIGSTOP)
+        return len(held) == len(run_dirs)
+
     try:
-        assert pids, f"{run_dir.name} ended before it could be held"
-        yield pids
+        wait_until(hold_those_there, 180, f"step {step} of {', '.join(run.name for run in run_dirs)}", interval=0.005)
+        assert all(held.values()), "a run ended before it could be held"
+        yield held
     finally:
-        for pid in pids:
+        for pid in [pid for pids in held.values() for pid in pids]:
             with_signal(pid, signal.SIGCONT)
 
 

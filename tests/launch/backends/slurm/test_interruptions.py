@@ -11,6 +11,7 @@ from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.ends import read_ends
 from tests.launch.backends.slurm.conftest import StartLab
 from tests.launch.backends.slurm.lab import (
+    all_held_at,
     assert_same_numbers,
     held_at,
     hold_until,
@@ -59,14 +60,14 @@ def test_a_killed_process_a_shot_node_and_a_restarted_controller(
     lab = start_lab("--nodes", "2", "--cpus", "1")
     backend = make_backend()
     backend.submit(runs, None)
-    with held_at(runs[0], 7):
-        with held_at(runs[1], 7) as [process]:
-            os.kill(lab.daemon("slurmctld"), signal.SIGKILL)
-            looks = backend.poll(tmp_path / "losses")
-            assert {look.phase for look in looks.values()} == {"unknown"}
-            os.kill(process, signal.SIGKILL)
-            time.sleep(0.5)
-            lab.start_missing()
+    with all_held_at(runs, 7) as held:
+        os.kill(lab.daemon("slurmctld"), signal.SIGKILL)
+        looks = backend.poll(tmp_path / "losses")
+        assert {look.phase for look in looks.values()} == {"unknown"}
+        [process] = held[runs[1]]
+        os.kill(process, signal.SIGKILL)
+        time.sleep(0.5)
+        lab.start_missing()
         lab.kill_node(backend.poll(tmp_path / "losses")[runs[0]].where.split()[0])
     for run in runs:
         wait_for_result(run)

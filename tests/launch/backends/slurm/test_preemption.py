@@ -8,8 +8,8 @@ from scaling.records.attempts.causes import COUNTED, Cause
 from scaling.records.attempts.ends import read_ends
 from tests.launch.backends.slurm.conftest import StartLab
 from tests.launch.backends.slurm.lab import (
+    all_held_at,
     assert_same_numbers,
-    held_at,
     needs_slurm,
     train_here,
     wait_for_result,
@@ -39,7 +39,7 @@ def test_jobs_of_higher_priority_take_the_nodes_and_change_no_number(
     lab = start_lab("--nodes", "2", "--cpus", "1", *(word for line in PARTITIONS for word in ("--conf", line)))
     make_backend("partition: main\n", retries=0).submit([abrupt], None)
     make_backend("partition: gentle\n", retries=0).submit([gentle], None)
-    with held_at(abrupt, 3), held_at(gentle, 3):
+    with all_held_at(runs, 3):
         # Before its signals Slurm sends SIGCONT, so that the processes need not be let go.
         urgent = lab.run("sbatch", "--parsable", "-p", "urgent", "-N", "2", "--wrap", "sleep 1", "-o", "/dev/null")
         wait_until(lambda: read_ends(abrupt).all and read_ends(gentle).all)
