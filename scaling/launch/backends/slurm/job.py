@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from scaling.errors import run_command
@@ -175,10 +176,11 @@ def _look(job: str) -> JobView:
     deadline = time.monotonic() + CONTROLLER_PATIENCE_SECONDS
     while True:
         command = ["squeue", "--noheader", f"--jobs={job}", "--format=%t|%e"]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        environment = {**os.environ, "SLURM_TIME_FORMAT": "standard"}
+        answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if answer.returncode == 0 or time.monotonic() > deadline:
             state, _, end_time = answer.stdout.strip().partition("|")
-            return read_view(state, end_time)
+            return read_view(state, end_time, datetime.now())
         time.sleep(1)
 
 

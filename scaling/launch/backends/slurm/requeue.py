@@ -4,13 +4,15 @@ What the attempt's exit code leaves open is read off Slurm's view of the job at 
 
     running               the job is ours: we decide
     completing, with a    somebody ended the job: at its time limit Slurm did, before that a person did (scancel), and a
-    time of its end       job that queued itself again would undo that
-    completing, without   Slurm has queued the job again itself: pre-empted, or its node is gone
+    past time of its end  job that queued itself again would undo that
+    completing, without,  Slurm has queued the job again itself: pre-empted, or its node is gone. An end that is still
+    or with a later one   to come is that of the next start, for which the scheduler has already found room
 
 The budget is `scaling.records.attempts.causes.decide`, from the run's ends alone.
 """
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Literal
 
 from scaling.records.attempts.causes import Cause, Decision, Verdict
@@ -20,6 +22,10 @@ JobView = Literal["ours", "ended", "requeued", "unknown"]
 EARLY_SECONDS, EARLY_SHARE = 60.0, 0.25
 """Slurm sends the signal before a time limit up to a minute earlier than asked (sbatch --signal). Of a limit of a few
 minutes only a quarter counts as that, so that other requests to leave are not taken for it."""
+
+
+CLOCKS_APART = timedelta(seconds=20)
+"""Of a node and Slurm's controller, at most. Slurm's shortest time limit is a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +43,17 @@ class Ending:
     view: JobView
 
 
-def read_view(state: str, end_time: str) -> JobView:
-    """The view from squeue's `%t` and `%e`."""
+def read_view(state: str, end_time: str, now: datetime) -> JobView:
+    """The view from squeue's `%t` and `%e`, the latter in Slurm's standard form and the time zone of `now`."""
     if state in ("R", "S", "SI", "ST"):
         return "ours"
     if state != "CG":
         return "unknown" if not state else "ended"
-    return "requeued" if end_time in ("NONE", "N/A", "Unknown", "") else "ended"
+    try:
+        end = datetime.fromisoformat(end_time)
+    except ValueError:  # N/A, NONE, Unknown
+        return "requeued"
+    return "requeued" if end > now + CLOCKS_APART else "ended"
 
 
 def refine_cause(told: Cause, ending: Ending, stop: Cause | None) -> Cause:

@@ -1,5 +1,7 @@
 """Whether a job is queued again: the decision on values, without a Slurm."""
 
+from datetime import datetime
+
 import pytest
 
 from scaling.launch.backends.slurm.queue import WHOLE_ARRAY, parse_queue
@@ -16,13 +18,16 @@ def ending(view: JobView, elapsed: float = 100.0) -> Ending:
     [
         ("R", "2026-11-25T20:44:05", "ours"),
         ("CG", "2026-11-25T20:43:49", "ended"),
+        ("CG", "2026-11-25T20:44:05", "ended"),
         ("CG", "NONE", "requeued"),
+        ("CG", "N/A", "requeued"),
+        ("CG", "2026-11-25T20:54:00", "requeued"),
         ("CA", "2026-11-25T20:43:49", "ended"),
         ("", "", "unknown"),
     ],
 )
 def test_slurms_view_of_a_job(state: str, end_time: str, view: str) -> None:
-    assert read_view(state, end_time) == view
+    assert read_view(state, end_time, datetime(2026, 11, 25, 20, 44)) == view
 
 
 @pytest.mark.parametrize(
