@@ -8,12 +8,11 @@ are compared with steps without.
 
 import argparse
 import itertools
-import logging
 import shutil
 import statistics
 import tempfile
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +72,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     prepare_device(args.device)
     import torch
 
-    from scaling.bench.planned_trainer import make_images, plan_trainers
+    from scaling.bench.planned_trainer import make_engine, make_images, open_store, plan_trainers
     from scaling.train.checkpoints.checkpoint import Progress
-    from scaling.train.checkpoints.store import CheckpointStore
     from scaling.train.processes.process_group import join_processes
-    from scaling.train.reporting.recorder import Recorder, device_name
-    from scaling.train.scoring import build_planned
-    from scaling.train.step.engine import build_engine
-    from scaling.train.step.rules import plan_batching
+    from scaling.train.reporting.recorder import device_name
 
     torch.set_num_threads(args.threads)
     with ExitStack() as stack:
@@ -89,15 +84,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         settings = [*model_settings(args), "defaults.keep_checkpoints=1", *args.set]
         manifest = make_images(folder, 64)
         (plan,) = plan_trainers(folder, manifest, [args.model], args.batch, log_steps=1, settings=settings)
-        logging.getLogger("scaling.train").setLevel(logging.WARNING)
-        batching = plan_batching(args.batch, 1, plan.engine.micro_batch)
-        engine = build_engine(build_planned(plan.model), plan, batching, processes.device, 0)
-        run_dir = folder / "run"
-        run_dir.mkdir()
-        recorder = stack.enter_context(
-            closing(Recorder(run_dir, plan, device=processes.device, world=1, is_first=True))
-        )
-        store = stack.enter_context(closing(CheckpointStore(run_dir, plan, processes, recorder)))
+        engine, run_dir = make_engine(plan, processes), folder / "run"
+        store, _ = stack.enter_context(open_store(run_dir, plan, processes))
         side = plan.model.image_size
         images = torch.randint(0, 256, (args.batch, 3, side, side), dtype=torch.uint8)
         labels = torch.zeros(args.batch, 1, dtype=torch.int64)

@@ -23,7 +23,7 @@ from scaling.train.processes.preemption import PreemptionFlag
 from scaling.train.processes.process_group import Processes
 from scaling.train.reporting.recorder import Recorder
 from scaling.train.scoring import build_planned
-from scaling.train.step.engine import build_engine
+from scaling.train.step.engine import Engine, build_engine
 from scaling.train.step.rules import plan_batching
 
 NUM_PICTURES, SHARD_SAMPLES, NUM_CLASSES = 512, 64, 1000
@@ -69,17 +69,30 @@ def plan_trainers(
     return Planner(study, document).plan()
 
 
-@contextmanager
-def open_trainer(run_dir: Path, plan: RunPlan, processes: Processes) -> Iterator[Loop]:
-    """Its loop at step 0, with everything that a run has around it."""
-    run_dir.mkdir()
-    device, is_first = processes.device, processes.is_first
+def make_engine(plan: RunPlan, processes: Processes) -> Engine:
+    """Its engine with weights as they are before step 1."""
     torch.manual_seed(plan.seed)
     batching = plan_batching(plan.schedule.batch, processes.world, plan.engine.micro_batch)
-    engine = build_engine(build_planned(plan.model), plan, batching, device, processes.rank)
+    engine = build_engine(build_planned(plan.model), plan, batching, processes.device, processes.rank)
     logging.getLogger("scaling.train").setLevel(logging.WARNING)
+    return engine
+
+
+@contextmanager
+def open_store(run_dir: Path, plan: RunPlan, processes: Processes) -> Iterator[tuple[CheckpointStore, Recorder]]:
+    """Its checkpoints and records, in a new folder."""
+    run_dir.mkdir()
+    device, is_first = processes.device, processes.is_first
     with (
         closing(Recorder(run_dir, plan, device=device, world=processes.world, is_first=is_first)) as recorder,
         closing(CheckpointStore(run_dir, plan, processes, recorder)) as store,
     ):
+        yield store, recorder
+
+
+@contextmanager
+def open_trainer(run_dir: Path, plan: RunPlan, processes: Processes) -> Iterator[Loop]:
+    """Its loop at step 0, with everything that a run has around it."""
+    engine = make_engine(plan, processes)
+    with open_store(run_dir, plan, processes) as (store, recorder):
         yield Loop(plan, engine, store, Progress(), PreemptionFlag(watch_parent=False), processes, recorder)

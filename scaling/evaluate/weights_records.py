@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from scaling.records.evaluation import Evaluation
+from scaling.records.evaluation import Evaluation, own_evaluation
 from scaling.records.reading import RecordError, read_record, write_record
 from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import EvalPlan
@@ -69,12 +69,11 @@ class WeightsRecord(BaseModel):
 def earlier_record(folder: Path, plan: EvalPlan, identity: str) -> Evaluation | None:
     """The record that answers what is asked already; a damaged one is reported and computed again."""
     try:
-        record = Evaluation.load(folder, plan.name)
+        record = own_evaluation(folder, plan.name, folder.name)
     except RecordError as error:
         logger.warning("%s; it will be computed again", error)
         return None
-    asked = (folder.name, plan.name, plan.digest(), identity)
-    is_same = record is not None and (record.run_id, record.name, record.digest, record.identity) == asked
+    is_same = record is not None and (record.digest, record.identity) == (plan.digest(), identity)
     return record if is_same else None
 
 
@@ -107,14 +106,12 @@ def _own_records(folder: Path, weights: WeightsRecord) -> list[Evaluation]:
         raise RecordError(folder / WEIGHTS_FILE, f"is about weights {weights.weights_sha256[:8]}, not these")
     records = []
     for plan in weights.evals:
-        record = Evaluation.load(folder, plan.name)
+        record = own_evaluation(folder, plan.name, folder.name)
         if record is None:
             continue
-        path = RunDir(folder).evaluation(plan.name)
-        if (record.run_id, record.name) != (folder.name, plan.name):
-            raise RecordError(path, f"is evaluation {record.name} of {record.run_id}")
         precision = weights.precision if plan.by == "scoring" else record.precision
         if (record.digest, record.precision) != (plan.digest(), precision):
+            path = RunDir(folder).evaluation(plan.name)
             logger.warning(
                 "%s: answers another question, or in %s; it is left out of the table", path, record.precision
             )

@@ -1,14 +1,13 @@
 """`python -m scaling.launch SWEEP.yaml`: plan a study, run what is missing, draw the report."""
 
 import logging
-import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import FrameType
 
 from scaling.errors import UserError
+from scaling.launch import leave
 from scaling.launch.backends.base import Backend, Resources, check_choice, make_backend
 from scaling.launch.backends.gpus import is_slow_here
 from scaling.launch.cancel import cancel_runs
@@ -27,7 +26,6 @@ from scaling.plan.check_data import warnings_once_planned
 from scaling.plan.finetune.planner import FineTunePlanner
 from scaling.plan.planner import Planner
 from scaling.records.attempts.causes import Cause
-from scaling.records.attempts.contract import LEAVE_SIGNALS
 from scaling.records.attempts.ends import forgive
 from scaling.records.files import check_folder
 from scaling.records.ownership.stop_request import clear_stop
@@ -59,8 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     args = read_options(argv)
     # From the first moment on: what asks a launcher to leave cannot know how far it has come.
-    for number in LEAVE_SIGNALS:
-        signal.signal(number, _interrupt)
+    leave.listen()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if args.print_schema:
         print(schema_text(), end="")
@@ -133,11 +130,6 @@ def _max_parallel(study: Study, backend: str) -> int | None:
     section = study.launch.section(backend)
     found = section.get("max_parallel") if isinstance(section, dict) else getattr(section, "max_parallel", None)
     return found if found is None else int(found)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """A scheduler's request to leave is answered as Ctrl-C is."""
-    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def _print_recipes() -> None:

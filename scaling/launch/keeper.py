@@ -8,16 +8,13 @@ agents beside a raylet) look for their head for a minute before they end.
 
 import contextlib
 import logging
-import signal
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
-from scaling.records.attempts.contract import LEAVE_SIGNALS
 from scaling.records.files import write_json_atomic
 from scaling.records.reading import read_object
 from scaling.records.run_dir import StudyDir
@@ -57,6 +54,7 @@ def start_keeper(run_dirs: Sequence[Path], cap: int | None, launch: LaunchSpec) 
 
 def main(argv: Sequence[str]) -> int:
     """Keep the runs of a job file until all of them ended; returns the exit code."""
+    from scaling.launch import leave
     from scaling.launch.backends.base import make_backend
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
@@ -64,8 +62,7 @@ def main(argv: Sequence[str]) -> int:
     launch = LaunchSpec.model_validate(job["launch"])
     run_dirs = [Path(run) for run in job["runs"]]
     backend = make_backend(launch)
-    for number in LEAVE_SIGNALS:
-        signal.signal(number, _leave)
+    leave.listen()
     logger.info("keeping %d runs", len(run_dirs))
     backend.submit(run_dirs, job["cap"])
     phases: dict[Path, str] = {}
@@ -87,10 +84,6 @@ def main(argv: Sequence[str]) -> int:
     finally:
         with contextlib.suppress(OSError):
             Path(argv[0]).unlink()
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 if __name__ == "__main__":

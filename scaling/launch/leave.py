@@ -7,17 +7,30 @@ either.
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from scaling.launch.backends.base import Backend
+from scaling.records.attempts.contract import LEAVE_SIGNALS
 
 QUESTION = """\
 {jobs} on {name}. Leave or stop them?
   l  leave them: they keep running, and the same command finds them again (also: Enter, Ctrl-C)
   s  stop them: each saves a checkpoint and stays away until --retry-failed
 [l/s] """
+
+
+def listen() -> None:
+    """From here on a scheduler's request to leave is answered as Ctrl-C is."""
+    for number in LEAVE_SIGNALS:
+        signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def leave_jobs(backend: Backend, study_dir: Path, run_dirs: Sequence[Path], *, ask: bool) -> None:

@@ -104,16 +104,22 @@ def current_evaluations(run_dir: Path, result: RunResult, evals: Sequence[EvalPl
     found = {}
     for plan in evals:
         try:
-            record = Evaluation.load(run_dir, plan.name)
-            if record is not None and (record.name, record.run_id) != (plan.name, result.run_id):
-                path = RunDir(run_dir).evaluation(plan.name)
-                raise RecordError(path, f"is evaluation {record.name} of run {record.run_id}")
+            record = own_evaluation(run_dir, plan.name, result.run_id)
         except RecordError as error:
             logger.warning("%s; it will be computed again", error)
             continue
         if record is not None and _is_current(record, result, plan):
             found[plan.name] = record
     return found
+
+
+def own_evaluation(folder: Path, name: str, run_id: str) -> Evaluation | None:
+    """The record of that name in the folder of a run, or of weights; None when it was never computed, RecordError when
+    it is damaged or another one lies in its place."""
+    record = Evaluation.load(folder, name)
+    if record is not None and (record.name, record.run_id) != (name, run_id):
+        raise RecordError(RunDir(folder).evaluation(name), f"is evaluation {record.name} of run {record.run_id}")
+    return record
 
 
 def _is_current(record: Evaluation, result: RunResult, plan: EvalPlan) -> bool:

@@ -231,8 +231,8 @@ class Loop:
                 elif not must:
                     logger.warning("%s; %s; training continues", problem, self._last_checkpoint())
             if must:
-                problem, self._store.last_step = tell([problem, self._store.last_step], self._processes)
-                if problem:
+                self._store.agree_on_last_step()
+                if problem := tell(problem, self._processes):
                     raise CheckpointError(problem)
         except CheckpointError as error:
             raise CheckpointError(
@@ -244,7 +244,7 @@ class Loop:
         if means.num_skipped == 0:
             return
         self.progress = replace(self.progress, skipped_steps=self.progress.skipped_steps + means.num_skipped)
-        self._store.last_step = tell(self._store.last_step, self._processes)
+        self._store.agree_on_last_step()
         logger.warning(
             "%d of the steps %d to %d were skipped, last step %d (learning rate %.3g): their gradient was not finite; "
             "%s",
@@ -273,7 +273,7 @@ class Loop:
             what = f"{what}, {which} at step {means.non_finite_step}"
         clip = self._plan.recipe.clip
         self._tell_saved(to_the_end=True)
-        self._store.last_step = tell(self._store.last_step, self._processes)
+        self._store.agree_on_last_step()
         raise DivergenceError(
             f"{what}, where the learning rate is {rate:.3g}; {self._last_checkpoint()}; lower learning_rate, or "
             f"{f'clip below {clip:g}' if clip else 'set clip'}"

@@ -26,10 +26,9 @@ CONTENDER = """
 import sys, time
 from pathlib import Path
 from scaling.records.ownership import lease as module
-folder, ttl, begin = Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
-if sys.argv[4] == "elsewhere":
+folder, ttl = Path(sys.argv[1]), float(sys.argv[2])
+if sys.argv[3] == "elsewhere":
     module._this_process = lambda: ("elsewhere", 1, "")
-time.sleep(max(0.0, begin - time.time()))
 lease = module.Lease(folder, ttl_seconds=ttl)
 got = lease.acquire()
 print(int(got), flush=True)
@@ -196,7 +195,7 @@ def test_a_process_that_was_stopped_wakes_up_and_leaves_without_writing(tmp_path
         holder.send_signal(signal.SIGSTOP)
         before = written.read_text()
         assert before.count("holder") >= 3
-        other = spawn(CONTENDER, tmp_path, ttl, 0, "elsewhere")
+        other = spawn(CONTENDER, tmp_path, ttl, "elsewhere")
         assert other.stdout is not None and other.stdout.readline() == "1\n"
         holder.send_signal(signal.SIGCONT)
         told, _ = holder.communicate(timeout=30)
@@ -212,7 +211,7 @@ def test_a_process_that_was_stopped_wakes_up_and_leaves_without_writing(tmp_path
 def test_a_paused_holder_whose_lease_went_to_another_notices_and_may_not_write(tmp_path: Path) -> None:
     ours = Lease(tmp_path, 1.0)
     assert ours.acquire(beats=False)  # As if this process had been stopped: no beat, and no time passes for it.
-    other = spawn(CONTENDER, tmp_path, 1.0, 0, "elsewhere")
+    other = spawn(CONTENDER, tmp_path, 1.0, "elsewhere")
     assert other.stdout is not None and other.stdout.readline() == "1\n"
     with pytest.raises(LeaseLostError, match=r"process 1 on elsewhere has taken over"):
         ours.check()

@@ -25,7 +25,6 @@ def save_drawings(
 ) -> list[Path]:
     """Write the files of all drawings into `folder` and return their paths, in the order of the drawings; `progress`
     gets the name of each that this process draws."""
-
     saved: dict[int, list[Path]] = {}
 
     def draw(number: int) -> None:

@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -21,16 +20,13 @@ import scaling.train.processes.preload  # noqa: F401
 import torch
 from torch import nn
 
-from scaling.bench.planned_trainer import make_images, plan_trainers
+from scaling.bench.planned_trainer import make_engine, make_images, open_store, plan_trainers
 from scaling.records.run_plan import RunPlan
 from scaling.train.checkpoints.checkpoint import Progress
-from scaling.train.checkpoints.store import CheckpointStore
 from scaling.train.processes.process_group import Processes, join_processes
 from scaling.train.reporting.hardware import peak_flops_per_second
-from scaling.train.reporting.recorder import Recorder, device_name
-from scaling.train.scoring import build_planned
-from scaling.train.step.engine import Engine, build_engine
-from scaling.train.step.rules import plan_batching
+from scaling.train.reporting.recorder import device_name
+from scaling.train.step.engine import Engine
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,10 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.what == "timm":
             _timm(plan, args.timm_model, args.batch, args.repeats, processes)
             return 0
-        torch.manual_seed(plan.seed)
-        engine = build_engine(
-            build_planned(plan.model), plan, plan_batching(args.batch, 1, args.batch), processes.device, 0
-        )
+        engine = make_engine(plan, processes)
         _probe(engine, args.what, args.batch, args.repeats, folder, processes)
     return 0
 
@@ -91,11 +84,7 @@ def _probe(engine: Engine, what: str, batch: int, repeats: int, folder: Path, pr
 
 def _checkpoint(engine: Engine, folder: Path, processes: Processes) -> None:
     run_dir = folder / "run"
-    run_dir.mkdir()
-    with (
-        closing(Recorder(run_dir, engine.plan, device=processes.device, world=1, is_first=True)) as recorder,
-        closing(CheckpointStore(run_dir, engine.plan, processes, recorder)) as store,
-    ):
+    with open_store(run_dir, engine.plan, processes) as (store, _):
         copied, written = [], []
         for step in (1, 2):  # The first copy takes the host's memory as well.
             copied.append(_seconds(partial(store.save, engine, Progress(step=step))))

@@ -44,8 +44,8 @@ def make_page(results: Path) -> str:
     for path in sorted(results.glob("*.json"), key=_place):
         figures = json.loads(path.read_text())
         parts.append(_text(SECTIONS[_kind(path)](figures), figures, path.name))
-    estimates = [f"- [{path.name}](scaling/bench/results/{path.name})" for path in sorted(results.glob("*.md"))]
-    estimates = [line for line in estimates if "README" not in line]
+    names = sorted(path.name for path in results.glob("*.md") if path.name != "README.md")
+    estimates = [f"- [{name}](scaling/bench/results/{name})" for name in names]
     if estimates:
         parts.append("\n".join(["## Estimates, by `python -m scaling.bench needs`", "", *estimates, ""]))
     return "\n".join(parts)

@@ -27,11 +27,7 @@ def pipeline(figures: Figures) -> Section:
     settings = figures["settings"]
     rows = [
         (
-            name,
-            _middle(values, 0),
-            _range(values, 0),
-            first,
-            f"{figures['ratio'][name]:.2f}",
+            *_beside_peer(name, values, 0, first, f"{figures['ratio'][name]:.2f}"),
             _middle(figures["first_batch_seconds"][name], 2),
         )
         for name, values in rates.items()
@@ -115,11 +111,7 @@ def checkpoint(figures: Figures) -> Section:
         ("checkpoint", "training stands still, s", "range", "peer", "ratio", "on the disk after, s"),
         [
             (
-                name,
-                _middle(values, 2),
-                _range(values, 2),
-                peer,
-                f"{figures['ratio'][name]:.3f}",
+                *_beside_peer(name, values, 2, peer, f"{figures['ratio'][name]:.3f}"),
                 _middle(figures["written_seconds"][name], 1),
             )
             for name, values in stops.items()
@@ -254,6 +246,11 @@ SECTIONS: dict[str, Callable[[Figures], Section]] = {
     "study": study,
 }
 """By the name of a file up to its first `-`, in the order of the page."""
+
+
+def _beside_peer(name: str, values: Sequence[float], digits: int, peer: str, ratio: str) -> tuple[str, ...]:
+    """What was measured, median, range, the peer and the ratio to it."""
+    return name, _middle(values, digits), _range(values, digits), peer, ratio
 
 
 def _middle(values: Sequence[float], digits: int) -> str:

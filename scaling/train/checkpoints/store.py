@@ -86,7 +86,8 @@ class CheckpointStore:
         self.restored_attempt = 0
         """Whose checkpoint `restore` loaded; 0 for none."""
         self.last_step = 0
-        """Of the newest checkpoint known to be on the disk; 0 for none. The first rank's word."""
+        """Of the newest checkpoint known to be on the disk; 0 for none. Other ranks than the first know it by
+        `agree_on_last_step`."""
 
     @property
     def best_path(self) -> Path:
@@ -135,6 +136,10 @@ class CheckpointStore:
             waited = time.perf_counter() - asked
             yield replace(written, stop_seconds=written.stop_seconds + waited)
             asked = time.perf_counter()
+
+    def agree_on_last_step(self) -> None:
+        """Make `last_step` what the first rank knows, on all of them."""
+        self.last_step = tell(self.last_step, self._processes)
 
     def close(self) -> None:
         """Finish writing, and log what went wrong that nobody asked about, as the run ends for another reason. Any rank
