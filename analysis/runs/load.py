@@ -6,7 +6,7 @@ two studies hold it. Runs whose settings differ where they must not are not aver
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from scaling.errors import UserError, printable
 from scaling.records.attempts.changes import changes_between, used_by
 from scaling.records.attempts.ends import spent_energy
 from scaling.records.files import canonical_json
+from scaling.records.frozen_sweep import frozen_sweep
 from scaling.records.result import RunResult
 from scaling.records.run_plan import InputPlan, RunPlan
-from scaling.records.scores.price import Price, frozen_sweep, study_price
+from scaling.records.scores.price import Price, sweep_price
 from scaling.records.scores.throughput import ThroughputRow, software_of, study_rows
 from scaling.records.state import Status
 from scaling.records.study import RunRecord, read_study
@@ -106,7 +107,8 @@ def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> 
     plans: dict[str, RunPlan] = {}
     run_dirs: dict[str, Path] = {}
     seen: dict[str, Path] = {}
-    prices = {folder: study_price(folder) for folder in {record.run_dir.parent for record in records}}
+    sweeps = {folder: frozen_sweep(folder) for folder in sorted(dict.fromkeys(study_dirs))}
+    prices = {folder: sweep_price(sweep) for folder, sweep in sweeps.items()}
     for record in records:
         plan = record.plan
         status, reason = _standing(record)
@@ -147,7 +149,7 @@ def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> 
     return replace(
         found,
         searches=searches,
-        questions=tuple(filter(None, map(_question, sorted(dict.fromkeys(study_dirs))))),
+        questions=tuple(filter(None, map(_question, sweeps.values()))),
         throughput=study_rows(dict.fromkeys(study_dirs)),
     )
 
@@ -168,9 +170,9 @@ def _refuse_two_counts(plans: Sequence[RunPlan]) -> None:
             )
 
 
-def _question(study_dir: Path) -> str:
-    """The sweep's `question`; empty when the sweep asks none or cannot be read."""
-    question = frozen_sweep(study_dir).get("question")
+def _question(sweep: Mapping[str, object]) -> str:
+    """The sweep's `question`; empty when it asks none."""
+    question = sweep.get("question")
     return printable(" ".join(question.split())) if isinstance(question, str) else ""
 
 

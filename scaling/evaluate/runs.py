@@ -17,14 +17,14 @@ from scaling.evaluate.asked import Wish, asked_evaluations
 from scaling.evaluate.finetuning import execute, follow_runs
 from scaling.launch.study_dir import PlannedRun, find_standings, write_run
 from scaling.records.attempts.ends import forgive
-from scaling.records.files import open_regular
+from scaling.records.frozen_sweep import sweep_text
+from scaling.records.reading import RecordError
 from scaling.records.run_dir import RunDir, StudyDir
 from scaling.records.run_plan import EvalPlan, RunPlan
 from scaling.records.scores.suites import suite_scores
 from scaling.records.standing import find_standing
 from scaling.records.state import Status
 from scaling.records.study import RunRecord, load_run
-from scaling.spec.document import MAX_BYTES
 from scaling.spec.launch_spec import LaunchSpec
 from scaling.spec.plain_yaml import read_yaml
 
@@ -80,7 +80,7 @@ def score_runs(run_dirs: Sequence[Path], wish: Wish, execution: Execution) -> li
 
     All runs lie in one study. Runs that are not trained are named and left out; UserError when none is."""
     study_dir = run_dirs[0].parent
-    plans = [RunPlan.load(run_dir) for run_dir in run_dirs]
+    plans = [load_run(run_dir).plan for run_dir in run_dirs]
     trained = [plan for plan, run_dir in zip(plans, run_dirs, strict=True) if _is_trained(run_dir, plan)]
     others = [plan.run_id for plan in plans if plan not in trained]
     if not trained:
@@ -128,9 +128,15 @@ def with_evaluations(plan: RunPlan, new: Sequence[EvalPlan]) -> tuple[EvalPlan, 
 
 
 def study_runs(study_dir: Path) -> list[Path]:
-    """Folders of a study's runs, without those that only serve others: trials of a search, and fine-tuning; UserError
-    when there are none."""
-    found = [run.path for run in StudyDir(study_dir).run_dirs() if RunPlan.load(run.path).is_point]
+    """Folders of a study's runs, without those that only serve others: trials of a search, and fine-tuning. One whose
+    plan is damaged, or of another run, is told and left out; UserError when there are none."""
+    found = []
+    for run in StudyDir(study_dir).run_dirs():
+        try:
+            if load_run(run.path).plan.is_point:
+                found.append(run.path)
+        except RecordError as error:
+            logger.warning("%s; the run is left out", error)
     if not found:
         raise UserError(
             f"{study_dir} holds no run.json and no runs with one; give a folder made by scaling.launch, RUNS/<study> "
@@ -152,14 +158,18 @@ def _forgiven(run: PlannedRun) -> PlannedRun:
 
 
 def _launch_spec(study_dir: Path, execution: Execution) -> LaunchSpec:
-    """The study's section `launch` with what the command line says; the defaults where the sweep is gone."""
-    try:
-        with open_regular(StudyDir(study_dir).sweep) as stream:
-            sweep, _ = read_yaml(stream.read(MAX_BYTES).decode())
-        section: dict[str, Any] = dict((sweep or {}).get("launch", {}))
-    except (OSError, AttributeError, TypeError, ValueError):
-        section = {}
-    return launch_spec(section, execution, str(StudyDir(study_dir).sweep))
+    """The study's section `launch` with what the command line says; the defaults where the sweep is gone and, with a
+    warning, where it is damaged."""
+    path = StudyDir(study_dir).sweep
+    text = sweep_text(study_dir)
+    section: dict[str, Any] = {}
+    if text:
+        try:
+            sweep, _ = read_yaml(text)
+            section = dict(sweep.get("launch", {}))
+        except (AttributeError, TypeError, ValueError) as error:
+            logger.warning("%s: its section launch cannot be read (%s); the defaults are taken", path, error)
+    return launch_spec(section, execution, str(path))
 
 
 def launch_spec(section: Mapping[str, Any], execution: Execution, where: str) -> LaunchSpec:

@@ -15,8 +15,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from scaling.records.files import write_json_atomic
-from scaling.records.reading import read_object
+from scaling.records.reading import read_sealed, write_sealed
 from scaling.records.run_dir import StudyDir
 from scaling.spec.launch_spec import LaunchSpec
 
@@ -39,7 +38,7 @@ def start_keeper(run_dirs: Sequence[Path], cap: int | None, launch: LaunchSpec) 
         "job_id": None,
         "submitted": time.time(),
     }
-    write_json_atomic(study.job(nonce), body)
+    write_sealed(study.job(nonce), body)
     with (study.path / LOG).open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "scaling.launch.keeper", str(study.job(nonce).resolve())],
@@ -48,7 +47,7 @@ def start_keeper(run_dirs: Sequence[Path], cap: int | None, launch: LaunchSpec) 
             stderr=log,
             start_new_session=True,
         )
-    write_json_atomic(study.job(nonce), body | {"job_id": str(process.pid)})
+    write_sealed(study.job(nonce), body | {"job_id": str(process.pid)})
     return process.pid
 
 
@@ -58,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     from scaling.launch.backends.base import make_backend
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    job = read_object(Path(argv[0]))
+    job = read_sealed(Path(argv[0]))
     launch = LaunchSpec.model_validate(job["launch"])
     run_dirs = [Path(run) for run in job["runs"]]
     backend = make_backend(launch)

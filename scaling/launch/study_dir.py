@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.records.attempts.ends import Ends
-from scaling.records.files import write_text_atomic
+from scaling.records.frozen_sweep import write_sweep
 from scaling.records.ownership.lease import LifeWatch
 from scaling.records.reading import RecordError
-from scaling.records.run_dir import RunDir, StudyDir
+from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import RunPlan
 from scaling.records.standing import Standing, find_standing
 from scaling.records.state import RunState, Status
@@ -56,7 +56,7 @@ class PlannedRun:
 def write_study(study_dir: Path, document: Document, plans: Sequence[RunPlan]) -> None:
     """Create or refresh the study directory for these plans."""
     study_dir.mkdir(parents=True, exist_ok=True)
-    write_text_atomic(StudyDir(study_dir).sweep, write_yaml(document.data))
+    write_sweep(study_dir, write_yaml(document.data))
     for plan in plans:
         write_run(study_dir, plan)
     save_plan_order(study_dir, [plan.run_id for plan in plans])

@@ -81,7 +81,12 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
     """Replace `path` by an object and its digest; durable when this returns."""
-    write_json_atomic(path, {**value, CONTENT_DIGEST: content_digest(value)})
+    write_json_atomic(path, sealed(value))
+
+
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """An object with its digest."""
+    return {**value, CONTENT_DIGEST: content_digest(value)}
 
 
 def _unsealed(path: Path, value: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,8 +118,7 @@ def write_record(path: Path, record: BaseModel) -> None:
 
 def sealed_text(record: BaseModel) -> str:
     """A record as JSON with its digest."""
-    value = record.model_dump(mode="json")
-    return json_text({**value, CONTENT_DIGEST: content_digest(value)})
+    return json_text(sealed(record.model_dump(mode="json")))
 
 
 def seal_line(row: Mapping[str, Any]) -> bytes:

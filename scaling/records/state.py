@@ -15,7 +15,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from scaling.records.files import write_text_atomic
-from scaling.records.reading import RecordError, read_object, validate
+from scaling.records.reading import RecordError, read_sealed, sealed_text, validate
 from scaling.records.run_dir import RunDir
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,8 @@ class RunState(BaseModel):
                 os.fsync(stream.fileno())
 
     def to_text(self) -> str:
-        return self.model_dump_json(indent=2) + "\n"
+        """As it is saved."""
+        return sealed_text(self)
 
     @classmethod
     def load(cls, run_dir: Path) -> Self:
@@ -87,7 +88,7 @@ class RunState(BaseModel):
         the file is damaged."""
         path = RunDir(run_dir).state
         try:
-            return validate(path, cls, read_object(path))
+            return validate(path, cls, read_sealed(path))
         except (FileNotFoundError, NotADirectoryError):
             return cls()
         except RecordError as error:

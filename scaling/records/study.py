@@ -8,9 +8,8 @@ from pathlib import Path
 from scaling.errors import UserError
 from scaling.records.evaluation import Evaluation, current_evaluations
 from scaling.records.events import EventLog, read_events
-from scaling.records.files import content_digest, write_json_atomic
 from scaling.records.ownership.lease import LifeWatch
-from scaling.records.reading import CONTENT_DIGEST, RecordError, read_object
+from scaling.records.reading import RecordError, read_sealed, write_sealed
 from scaling.records.result import RunResult
 from scaling.records.run_dir import RunDir, StudyDir
 from scaling.records.run_plan import RunPlan
@@ -84,21 +83,16 @@ def load_run(run_dir: Path, *, in_plan: bool = True, watch: LifeWatch | None = N
 
 def save_plan_order(study_dir: Path, run_ids: Sequence[str]) -> None:
     """Record which runs the current plan consists of, in the order they were planned."""
-    order = {"run_ids": list(run_ids)}
-    write_json_atomic(StudyDir(study_dir).order, {**order, CONTENT_DIGEST: content_digest(order)})
+    write_sealed(StudyDir(study_dir).order, {"run_ids": list(run_ids)})
 
 
 def load_plan_order(study_dir: Path) -> list[str] | None:
     """Run ids of the current plan; None when nobody wrote them down, or, with a warning, when that file is damaged."""
     path = StudyDir(study_dir).order
     try:
-        order = read_object(path)
-        run_ids = order.get("run_ids")
+        run_ids = read_sealed(path).get("run_ids")
         if not isinstance(run_ids, list) or not all(isinstance(run_id, str) for run_id in run_ids):
             raise RecordError(path, "run_ids is no list of names")
-        digest = order.get(CONTENT_DIGEST)
-        if digest is not None and digest != content_digest({"run_ids": run_ids}):
-            raise RecordError(path, f"is not what was written: its {CONTENT_DIGEST} does not fit its content")
     except FileNotFoundError:
         return None
     except RecordError as error:

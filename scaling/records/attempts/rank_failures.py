@@ -5,14 +5,13 @@ of the start that it belongs to, so that one of an earlier start is never taken 
 """
 
 import contextlib
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.records.attempts.causes import Cause
-from scaling.records.files import open_regular, write_text_atomic
+from scaling.records.reading import read_sealed, write_sealed
 from scaling.records.run_dir import RunDir
 
 START_VARIABLES = (
@@ -24,9 +23,6 @@ START_VARIABLES = (
     "SLURM_RESTART_COUNT",
 )
 """Environment variables that all processes of one start share, and no two starts of a run."""
-
-MAX_BYTES = 2**20
-"""Nobody says as much."""
 
 _GRAVEST_FIRST = (
     *(Cause.BAD_INPUT, Cause.FAILED, Cause.DIVERGED),
@@ -53,7 +49,7 @@ def report_failure(run_dir: Path, failure: RankFailure) -> None:
     """Tell the others why this process ends; a disk that refuses it changes nothing about the failure."""
     row = {"token": start_token(), "cause": failure.cause, "message": failure.message}
     with contextlib.suppress(OSError):
-        write_text_atomic(RunDir(run_dir).failure(failure.rank), json.dumps(row) + "\n")
+        write_sealed(RunDir(run_dir).failure(failure.rank), row)
 
 
 def read_failures(run_dir: Path, token: str | None = None) -> list[RankFailure]:
@@ -61,11 +57,10 @@ def read_failures(run_dir: Path, token: str | None = None) -> list[RankFailure]:
     failures = []
     for rank, path in _failure_files(run_dir):
         try:
-            with open_regular(path) as stream:
-                row = json.loads(stream.read(MAX_BYTES))
+            row = read_sealed(path)
             if token in (None, row["token"]):
                 failures.append(RankFailure(rank, Cause(row["cause"]), str(row["message"])))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, ValueError, KeyError):
             continue
     return failures
 

@@ -6,16 +6,9 @@ nothing again.
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
-
-import yaml
-
-from scaling.records.files import open_regular
-from scaling.records.run_dir import StudyDir
-
-MAX_SWEEP_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +39,9 @@ def money_text(amount: float, currency: str) -> str:
     return f"{amount:,.2f} {currency}" if amount >= 0.1 or amount == 0 else f"{amount:.2g} {currency}"
 
 
-def study_price(study_dir: Path) -> Price | None:
-    """The price in a study's frozen sweep; None where it has none or cannot be read."""
-    launch = frozen_sweep(study_dir).get("launch")
+def sweep_price(sweep: Mapping[str, Any]) -> Price | None:
+    """The price in a study's frozen sweep; None where it has none."""
+    launch = sweep.get("launch")
     if not isinstance(launch, dict):
         return None
     per_hour, currency = launch.get("price_per_device_hour"), launch.get("currency")
@@ -56,15 +49,3 @@ def study_price(study_dir: Path) -> Price | None:
         return None
     is_currency = isinstance(currency, str) and re.fullmatch(r"[A-Z]{3}", currency)
     return Price(float(per_hour), str(currency)) if is_currency else None
-
-
-def frozen_sweep(study_dir: Path) -> dict[str, Any]:
-    """`study.yaml` as plain data; empty where it is missing or unreadable."""
-    path = StudyDir(study_dir).sweep
-    try:
-        with open_regular(path) as stream:
-            content = stream.read(MAX_SWEEP_BYTES)
-        sweep = yaml.safe_load(content) if len(content) < MAX_SWEEP_BYTES else None
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
-        return {}
-    return sweep if isinstance(sweep, dict) else {}

@@ -13,8 +13,9 @@ from scaling.launch.price.forecast import RateBook, train_flops
 from scaling.launch.study_dir import NEVER_STARTED, PlannedRun
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.ends import End, append_end
+from scaling.records.frozen_sweep import frozen_sweep
 from scaling.records.run_dir import StudyDir
-from scaling.records.scores.price import Price, money_text, study_price
+from scaling.records.scores.price import Price, money_text, sweep_price
 from scaling.spec.launch_spec import LaunchSpec
 from tests.support.run_plans import run_plan
 from tests.support.synthetic_study import make_study
@@ -69,7 +70,7 @@ def test_small_amounts_keep_their_digits() -> None:
 
 def test_the_report_tells_what_each_model_cost(tmp_path: Path) -> None:
     study = make_study(tmp_path, models=["mixer-b/32", "vit-b/32"], seeds=(0, 1), fractions=(0.1, 1.0))
-    assert study_price(study) is None
+    assert sweep_price(frozen_sweep(study)) is None
     records = load_records([study])
     assert records.runs["money"].isna().all() and records.runs["energy_joules"].isna().all()
     assert not any("USD" in name or "energy" in name for name in cost_table(records))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from scaling.launch.backends.ray.shape import Shape
 from scaling.records.attempts.attempt import latest_number
-from scaling.records.reading import read_object, read_record, write_record
+from scaling.records.job_files import read_jobs
+from scaling.records.reading import write_record
 from scaling.records.run_dir import StudyDir
 from scaling.records.run_plan import Frozen
 
@@ -83,14 +84,7 @@ def forget_batches(study_dir: Path, before: float) -> None:
 
 
 def load_batches(study_dir: Path, since: float = 0.0) -> list[Batch]:
-    """Batches for Ray that were submitted at `since` (Unix time) or later, oldest first; RecordError names one that is
-    damaged."""
-    batches = []
-    for path in StudyDir(study_dir).jobs.glob("*.json"):
-        try:
-            value = read_object(path) if path.stat().st_size else {}
-        except FileNotFoundError:
-            continue  # Its runs have ended in this moment.
-        if "ray_schema" in value:
-            batches.append(read_record(path, Batch, schema_key="ray_schema", schema=RAY_SCHEMA))
+    """Batches for Ray that were submitted at `since` (Unix time) or later, oldest first; one that is damaged is told
+    and left out."""
+    batches = read_jobs(study_dir, Batch, schema_key="ray_schema", schema=RAY_SCHEMA)
     return sorted((batch for batch in batches if batch.unix_time >= since), key=lambda batch: batch.unix_time)

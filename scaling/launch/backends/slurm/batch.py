@@ -6,6 +6,7 @@ in the job's comment. `run_dir/job.json` names the batch that a run was submitte
 one leaves the run alone.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from scaling.records.files import TEMPORARY, json_text
-from scaling.records.reading import RecordError, read_object, read_record, write_record
+from scaling.records.job_files import read_jobs
+from scaling.records.reading import RecordError, read_record, read_sealed, sealed, write_record
 from scaling.records.run_dir import RunDir, StudyDir
+
+logger = logging.getLogger(__name__)
 
 BATCH_SCHEMA = 1
 
@@ -67,11 +71,8 @@ class ArrayJob(BaseModel):
 
 
 def load_batches(study_dir: Path) -> list[ArrayJob]:
-    """All batches of a study, oldest first; RecordError names one that is damaged."""
-    batches = []
-    for path in StudyDir(study_dir).jobs.glob("*.json"):
-        if path.stat().st_size and "batch_schema" in read_object(path):
-            batches.append(ArrayJob.load(path))
+    """All batches of a study, oldest first; one that is damaged is told and left out."""
+    batches = read_jobs(study_dir, ArrayJob, schema_key="batch_schema", schema=BATCH_SCHEMA)
     return sorted(batches, key=lambda batch: batch.unix_time)
 
 
@@ -84,19 +85,23 @@ def mark_runs(batch: ArrayJob) -> None:
     for index, run_dir in enumerate(batch.runs):
         path = RunDir(Path(run_dir)).job
         temporary = path.with_name(f".{path.name}.{batch.nonce}{TEMPORARY}")
-        temporary.write_text(json_text({"nonce": batch.nonce, "index": index}), encoding="utf-8")
+        temporary.write_text(json_text(sealed({"nonce": batch.nonce, "index": index})), encoding="utf-8")
         temporary.replace(path)
 
 
 def batch_of(run_dir: Path) -> tuple[str, int] | None:
-    """Nonce and index that a run was submitted under last; None when it never was."""
+    """Nonce and index that a run was submitted under last; None when it never was and, with a warning, when the file is
+    damaged: then it belongs to whoever starts it, and its lease alone keeps others out."""
+    path = RunDir(run_dir).job
     try:
-        value = read_object(RunDir(run_dir).job)
+        value = read_sealed(path)
         return str(value["nonce"]), int(value["index"])
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise RecordError(RunDir(run_dir).job, f"is not readable ({error}); delete it and launch again") from error
+        problem = error if isinstance(error, RecordError) else f"{path} names no batch"
+        logger.warning("%s; the run belongs to whoever starts it", problem)
+        return None
 
 
 def newest_batches(batches: Sequence[ArrayJob]) -> dict[Path, tuple[ArrayJob, int]]:
