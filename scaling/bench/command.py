@@ -23,6 +23,7 @@ examples:
   python -m scaling.bench pipeline --plan-only
   python -m scaling.bench training
   python -m scaling.bench checkpoint --model mixer-l/32
+  python -m scaling.bench host --ranks 64
   python -m scaling.bench study
   python -m scaling.bench launch
   python -m scaling.bench analysis
@@ -42,6 +43,7 @@ BENCHMARKS = {
         "scaling.bench.checkpoints",
         "for how long training stands still, beside DeepSpeed's save_checkpoint",
     ),
+    "host": ("scaling.bench.host_time", "CPU time of the engine in a step among simulated ranks, beside bare PyTorch"),
     "study": ("scaling.bench.study.command", "where the time of a whole study goes, from the command to the report"),
     "launch": ("scaling.bench.launching", "seconds of planning 28 and 10,000 runs, and of 1,000 array tasks of Slurm"),
     "analysis": ("scaling.bench.analysis_time", "seconds and memory of reports of 1,000 runs, 60 models and of fits"),

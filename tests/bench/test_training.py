@@ -1,12 +1,16 @@
-"""`scaling.bench training` and `inference` at tiny sizes: what they report, and that the peer learns what we learn."""
+"""The benchmarks of the trainer at tiny sizes: what they report, and that the peer learns what we learn."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from scaling.bench.checkpoints import BESIDE, DEEPSPEED, WAITED
+from scaling.bench.host_time import narrow_family
 from scaling.bench.training import BARE, BARE_SHARDS, TRAINER, TRAINER_SHARDS
+from scaling.models.registry import find_model, list_models, register_family
 
 
 def bench(*words: str) -> str:
@@ -81,3 +85,30 @@ def test_the_bare_loop_takes_the_trainers_steps(plan_tiny) -> None:
     # Behind a head that starts at zero only the head learns in the first step.
     assert not torch.equal(cut.head.weight, torch.zeros_like(cut.head.weight))
     assert torch.allclose(cut.head.weight, whole.head.weight, rtol=0, atol=1e-6)
+
+
+def test_the_host_pays_for_every_tensor_and_for_partners_that_are_not_there(tmp_path: Path) -> None:
+    sizes = ["--model", "mixer-s/32", "--ranks", "8", "--rounds", "1", "--steps", "1"]
+    printed = bench("host", *sizes, "--json", str(tmp_path / "out.json"))
+    figures = json.loads((tmp_path / "out.json").read_text())
+    # Table 1: 8 layers, each of two LayerNorms and two MLPs; stem, last LayerNorm and head around them.
+    assert figures["tensors"] == 8 * (2 * 2 + 2 * 4) + 3 * 2
+    settings = [(case["ranks"], case["zero_stage"]) for case in figures["cases"]]
+    assert settings == [(1, 0), (8, 0), (8, 1), (8, 2)]
+    assert all(min(case["bare_seconds"] + case["engine_seconds"]) > 0 for case in figures["cases"])
+    assert "102 parameter tensors" in printed
+
+
+@pytest.mark.parametrize("model", list_models())
+def test_a_narrow_model_has_the_tensors_of_the_model(model: str) -> None:
+    import torch
+
+    from scaling.models.build import build_model
+
+    register_family(narrow_family(model))
+    with torch.device("meta"):
+        narrow = build_model("narrow", num_classes=10, image_size=32)
+        whole = build_model(model, num_classes=10, image_size=find_model(model)[1].image_size)
+    named = {name: parameter.dim() for name, parameter in narrow.named_parameters()}
+    assert named == {name: parameter.dim() for name, parameter in whole.named_parameters()}
+    assert sum(p.numel() for p in narrow.parameters()) < 2e6

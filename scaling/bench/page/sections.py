@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scaling.bench.host_time import own_microseconds
 from scaling.bench.training import PEERS
 
 Figures = Mapping[str, Any]
@@ -124,6 +125,34 @@ def checkpoint(figures: Figures) -> Section:
     )
 
 
+def host(figures: Figures) -> Section:
+    rows = []
+    for case in figures["cases"]:
+        simulated = "" if case["ranks"] == 1 else " simulated"
+        rows.append(
+            (
+                f"{case['ranks']:,}{simulated}",
+                str(case["zero_stage"]),
+                _middle([1000 * seconds for seconds in case["bare_seconds"]], 1),
+                _middle([1000 * seconds for seconds in case["engine_seconds"]], 1),
+                "bare PyTorch loop",
+                _ratio(case["ratio"]),
+                f"{own_microseconds(case, figures['tensors']):.0f}",
+            )
+        )
+    return Section(
+        f"The host's time in a step: the layers of {figures['model']}, {figures['tensors']} parameter tensors of next "
+        "to no width",
+        f"host --model {figures['model']} --ranks {figures['cases'][-1]['ranks']} --json FILE",
+        ("ranks", "ZeRO", "bare loop, CPU ms", "engine, CPU ms", "peer", "ratio", "engine's own, µs a tensor"),
+        rows,
+        (
+            "Simulated ranks are one process whose collectives return at once: no time of a network is in it.",
+            f"{figures['settings']['rounds']} rounds of {figures['settings']['steps']} steps in turns, one thread.",
+        ),
+    )
+
+
 def inference(figures: Figures) -> Section:
     peer = next(iter(figures["inference"]))
     return Section(
@@ -239,6 +268,7 @@ SECTIONS: dict[str, Callable[[Figures], Section]] = {
     "planning": planning,
     "training": training,
     "checkpoint": checkpoint,
+    "host": host,
     "inference": inference,
     "fewshot": fewshot,
     "launch": launch,
