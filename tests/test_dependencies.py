@@ -21,6 +21,7 @@ MODULES = {
     "scikit-learn": "sklearn",
     "huggingface_hub": "huggingface_hub",
     "nvidia-ml-py": "pynvml",
+    "nvidia-nvimgcodec-cu13": "nvidia",
 }
 """Import name of a distribution where it is another one."""
 

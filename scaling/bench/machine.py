@@ -17,14 +17,22 @@ if TYPE_CHECKING:
 
 
 def describe_machine(libraries: Sequence[str]) -> dict[str, Any]:
-    """Processor, cores, and versions of Python and of the libraries that are measured."""
+    """Processor, cores, and versions of Python and of those libraries that are installed."""
     names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "processor": names[0] if names else platform.machine(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in libraries},
+        **{name: version for name in libraries if (version := _version(name))},
     }
+
+
+def _version(library: str) -> str:
+    """Empty when it is not installed."""
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def prepare_device(name: str) -> None:

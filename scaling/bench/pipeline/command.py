@@ -30,7 +30,7 @@ Batches = Generator[torch.Tensor, None, None]
 
 BASELINE, TIMM, OURS = "webdataset + PIL + torchvision", "timm create_loader", "scaling.data.read.loader"
 
-LIBRARIES = ("torch", "torchvision", "timm", "webdataset", "pillow", "simplejpeg", "numpy")
+LIBRARIES = ("torch", "torchvision", "timm", "webdataset", "pillow", "simplejpeg", "nvidia-nvimgcodec-cu13", "numpy")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

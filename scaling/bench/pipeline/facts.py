@@ -4,6 +4,7 @@ import io
 import time
 from collections.abc import Generator
 from contextlib import closing
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from scaling.data.format.open_shards import OpenShards
 from scaling.data.read.decode import decode_rgb
 from scaling.data.read.loader import TrainLoader
 from scaling.data.read.pixels import PixelSource
-from scaling.data.read.transforms import ATTEMPTS, draw_uniform, inception_box, training_view
+from scaling.data.read.transforms import ATTEMPTS, Augmentation, draw_uniform, inception_box
 from scaling.data.select.order import SampleOrder
 from scaling.data.select.subset import select_subset
 
@@ -34,23 +35,24 @@ def our_batches(manifest: Manifest, image_size: int, batch: int) -> Generator[to
 
 def mean_pixel_error(manifest: Manifest, image_size: int, num_images: int) -> float:
     """Grey levels, mean absolute, between our views and Pillow's: decode in full, crop, bilinear resize, flip."""
-    errors = []
+    errors, augmentation = [], Augmentation("inception")
     draws = draw_uniform(0, 0, num_images).tolist()
     for encoded, uniform in zip(_encoded(manifest, num_images), draws, strict=True):
         with Image.open(io.BytesIO(encoded)) as image:
             reference = image.convert("RGB")
         top, left, height, width = inception_box(uniform, reference.height, reference.width)
-        crop = reference.crop((left, top, left + width, top + height))
-        expected = np.asarray(crop.resize((image_size, image_size), Image.Resampling.BILINEAR), dtype=np.int16)
+        reference = reference.crop((left, top, left + width, top + height))
+        expected = np.asarray(reference.resize((image_size, image_size), Image.Resampling.BILINEAR), dtype=np.int16)
         if uniform[2 * ATTEMPTS + 2] < 0.5:
             expected = expected[:, ::-1]
-        view = training_view(decode_rgb(encoded), uniform, "inception", image_size)
+        crop = decode_rgb(encoded, partial(augmentation.crop, uniform))
+        view = augmentation.view(crop, uniform, image_size)
         errors.append(np.abs(view.permute(1, 2, 0).numpy().astype(np.int16) - expected).mean())
     return float(np.mean(errors))
 
 
 def decodes_per_cpu_second(manifest: Manifest, num_images: int) -> float:
-    """Images decoded in full and nothing else: no loader of these pixels can be faster on this decoder."""
+    """Images decoded in full and nothing else: only a loader that decodes parts of them can be faster."""
     encoded = _encoded(manifest, num_images)
     started = time.process_time()
     for data in encoded:

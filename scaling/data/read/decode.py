@@ -5,20 +5,33 @@ is dropped. Only JPEG, PNG and WebP are opened, whatever the member is called, a
 refused from its header, before anything is allocated for it. Pixels keep their stored order: an EXIF rotation is
 not applied, as in the papers' pipelines.
 
-Images are decoded whole. A decoder that is told of fewer rows in a JPEG's header makes the rows that a crop needs with
-the same pixels in a tenth less time, but damage below them would then be met by some visits and not by others,
-depending on what is remembered, and two trainings of one run could part.
+Of a large JPEG only the rows and columns that a crop needs are decoded (see `jpeg_region`). Whether an image is
+accepted, and its pixels, are the same function of its bytes for every crop.
 """
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from scaling.data.read.jpeg_region import (
+    MAX_SHARE,
+    MIN_PIXELS,
+    Box,
+    count_scans,
+    decode_region,
+    find_scan,
+    load_library,
+)
+
 Pixels = NDArray[np.uint8]
 """(height, width, 3), RGB."""
+
+Crop = Callable[[int, int], Box]
+"""Which pixels of an image of (height, width) are needed."""
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 
@@ -33,7 +46,8 @@ MAX_SCANS = 100
 MAX_SCAN_PIXELS = 1_000_000_000
 """Pixels times scans of a JPEG, each of which visits all pixels; a few seconds."""
 
-START_OF_SCAN = b"\xff\xda"
+PLAIN_COLOURS = ("YCbCr", "Gray")
+"""simplejpeg's names of what all decoders of JPEG turn into the same RGB."""
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
@@ -44,21 +58,58 @@ class DecodeError(ValueError):
     """The image cannot be decoded; the text says why."""
 
 
-def decode_rgb(encoded: bytes) -> Pixels:
-    """Pixels of an encoded image; DecodeError when it is broken or refused."""
+def decode_rgb(encoded: bytes, crop: Crop | None = None) -> Pixels:
+    """Pixels of an encoded image, or of the crop of it; DecodeError when it is broken or refused."""
     if encoded[:3] == JPEG_MAGIC:
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
-            _check_size(width, height)
-            _check_scans(encoded, width * height)
-            if colours != "CMYK":
-                return simplejpeg.decode_jpeg(encoded)
-        except DecodeError:
-            raise
         except ValueError:
-            # libjpeg warned of something; Pillow knows which of its warnings leave the image whole.
-            pass
+            pixels = _decode_with_pillow(encoded)
+        else:
+            _check_size(width, height)
+            if crop is not None and width * height >= MIN_PIXELS and colours in PLAIN_COLOURS:
+                part = _decode_part(encoded, height, width, crop(height, width))
+                if part is not None:
+                    return part
+            _check_scans(count_scans(encoded), width * height)
+            pixels = _decode_jpeg(encoded, colours)
+    else:
+        pixels = _decode_with_pillow(encoded)
+    if crop is None:
+        return pixels
+    top, left, height, width = crop(*pixels.shape[:2])
+    return pixels[top : top + height, left : left + width]
+
+
+def _decode_part(encoded: bytes, height: int, width: int, box: Box) -> Pixels | None:
+    """The crop of a JPEG's pixels; None when the image is to be decoded in full."""
+    if box.height * box.width > MAX_SHARE * height * width or load_library() is None:
+        return None
+    scan = find_scan(encoded)
+    if scan is None:
+        return None
+    _check_scans(1 + count_scans(encoded[: scan.offset]), width * height)
+    return decode_region(encoded, scan, box)
+
+
+def _decode_jpeg(encoded: bytes, colours: str) -> Pixels:
+    if colours != "CMYK":
+        try:
+            return simplejpeg.decode_jpeg(encoded)
+        except ValueError:
+            # libjpeg warned of something.
+            if colours in PLAIN_COLOURS and find_scan(encoded) is not None:
+                return _decode_whole(encoded)
+    # Pillow knows which of libjpeg's warnings leave the image whole.
     return _decode_with_pillow(encoded)
+
+
+def _decode_whole(encoded: bytes) -> Pixels:
+    """In a whole file, none of libjpeg's warnings is a reason to refuse it."""
+    try:
+        return simplejpeg.decode_jpeg(encoded, strict=False)
+    except ValueError as error:
+        raise DecodeError(f"{type(error).__name__}: {error}") from error
 
 
 def _decode_with_pillow(encoded: bytes) -> Pixels:
@@ -87,10 +138,8 @@ def _check_size(width: int, height: int) -> None:
         raise DecodeError(f"{width} x {height} pixels are above the limit of {MAX_PIXELS:,}")
 
 
-def _check_scans(encoded: bytes, num_pixels: int) -> None:
-    """Refuse a JPEG whose decoding would take minutes. In compressed data 0xFF is never followed by 0xDA, so that
-    markers can be counted without parsing; what metadata adds by chance is little."""
-    num_scans = encoded.count(START_OF_SCAN)
+def _check_scans(num_scans: int, num_pixels: int) -> None:
+    """Refuse a JPEG whose decoding would take minutes."""
     if num_scans > MAX_SCANS or num_scans * num_pixels > MAX_SCAN_PIXELS:
         raise DecodeError(
             f"{num_scans} scans of {num_pixels:,} pixels are above the limits of {MAX_SCANS} scans and "

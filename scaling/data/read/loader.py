@@ -9,6 +9,7 @@ the interpreter's lock, start at once and share one memory of images.
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -112,7 +113,7 @@ class TrainLoader:
             labels, corrupt = [], []
             places = zip(shards[rows].tolist(), indices[rows].tolist(), uniform[rows].tolist(), strict=True)
             for image, (shard, index, draws) in zip(images, places, strict=True):
-                sample, stands_in = self._samples.get(shard, index)
+                sample, stands_in = self._samples.get(shard, index, partial(self._augment.crop, draws))
                 image[:] = self._arrange(self._augment.view(sample.pixels, draws, self._size))
                 labels.append(sample.labels)
                 if stands_in:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.open_shards import OpenShards
-from scaling.data.read.decode import DecodeError, Pixels, decode_rgb
+from scaling.data.read.decode import Crop, DecodeError, Pixels, decode_rgb
+from scaling.data.read.jpeg_region import Box
 from scaling.data.storage.integrity import CorruptSampleError
 
 DEFAULT_CACHE_BYTES = 512 * 1024 * 1024
@@ -35,25 +36,35 @@ class PixelSource:
         self._free_bytes = cache_bytes
         self._lock = threading.Lock()
 
-    def get(self, shard_id: int, index: int) -> DecodedSample:
-        """A sample; CorruptSampleError when its image or label cannot be used."""
+    def get(self, shard_id: int, index: int, crop: Crop | None = None) -> DecodedSample:
+        """A sample, or the crop of its image; CorruptSampleError when its image or label cannot be used."""
         found = self._cache.get((shard_id, index))
         if found is not None:
-            return found
+            return _cropped(found, crop)
         shard = self.shards.get(shard_id)
         encoded, labels = shard.read(index)
         if problem := self.manifest.label_problem(labels):
             raise CorruptSampleError(
                 f"shard {shard.location}: sample {shard.key(index)!r} {problem}; index the shards again"
             )
+        is_whole = True
+
+        def to_decode(height: int, width: int) -> Box:
+            """All of an image that will be remembered. Room only ever shrinks: what does not fit here, never will."""
+            nonlocal is_whole
+            is_whole = crop is None or height * width * 3 <= self._free_bytes
+            return Box(0, 0, height, width) if crop is None or is_whole else crop(height, width)
+
         try:
-            sample = DecodedSample(decode_rgb(encoded), labels)
+            sample = DecodedSample(decode_rgb(encoded, to_decode), labels)
         except DecodeError as error:
             raise CorruptSampleError(
                 f"shard {shard.location}: the image of sample {shard.key(index)!r} cannot be decoded ({error})"
             ) from error
+        if not is_whole:
+            return sample
         self._remember((shard_id, index), sample)
-        return sample
+        return _cropped(sample, crop)
 
     def shard_labels(self, shard_id: int) -> list[list[int]]:
         """Class numbers of every sample of a shard, without decoding images."""
@@ -67,6 +78,13 @@ class PixelSource:
             if sample.pixels.nbytes <= self._free_bytes and place not in self._cache:
                 self._free_bytes -= sample.pixels.nbytes
                 self._cache[place] = sample
+
+
+def _cropped(sample: DecodedSample, crop: Crop | None) -> DecodedSample:
+    if crop is None:
+        return sample
+    top, left, height, width = crop(*sample.pixels.shape[:2])
+    return DecodedSample(sample.pixels[top : top + height, left : left + width], sample.labels)
 
 
 def pad_labels(labels: list[list[int]]) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from scaling.data.read.decode import Crop
 from scaling.data.read.pixels import DecodedSample, PixelSource
 from scaling.data.select.subset import Subset
 from scaling.data.storage.integrity import CorruptSampleError
@@ -31,13 +32,13 @@ class TolerantSource:
         self._corrupt = set(known)
         self._lock = threading.Lock()
 
-    def get(self, shard_id: int, index: int) -> tuple[DecodedSample, bool]:
-        """The sample, and whether another one stands in for it."""
+    def get(self, shard_id: int, index: int, crop: Crop | None = None) -> tuple[DecodedSample, bool]:
+        """The sample, or the crop of its image, and whether another one stands in for it."""
         try:
-            return self._source.get(shard_id, index), False
+            return self._source.get(shard_id, index, crop), False
         except CorruptSampleError as error:
             self._count(shard_id, index, error)
-            return self._stand_in(shard_id, index, error), True
+            return self._stand_in(shard_id, index, crop, error), True
 
     def _count(self, shard_id: int, index: int, error: CorruptSampleError) -> None:
         with self._lock:
@@ -52,13 +53,13 @@ class TolerantSource:
         if is_new:
             logger.warning("%s; another sample stands in (%d of %d)", error, num_corrupt, self._max_corrupt)
 
-    def _stand_in(self, shard_id: int, index: int, error: CorruptSampleError) -> DecodedSample:
+    def _stand_in(self, shard_id: int, index: int, crop: Crop | None, error: CorruptSampleError) -> DecodedSample:
         (place,) = np.flatnonzero(self._subset.shard_ids == shard_id).tolist()
         indices = self._subset.indices_of(place)
         own = indices.index(index)
         for step in range(1, len(indices)):
             try:
-                return self._source.get(shard_id, indices[own - step])
+                return self._source.get(shard_id, indices[own - step], crop)
             except CorruptSampleError:
                 continue
         raise CorruptSampleError(f"{error}; and no sample of its shard can stand in") from error

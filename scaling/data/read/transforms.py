@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from scaling.data.read.decode import Pixels
+from scaling.data.read.jpeg_region import Box
 from scaling.data.read.randaugment import WORDS_PER_LAYER, randaugment
 from scaling.data.select.random_streams import RandomStream
 
@@ -64,10 +65,26 @@ class Augmentation:
         num_words = self.randaugment_layers * WORDS_PER_LAYER
         return np.hstack([drawn, draw_uniform(seed, first_position, count, num_words, RandomStream.RANDAUGMENT)])
 
-    def view(self, image: Pixels, uniform: Sequence[float], size: int) -> torch.Tensor:
-        """The view of an image that a training step sees, uint8 (3, size, size); a row of `draw` decides."""
-        view = training_view(image, uniform[:WORDS], self.kind, size, self.crop_from)
+    def crop(self, uniform: Sequence[float], height: int, width: int) -> Box:
+        """The pixels of an image of this size that a view is made of; a row of `draw` decides."""
+        return inception_box(uniform, height, width) if self.kind == "inception" else Box(0, 0, height, width)
+
+    def view(self, pixels: Pixels, uniform: Sequence[float], size: int) -> torch.Tensor:
+        """The view that a training step sees, uint8 (3, size, size), of an image's `crop`."""
+        view = self._resized(pixels, uniform, size)
         return randaugment(view, uniform[WORDS:], self.randaugment_magnitude) if self.randaugment_layers else view
+
+    def _resized(self, pixels: Pixels, uniform: Sequence[float], size: int) -> torch.Tensor:
+        if self.kind in ("crop", "crop_flip"):
+            assert self.crop_from >= size, (self.crop_from, size)
+            square = resize(pixels, self.crop_from, self.crop_from)
+            top, left = (int(uniform[2 * ATTEMPTS + axis] * (self.crop_from - size + 1)) for axis in (0, 1))
+            view = square[:, top : top + size, left : left + size]
+            is_flipped = self.kind == "crop_flip"
+        else:
+            view = resize(pixels, size, size)
+            is_flipped = self.kind != "none"
+        return view.flip(-1) if is_flipped and uniform[2 * ATTEMPTS + 2] < 0.5 else view
 
 
 def draw_uniform(
@@ -81,8 +98,8 @@ def draw_uniform(
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def inception_box(uniform: Sequence[float], height: int, width: int) -> tuple[int, int, int, int]:
-    """Crop as (top, left, height, width): the first of ten drawn ones that fits, else the whole image."""
+def inception_box(uniform: Sequence[float], height: int, width: int) -> Box:
+    """The first of ten drawn crops that fits, else the whole image."""
     low, high = AREA_RANGE
     crop_height, crop_width = height, width
     for area_draw, aspect_draw in zip(uniform[:ATTEMPTS], uniform[ATTEMPTS : 2 * ATTEMPTS], strict=True):
@@ -94,22 +111,14 @@ def inception_box(uniform: Sequence[float], height: int, width: int) -> tuple[in
             break
     top = int(uniform[2 * ATTEMPTS] * (height - crop_height + 1))
     left = int(uniform[2 * ATTEMPTS + 1] * (width - crop_width + 1))
-    return top, left, crop_height, crop_width
+    return Box(top, left, crop_height, crop_width)
 
 
 def training_view(image: Pixels, uniform: Sequence[float], kind: str, size: int, crop_from: int = 0) -> torch.Tensor:
-    """The crop, resized and maybe flipped, uint8 (3, size, size); `uniform` (WORDS,) decides."""
-    if kind in ("crop", "crop_flip"):
-        assert crop_from >= size, (crop_from, size)
-        square = resize(image, crop_from, crop_from)
-        top, left = (int(uniform[2 * ATTEMPTS + axis] * (crop_from - size + 1)) for axis in (0, 1))
-        view = square[:, top : top + size, left : left + size]
-        return view.flip(-1) if kind == "crop_flip" and uniform[2 * ATTEMPTS + 2] < 0.5 else view
-    if kind == "inception":
-        top, left, height, width = inception_box(uniform, *image.shape[:2])
-        image = image[top : top + height, left : left + width]
-    view = resize(image, size, size)
-    return view.flip(-1) if kind != "none" and uniform[2 * ATTEMPTS + 2] < 0.5 else view
+    """The crop of a whole image, resized and maybe flipped, uint8 (3, size, size); `uniform` (WORDS,) decides."""
+    augmentation = Augmentation(kind, crop_from=crop_from)
+    top, left, height, width = augmentation.crop(uniform, *image.shape[:2])
+    return augmentation.view(image[top : top + height, left : left + width], uniform, size)
 
 
 def evaluate_view(image: Pixels, kind: str, size: int) -> torch.Tensor:

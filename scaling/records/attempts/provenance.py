@@ -9,7 +9,7 @@ from pathlib import Path
 
 import scaling
 
-PACKAGES = ("torch", "deepspeed", "timm", "torchvision", "numpy", "pillow", "simplejpeg")
+PACKAGES = ("torch", "deepspeed", "timm", "torchvision", "numpy", "pillow", "simplejpeg", "nvidia-nvimgcodec-cu13")
 
 
 @dataclass(frozen=True, slots=True)
