@@ -37,6 +37,9 @@ COLOUR_NOTES = (0xE0, 0xEE)
 TEXTS = (*range(0xE0, 0xF0), 0xFE)
 """Application segments and comments."""
 
+PLACED_IN_SCAN = frozenset((0, *range(0xD0, 0xD8)))
+"""What may follow 0xFF in compressed data: nothing but that 0xFF itself, or a restart."""
+
 MAX_DC_CATEGORY = 11
 """Of 8-bit images. Differences of more bits add up to what libjpeg refuses, at a row that a crop may not reach."""
 
@@ -45,7 +48,10 @@ END_OF_IMAGE = b"\xff\xd9"
 MIN_PIXELS = 40_000
 """Of an image; in a smaller one, what is saved does not pay for finding the parts of the file."""
 
-MAX_SHARE = 0.75
+MIN_WIDTH = 16
+"""Of a part, pixels; libjpeg interpolates the colours of narrower ones (of 2 at most) in another way."""
+
+MAX_SHARE = 0.65
 """Of an image's pixels; a crop of more is decoded sooner with the whole image."""
 
 
@@ -68,13 +74,13 @@ class Scan(NamedTuple):
     offset: int
     """Of the marker of its only scan, bytes."""
     segments: tuple[tuple[int, int], ...]
-    """Start and end of those before it that decide about pixels, in order."""
+    """Start and end of what stands before it and decides about pixels; empty when that is everything."""
 
 
-def find_marks(encoded: bytes) -> NDArray[np.uint8]:
-    """The bytes that follow each 0xFF: in compressed data 0, or the number of a marker."""
-    values = np.frombuffer(encoded, dtype=np.uint8)
-    return values[1:].take((values[:-1] == 0xFF).nonzero()[0])
+def find_marks(encoded: bytes, start: int = 0) -> NDArray[np.uint8]:
+    """The bytes that follow each 0xFF from `start` on: in compressed data 0, or the number of a marker."""
+    values = np.frombuffer(encoded, dtype=np.uint8, offset=start)
+    return values[1:].take(np.flatnonzero(values[:-1] == 0xFF))
 
 
 def count_scans(encoded: bytes) -> int:
@@ -89,9 +95,9 @@ def find_scan(encoded: bytes) -> Scan | None:
     """The scan of a whole JPEG of 8 bits, gray or of three components; None for every other file."""
     if not encoded.endswith(END_OF_IMAGE):
         return None
-    position, end, size = 2, 2, len(encoded)
+    position, size = 2, len(encoded)
     components, dc_tables, ac_tables = 0, set[int](), set[int]()
-    segments: list[tuple[int, int]] = []
+    segments, has_texts = [(0, 2)], False
     while position + 10 < size and encoded[position] == 0xFF:
         marker = encoded[position + 1]
         end = position + 2 + (encoded[position + 2] << 8 | encoded[position + 3])
@@ -107,7 +113,7 @@ def find_scan(encoded: bytes) -> Scan | None:
                 or not _ends_once(encoded, end)
             ):
                 return None
-            return Scan(position, tuple(segments))
+            return Scan(position, tuple(segments) if has_texts else ())
         if marker in START_OF_FRAME:
             if components or encoded[position + 4] != 8:
                 return None
@@ -119,14 +125,16 @@ def find_scan(encoded: bytes) -> Scan | None:
             return None
         if marker not in TEXTS or marker in COLOUR_NOTES:
             segments.append((position, end))
+        else:
+            has_texts = True
         position = end
     return None
 
 
 def _ends_once(encoded: bytes, start: int) -> bool:
     """Whether compressed data, up to the end of the file, hold no marker but restarts and the last one."""
-    marks = find_marks(encoded[start:])[:-1]
-    return bool(((marks == 0) | (marks & 0xF8 == 0xD0)).all())
+    others = set(find_marks(encoded, start)[:-1].tobytes())
+    return others <= PLACED_IN_SCAN
 
 
 def _note_huffman_tables(body: bytes, dc_tables: set[int], ac_tables: set[int]) -> bool:
@@ -146,8 +154,10 @@ def _note_huffman_tables(body: bytes, dc_tables: set[int], ac_tables: set[int]) 
 
 
 def decode_region(encoded: bytes, scan: Scan, box: Box) -> NDArray[np.uint8] | None:
-    """RGB pixels (box.height, box.width, 3) of a whole JPEG; None where the decoder is missing, or does not know this
-    kind."""
+    """RGB pixels (box.height, box.width, 3) of a whole JPEG; None where the decoder is missing, does not know this
+    kind, or would make other pixels."""
+    if box.width < MIN_WIDTH:
+        return None
     if not hasattr(_of_thread, "decoder"):
         library = load_library()
         _of_thread.decoder = None if library is None else _Decoder(library)
@@ -169,10 +179,12 @@ class _Decoder:
 
     def decode(self, encoded: bytes, scan: Scan, box: Box) -> NDArray[np.uint8] | None:
         # Texts are left out: the library reads some of them, and they are of no matter to the pixels.
-        parts = [encoded[:2], *(encoded[start:end] for start, end in scan.segments), encoded[scan.offset :]]
+        if scan.segments:
+            view = memoryview(encoded)
+            encoded = b"".join([*(view[start:end] for start, end in scan.segments), view[scan.offset :]])
         region = self._library.Region(box.top, box.left, box.top + box.height, box.left + box.width)
         try:
-            stream = self._library.CodeStream(b"".join(parts)).get_sub_code_stream(region=region)
+            stream = self._library.CodeStream(encoded).get_sub_code_stream(region=region)
             image = self._decoder.decode(stream, params=self._parameters)
         except (RuntimeError, ValueError):
             return None

@@ -18,6 +18,8 @@ from webdataset import TarWriter
 
 from scaling.data.format.index import expand_urls, index_shards
 from scaling.data.format.load_manifest import load_manifest
+from scaling.data.format.manifest import Manifest
+from scaling.data.read import decode
 from scaling.data.read.loader import Batch, EvalLoader, TrainLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select.permute import planned_permutation
@@ -25,6 +27,7 @@ from scaling.data.select.subset import Subset, select_subset
 from scaling.data.storage.integrity import CorruptSampleError
 from scaling.errors import UserError
 from scaling.records.run_plan import InputPlan
+from tests.support.damaged_jpegs import DAMAGES, WHOLE, scan_offset
 
 
 @pytest.fixture
@@ -99,24 +102,41 @@ def test_decoding_once_gives_what_decoding_always_gives(tiny_data: Path) -> None
     assert fingerprints(batches(kept, 20)) == fingerprints(batches(fresh, 20))
 
 
-def test_damage_is_met_alike_whether_images_are_remembered_or_not(tmp_path: Path) -> None:
-    """Also where a crop does not need the damaged rows: which image stands in must not hang on what was kept."""
-    noise = np.random.default_rng(0).integers(0, 256, (6, 160, 120, 3), dtype=np.uint8)
-    with TarWriter(str(tmp_path / "0.tar")) as writer:
-        for number, pixels in enumerate(noise):
-            stream = io.BytesIO()
-            Image.fromarray(pixels).save(stream, "JPEG", quality=90)
-            encoded = bytearray(stream.getvalue())
-            if number == 3:
-                at = len(encoded) * 9 // 10
-                encoded[at : at + 4] = b"\xff\xc0\x00\x03"  # A second header of a frame.
-            writer.write({"__key__": f"{number}", "jpg": bytes(encoded), "cls": number})
-    index_shards(expand_urls([str(tmp_path)]), tmp_path / "m.json", name="photos")
-    manifest = load_manifest(tmp_path / "m.json")
-    first, second = (batches(PixelSource(manifest, cache_bytes=size), 5, max_corrupt=1) for size in (2**30, 0))
-    assert fingerprints(first) == fingerprints(second)
-    assert [part.corrupt for part in first] == [part.corrupt for part in second]
-    assert sum(len(part.corrupt) for part in first) > 0
+@pytest.fixture(scope="module")
+def damaged_photographs(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """One image of each kind of damage, at a tenth, a half and nine tenths of the data, of which many are refused."""
+    folder = tmp_path_factory.mktemp("damaged")
+    kinds = itertools.cycle(WHOLE.values())
+    with TarWriter(str(folder / "0.tar")) as writer:
+        for number, (place, damage) in enumerate(itertools.product((0.1, 0.5, 0.9), DAMAGES.values())):
+            encoded = next(kinds)
+            start = scan_offset(encoded) + 14
+            at = start + int(place * (len(encoded) - 3 - start))
+            writer.write({"__key__": f"{number:03d}", "jpg": damage(encoded, at, 7919 * number % 2**16), "cls": 0})
+    index_shards(expand_urls([str(folder)]), folder / "m.json", name="damaged")
+    return load_manifest(folder / "m.json")
+
+
+def views_and_stand_ins(
+    manifest: Manifest, cache_bytes: int = 0, **settings: object
+) -> tuple[list[bytes], list[tuple[tuple[int, int], ...]]]:
+    source = PixelSource(manifest, cache_bytes=cache_bytes)
+    parts = batches(source, 8, max_corrupt=len(DAMAGES) * 3, **settings)
+    return fingerprints(parts), [part.corrupt for part in parts]
+
+
+def test_damage_is_met_alike_whether_images_are_remembered_or_not(
+    damaged_photographs: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a crop does not need the damaged rows: which image stands in must not hang on what was kept, on
+    threads, or on whether parts of images can be decoded alone."""
+    expected = views_and_stand_ins(damaged_photographs)
+    assert 10 < len(set(itertools.chain(*expected[1]))) < len(DAMAGES) * 3 - 10
+    for cache_bytes in (2**20, 2**30):
+        assert views_and_stand_ins(damaged_photographs, cache_bytes) == expected
+    assert views_and_stand_ins(damaged_photographs, threads=3) == expected
+    monkeypatch.setattr(decode, "load_library", lambda: None)
+    assert views_and_stand_ins(damaged_photographs) == expected
 
 
 def test_evaluation_sees_each_sample_once_in_order_and_ranks_share_it_out(tiny_data: Path) -> None:
