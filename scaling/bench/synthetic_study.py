@@ -13,6 +13,7 @@ import numpy as np
 
 from scaling.records.evaluation import Evaluation
 from scaling.records.events import Event
+from scaling.records.frozen_sweep import write_sweep
 from scaling.records.identity import identity_of, run_name
 from scaling.records.reading import sealed_text
 from scaling.records.result import RunResult
@@ -103,7 +104,7 @@ def make_study(
     """Write RUNS/<name> with every combination finished; returns the study folder."""
     study_dir = root / name
     study_dir.mkdir(parents=True)
-    (study_dir / "study.yaml").write_text(f"study: {name}\n")
+    write_sweep(study_dir, f"study: {name}\n")
     run_ids = []
     for model in models:
         for fraction in fractions:

@@ -1,7 +1,7 @@
 """`study.yaml`: the sweep as the launcher planned it, with its price, its question and how its runs are launched.
 
 The first line is a comment with the SHA-256 of the lines below it, so that a flipped bit or a torn end is never another
-price. A file without that line was written by a person and counts as it stands.
+price. A price is corrected in the sweep of the user, by launching it again.
 """
 
 import hashlib
@@ -13,11 +13,10 @@ from typing import Any
 import yaml
 
 from scaling.records.files import open_regular, write_text_atomic
+from scaling.records.reading import MAX_RECORD_BYTES
 from scaling.records.run_dir import StudyDir
 
 logger = logging.getLogger(__name__)
-
-MAX_SWEEP_BYTES = 1_000_000
 
 _SEAL = re.compile(rb"# sha256 of the lines below: ([0-9a-f]{64})\n")
 
@@ -33,13 +32,11 @@ def sweep_text(study_dir: Path) -> str:
     path = StudyDir(study_dir).sweep
     try:
         with open_regular(path) as stream:
-            content = stream.read(MAX_SWEEP_BYTES + 200)
+            content = stream.read(MAX_RECORD_BYTES)
         seal = _SEAL.match(content)
-        below = content[seal.end() :] if seal else content
-        if seal and hashlib.sha256(below).hexdigest().encode() != seal[1]:
+        below = content[seal.end() :] if seal else b""
+        if not seal or hashlib.sha256(below).hexdigest().encode() != seal[1]:
             raise ValueError("is not what was written: its sha256 does not fit its content")
-        if len(below) > MAX_SWEEP_BYTES:
-            raise ValueError(f"has more than {MAX_SWEEP_BYTES:,} bytes, which no sweep has")
         return below.decode()
     except (FileNotFoundError, NotADirectoryError):
         return ""

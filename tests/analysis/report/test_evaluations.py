@@ -11,6 +11,7 @@ from analysis.figures.canvas.style import drawing_style
 from analysis.figures.evaluations import evaluation_matrix
 from analysis.runs.evaluations import chance_level, evaluation_metrics, evaluation_noise
 from analysis.runs.load import Records, load_records
+from scaling.records.frozen_sweep import write_sweep
 from scaling.records.run_plan import SourcePlan
 from tests.support.synthetic_study import METRIC, make_study
 
@@ -65,7 +66,7 @@ def test_the_matrix_has_a_panel_and_the_values_of_each_evaluation(records: Recor
 
 def test_the_report_prints_the_question_and_every_evaluation(tmp_path: Path, undrawn: None) -> None:
     study = make_study(tmp_path, models=["mixer-b/32", "vit-b/32"], seeds=(0, 1))
-    (study / "study.yaml").write_text("study: data_size\nquestion: Which <b>one</b> wins?\n")
+    write_sweep(study, "study: data_size\nquestion: Which <b>one</b> wins?\n")
     assert main([str(study)]) == 0
     text = (study / "report" / "report.md").read_text()
     assert "Which &lt;b>one&lt;/b> wins?" in text

@@ -13,7 +13,7 @@ from scaling.launch.price.forecast import RateBook, train_flops
 from scaling.launch.study_dir import NEVER_STARTED, PlannedRun
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.ends import End, append_end
-from scaling.records.frozen_sweep import frozen_sweep
+from scaling.records.frozen_sweep import frozen_sweep, write_sweep
 from scaling.records.run_dir import StudyDir
 from scaling.records.scores.price import Price, money_text, sweep_price
 from scaling.spec.launch_spec import LaunchSpec
@@ -74,7 +74,7 @@ def test_the_report_tells_what_each_model_cost(tmp_path: Path) -> None:
     records = load_records([study])
     assert records.runs["money"].isna().all() and records.runs["energy_joules"].isna().all()
     assert not any("USD" in name or "energy" in name for name in cost_table(records))
-    StudyDir(study).sweep.write_text("study: x\nlaunch: {price_per_device_hour: 2.5, currency: USD}\n")
+    write_sweep(study, "study: x\nlaunch: {price_per_device_hour: 2.5, currency: USD}\n")
     for run in StudyDir(study).run_dirs():
         if "mixer" in run.path.name:
             append_end(run.path, End(attempt=1, cause=Cause.DONE, train_seconds=1.0, energy_joules=1.8e6))

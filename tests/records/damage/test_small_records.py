@@ -55,11 +55,6 @@ def test_a_damaged_sweep_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert f"{path} is not what was written" in caplog.text and "until the study is launched again" in caplog.text
 
 
-def test_a_sweep_that_a_person_wrote_counts_as_it_stands(tmp_path: Path) -> None:
-    StudyDir(tmp_path).sweep.write_text(SWEEP)
-    assert sweep_price(frozen_sweep(tmp_path)) == Price(25.5, "USD")
-
-
 @per_folder
 @given(kind=DAMAGES)
 def test_a_damaged_state_is_made_from_the_ends(kind: Damage, tmp_path: Path) -> None:
