@@ -26,9 +26,10 @@ def open_regular(path: Path) -> io.BufferedReader:
     return open(_regular_descriptor(path, os.O_RDONLY), "rb")
 
 
-def open_to_append(path: Path) -> BinaryIO:
-    """A file to add to, made when there is none; OSError for a pipe or a device."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+def open_to_append(path: Path, *, follow_link: bool = True) -> BinaryIO:
+    """A file to add to, made when there is none; OSError for a pipe or a device, and for a link unless that is
+    followed."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | (0 if follow_link else os.O_NOFOLLOW)
     return open(_regular_descriptor(path, flags), "ab")
 
 

@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from scaling.data.storage.integrity import CorruptShardError, file_sha256
 from scaling.errors import UserError
+from scaling.records.files import open_to_append
 
 OURS = re.compile(r"[0-9a-f]{64}\.(shard|part)")
 
@@ -73,11 +74,11 @@ class ShardCache:
 
     def _open_part(self, part: Path) -> BinaryIO:
         try:
-            return part.open("ab")
+            return open_to_append(part, follow_link=False)
         except OSError as error:
             raise UserError(
                 f"the shard cache {self._folder} cannot be written ({part.name}: {error.strerror}); make it writable, "
-                "or set another cache"
+                "remove what is in the place of that file, or set another cache"
             ) from error
 
     def _fill(
@@ -126,7 +127,7 @@ class ShardCache:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self._folder / ".lock").open("ab") as stream:
+        with open_to_append(self._folder / ".lock", follow_link=False) as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 

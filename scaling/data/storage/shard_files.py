@@ -14,6 +14,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -81,7 +82,9 @@ class LocalTar:
                 self._fetch()
                 continue
             now = time.time_ns()
-            os.utime(descriptor, ns=(now, now))  # The cache removes what was not used for longest.
+            # The cache removes what was not used for longest; one that cannot be written removes nothing.
+            with suppress(OSError):
+                os.utime(descriptor, ns=(now, now))
             return descriptor
 
 
@@ -105,8 +108,11 @@ class ShardFiles:
 
         def fetch() -> Path:
             path = Path(folder.name) / "shard"
-            with path.open("wb") as stream:
-                self._download(location, size, stream)
+            try:
+                with path.open("wb") as stream:
+                    self._download(location, size, stream)
+            except OSError as error:
+                raise _no_room(location, path, error) from error
             return path
 
         return LocalTar(location, fetch)
@@ -148,6 +154,13 @@ def _unreadable(location: str, error: OSError) -> UserError:
     return UserError(f"shard {location} cannot be read ({error.strerror}); is the manifest's folder right?")
 
 
+def _no_room(location: str, path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"shard {location} cannot be kept in {path.parent} ({error.strerror or error}); make room, or set TMPDIR to a "
+        "folder with room"
+    )
+
+
 def _unpack(copy: BinaryIO, target: Path, location: str) -> None:
     with gzip.open(copy) as packed, target.open("wb") as unpacked:
         try:
@@ -159,3 +172,5 @@ def _unpack(copy: BinaryIO, target: Path, location: str) -> None:
                     )
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise CorruptShardError(f"shard {location} is a broken gzip file ({error}); copy it again") from error
+        except OSError as error:
+            raise _no_room(location, target, error) from error
