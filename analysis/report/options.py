@@ -7,7 +7,11 @@ from pathlib import Path
 import yaml
 
 from analysis.figures.canvas.style import COLUMN_INCHES, PAGE_INCHES
-from scaling.errors import UserError, printable
+from scaling.errors import UserError, shown, unprintable
+from scaling.records.files import open_regular
+
+MAX_TITLES_BYTES = 100_000
+"""Of a file of --rename."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +38,28 @@ class ReportOptions:
 def read_titles(path: Path) -> dict[str, str]:
     """A YAML or JSON mapping from models to titles; UserError names what is none."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        mapping = yaml.safe_load(text)
+        with open_regular(path) as stream:
+            content = stream.read(MAX_TITLES_BYTES + 1)
+        if len(content) > MAX_TITLES_BYTES:
+            raise UserError(f"--rename {path}: it has more than {MAX_TITLES_BYTES:,} bytes; name the models of a study")
+        node = yaml.compose(content.decode("utf-8-sig"), Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()) if not isinstance(error, RecursionError) else "nested too deeply"
         raise UserError(f"--rename {path}: cannot be read ({reason}); give lines such as 'mixer-b/32: Ours'") from error
-    if not isinstance(mapping, dict) or not all(map(_is_title, mapping.values())):
+    # The nodes are read as they are written: a mapping of YAML would keep the last of two lines about one model.
+    pairs = node.value if isinstance(node, yaml.MappingNode) else [(node, node)]
+    if not all(isinstance(key, yaml.ScalarNode) and _is_title(title) for key, title in pairs):
         raise UserError(f"--rename {path}: it is no mapping of models to titles; give lines such as 'mixer-b/32: Ours'")
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
-    assert node is not None
-    models = [str(key.value) for key, _ in node.value]
-    twice = next((model for model in models if models.count(model) > 1), None)
-    if twice is not None:
-        raise UserError(f"--rename {path}: {twice!r} has several titles; keep one of them")
-    return {str(model): title for model, title in mapping.items()}
+    titles: dict[str, str] = {}
+    for key, title in pairs:
+        if key.value in titles:
+            raise UserError(f"--rename {path}: {shown(key.value)} has several titles; keep one of them")
+        titles[key.value] = title.value
+    return titles
 
 
-def _is_title(value: object) -> bool:
+def _is_title(node: yaml.Node) -> bool:
     """Text without control characters but line breaks."""
-    return isinstance(value, str) and value != "" and printable(value.replace("\n", " ")) == value.replace("\n", " ")
+    if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str" or not node.value:
+        return False
+    return not unprintable(node.value.replace("\n", " "))

@@ -1,5 +1,7 @@
 """Tables and options of the analysis that would be read as something else, or end in a traceback: one sentence each."""
 
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,8 @@ import pytest
 from analysis.__main__ import main as analysis
 from analysis.fit import main as fit
 from analysis.power import main as power
-from scaling.errors import run_command
+from analysis.report.options import read_titles
+from scaling.errors import UserError, run_command
 
 HEAD = "model,num_images,seed,flops,e/top1\n"
 
@@ -55,3 +58,37 @@ def test_curves_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_differences_that_are_none(capsys: pytest.CaptureFixture[str], points: str) -> None:
     assert run_command(power, ["nowhere", "--difference", points]) == 2
     assert "give differences above 0, in points" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: Ours\na: Theirs\n", "'a' has several titles"),
+        ("1: Ours\n'1': Theirs\n", "'1' has several titles"),
+        ('{"a": "Ours", "a": "Theirs"}', "'a' has several titles"),
+        ("2026-13-45: Ours\n", ""),
+        ("a: 2026-13-45\n", "no mapping of models to titles"),
+        ("a: [Ours]\n", "no mapping of models to titles"),
+        ("? [a, b]\n: Ours\n", "no mapping of models to titles"),
+        ('a: "\\e[31mred"\n', "no mapping of models to titles"),
+        ("<<: {a: Ours}\n", "no mapping of models to titles"),
+        ("", "no mapping of models to titles"),
+        ("a: " + "[" * 90_000, "nested too deeply"),
+        ("a: !!python/object/apply:os.system [ls]\n", "no mapping of models to titles"),
+        ("x: y\n" * 100_000, "more than 100,000 bytes"),
+    ],
+)
+def test_titles_that_are_none_and_models_that_look_like_something_else(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "titles.yaml"
+    path.write_text(text)
+    if told:
+        with pytest.raises(UserError, match=re.escape(f"--rename {path}") + ".*" + re.escape(told)):
+            read_titles(path)
+    else:
+        assert list(read_titles(path).values()) == ["Ours"]
+
+
+def test_a_pipe_of_titles_holds_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "titles")
+    with pytest.raises(UserError, match="is a pipe or a device"):
+        read_titles(tmp_path / "titles")
