@@ -66,6 +66,8 @@ class IndexedShard:
     """Samples without a label."""
     first_unlabelled: str = ""
     """Key of the first of them."""
+    empty_images: list[str] = field(default_factory=list)
+    """Keys of the samples whose image has no bytes."""
     vector_length: int = 0
     """Of 0/1 vectors, when every label of the shard looks like one of the same length; else 0."""
     passed_over: Counter[str] = field(default_factory=Counter)
@@ -93,6 +95,10 @@ class IndexReport:
     """Members that are no part of a sample, by what follows the key in their names."""
     num_equal_shards: int
     """Shards that hold the same bytes as an earlier one."""
+    num_empty_images: int
+    """Samples whose image has no bytes."""
+    first_empty_image: str
+    """Shard and key of the first of them; empty for none."""
 
 
 def expand_urls(
@@ -257,12 +263,19 @@ def index_and_report(
     passed_over: Counter[str] = Counter()
     for shard in shards:
         passed_over.update(shard.passed_over)
+    empty = [
+        f"{key!r} of {location}"
+        for location, shard in zip(locations, shards, strict=True)
+        for key in shard.empty_images
+    ]
     return IndexReport(
         manifest,
         num_unlabelled=sum(shard.num_unlabelled for shard in shards),
         num_several=sum(shard.num_several for shard in shards),
         passed_over=passed_over,
         num_equal_shards=len(shards) - len({shard.sha256 for shard in shards}),
+        num_empty_images=len(empty),
+        first_empty_image=empty[0] if empty else "",
     )
 
 
@@ -285,6 +298,7 @@ def index_shard(
         num_bytes=tar.copy.stat().st_size,
         sha256=file_sha256(tar.copy),
         passed_over=shard.passed_over,
+        empty_images=shard.empty_images,
     )
     pieces = PieceCounts(num_shards, len(shard))
     found.label_pieces = pieces.pieces

@@ -85,6 +85,11 @@ class Shard:
         """Members that are no part of any sample, counted by what follows the key in their names."""
         return self._samples.passed_over
 
+    @property
+    def empty_images(self) -> list[str]:
+        """Keys of the samples whose image has no bytes; reading one gives an image that cannot be decoded."""
+        return [self._samples.keys[index] for index in np.flatnonzero(self._samples.places[:, 1] == 0)]
+
     def key(self, index: int) -> str:
         """The sample's name in the shard."""
         return self._samples.keys[index]

@@ -12,6 +12,7 @@ from scaling.data.format.index import expand_urls, index_shards
 from scaling.data.format.load_manifest import load_manifest
 from scaling.data.format.manifest import Manifest
 from scaling.data.read.pixels import PixelSource
+from scaling.data.storage.integrity import CorruptSampleError
 from tests.support.http_server import serve
 from tests.support.tiny_study import encode
 
@@ -65,3 +66,25 @@ def test_behind_a_url_it_is_the_same_data(shards: Path, tmp_path: Path) -> None:
         assert there.digest == local.digest
         assert all_labels(there) == all_labels(local)
         assert PixelSource(there).get(1, 0).pixels.tolist() == PixelSource(local).get(1, 0).pixels.tolist()
+
+
+def test_an_image_of_no_bytes_is_counted_and_named_by_index_validate_and_training_alike(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with TarWriter(str(tmp_path / "a.tar")) as writer:
+        for number in range(6):
+            image = b"" if number in (2, 4) else encode(np.zeros((8, 8, 3), dtype=np.uint8))
+            writer.write({"__key__": f"{number:04d}", "png": image, "cls": str(number % 2)})
+    assert main(["index", str(tmp_path / "a.tar"), "--out", str(tmp_path / "a.json")]) == 0
+    told = capsys.readouterr().out
+    assert f"images of 0 bytes: 2 samples, the first '0002' of {tmp_path / 'a.tar'}" in told
+    assert main(["validate", str(tmp_path / "a.json")]) == 1
+    told = capsys.readouterr().out
+    assert "the image of sample '0002' cannot be decoded" in told and "6 samples read: 2 × image" in told
+    source = PixelSource(load_manifest(tmp_path / "a.json"))
+    for number in range(6):
+        if number in (2, 4):
+            with pytest.raises(CorruptSampleError, match=f"sample '000{number}'"):
+                source.get(0, number)
+        else:
+            assert source.get(0, number)[0].shape == (8, 8, 3)

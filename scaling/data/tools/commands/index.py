@@ -118,6 +118,11 @@ def describe_report(report: IndexReport) -> list[str]:
     lines += describe_several(report.num_several, report.manifest.num_samples, "")
     if report.num_unlabelled:
         lines.append(f"without a label: {report.num_unlabelled:,} samples")
+    if report.num_empty_images:
+        lines.append(
+            f"images of 0 bytes: {report.num_empty_images:,} samples, the first {report.first_empty_image}; training "
+            "counts each against data.max_corrupt; pack them again, or leave them out with --ignore"
+        )
     if report.passed_over:
         found = ", ".join(f"{count:,} x {name}" for name, count in report.passed_over.most_common(10))
         lines.append(f"members that are no part of a sample: {found}")
