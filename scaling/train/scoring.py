@@ -9,6 +9,7 @@ leaving on the way loses none.
 import logging
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -57,14 +58,16 @@ class Scoring:
         self._run_dir, self._plan, self._best_path = run_dir, plan, best_path
         self._flag, self._processes, self._recorder = flag, processes, recorder
 
-    def conclude(self, model: VisionModel, progress: Progress) -> int:
-        """Write the result of a training that has ended, then score its weights; returns the exit code."""
+    def conclude(self, model: VisionModel, progress: Progress, check_best: Callable[[], str]) -> int:
+        """Write the result of a training that has ended, then score its weights; returns the exit code. `check_best`
+        is the SHA-256 of the kept weights, held against what was written."""
         if not self._processes.is_first:
             return self._score(model, None)
+        weights_sha256 = check_best()
         best_step = load_best_weights(self._best_path, model)
         metrics = {**(progress.best_metrics or {}), **progress.training}
         is_early = self._recorder.step < self._plan.schedule.steps
-        result = self._result(metrics, best_step, is_early)
+        result = self._result(metrics, best_step, is_early, weights_sha256)
         self._recorder.guard()
         self._refuse_other_plan()
         result.save(self._run_dir)
@@ -183,7 +186,7 @@ class Scoring:
         self._recorder.event("eval", record.metrics)
         return record
 
-    def _result(self, metrics: dict[str, float], best_step: int, is_early: bool) -> RunResult:
+    def _result(self, metrics: dict[str, float], best_step: int, is_early: bool, weights_sha256: str) -> RunResult:
         """What the run found and what it really used, which is less than planned when it stopped early."""
         plan, clock, world, attempt = self._plan, self._recorder.clock, self._processes.world, self._recorder.attempt
         clock.settle()
@@ -194,7 +197,7 @@ class Scoring:
             identity=plan.identity,
             attempts=attempt.attempt,
             metrics=_finite(metrics),
-            weights_sha256=file_sha256(self._best_path),
+            weights_sha256=weights_sha256,
             best_step=best_step,
             steps=self._recorder.step,
             stopped_early=is_early,

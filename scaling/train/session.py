@@ -144,7 +144,7 @@ def _train_and_score(
         recorder.end(cause, flag.reason or "another process was asked to leave")
         return CODES[cause]
     processes.barrier()
-    return scoring.conclude(model, loop.progress)
+    return scoring.conclude(model, loop.progress, store.check_best)
 
 
 def _compare_execution(

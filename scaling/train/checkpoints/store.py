@@ -44,7 +44,7 @@ from scaling.train.checkpoints.checkpoint import (
 from scaling.train.checkpoints.host_copy import HostCopy
 from scaling.train.checkpoints.writer import BackgroundWriter
 from scaling.train.processes.agreement import send, tell
-from scaling.train.processes.failures import CheckpointError
+from scaling.train.processes.failures import CheckpointError, MachineError
 from scaling.train.processes.process_group import Processes
 from scaling.train.reporting.recorder import Recorder
 from scaling.train.step.engine import Engine
@@ -82,6 +82,8 @@ class CheckpointStore:
         self._weights: dict[str, torch.Tensor] = {}
         self._weights_step = -1
         """Which step's weights the copy holds."""
+        self._best_sha256 = ""
+        """Of the best weights as they were written; empty before there are any, and on other ranks than the first."""
         self._writer: BackgroundWriter[Written | None] = BackgroundWriter()
         self.restored_attempt = 0
         """Whose checkpoint `restore` loaded; 0 for none."""
@@ -92,6 +94,12 @@ class CheckpointStore:
     @property
     def best_path(self) -> Path:
         return self._run.best_weights
+
+    def check_best(self) -> str:
+        """SHA-256 of the best weights; MachineError when they are not what was written. The first rank may ask alone,
+        once `outcomes` were awaited."""
+        self._refuse_other_best(file_sha256(self.best_path) if self.best_path.is_file() else "nothing")
+        return self._best_sha256
 
     def save(self, engine: Engine, progress: Progress) -> None:
         """Copy a checkpoint, to be written, marked and published while training goes on; `outcomes` tells the end."""
@@ -212,6 +220,8 @@ class CheckpointStore:
         if progress.best_metrics is not None:
             _copy(self.best_path, partial / BEST)
         digests = {path.name: file_sha256(path) for path in sorted(partial.iterdir())}
+        if BEST in digests:
+            self._refuse_other_best(digests[BEST])
         (partial / COMPLETE).write_text(json.dumps(digests, indent=2) + "\n")
         _sync(partial / COMPLETE)
         sync_folder(partial)
@@ -231,13 +241,23 @@ class CheckpointStore:
             self.best_path.parent.mkdir(parents=True, exist_ok=True)
             save_weights(weights, temporary, metadata)
             _sync(temporary)
+            digest = file_sha256(temporary)
             self._recorder.guard()
             temporary.replace(self.best_path)
+            self._best_sha256 = digest
         except (OSError, SafetensorError) as error:
             temporary.unlink(missing_ok=True)
             raise CheckpointError(
                 f"the best weights, of step {metadata['step']}, could not be written: {error}"
             ) from error
+
+    def _refuse_other_best(self, found: str) -> None:
+        """A checkpoint or a result that took up other weights would make them right for ever."""
+        if found != self._best_sha256:
+            raise MachineError(
+                f"{self.best_path} is not what was written (sha256 {found[:12]} instead of {self._best_sha256[:12]}): "
+                "its disk failed or somebody changed it; the run goes on from its last checkpoint, which has a copy"
+            )
 
     def _newest_sound(self) -> Checkpoint | None:
         """The newest checkpoint that is what was written; those found damaged on the way are set aside."""
@@ -268,6 +288,7 @@ class CheckpointStore:
     def _restore_best(self, checkpoint: Checkpoint) -> None:
         """Weights kept after this checkpoint belong to work that is lost."""
         digest = checkpoint.digests.get(BEST)
+        self._best_sha256 = digest or ""
         if digest is None:
             self.best_path.unlink(missing_ok=True)
             return

@@ -20,7 +20,8 @@ class CheckpointError(RuntimeError):
 
 
 class MachineError(RuntimeError):
-    """This machine cannot start the run: a GPU that cannot be initialised, processes that do not meet."""
+    """This machine cannot start the run, or lost what it kept of it: a GPU that cannot be initialised, processes that
+    do not meet, weights that changed on the disk."""
 
 
 class LostPartnerError(RuntimeError):

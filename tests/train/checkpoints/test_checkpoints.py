@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from scaling.records.attempts.contract import DONE, PREEMPTED
+from scaling.records.attempts.contract import DONE, MACHINE_TROUBLE, PREEMPTED
+from scaling.records.attempts.ends import read_ends
 from scaling.records.events import read_events
 from scaling.records.result import RunResult
 from tests.support.ranks import codes, leave_at, start_run
@@ -76,6 +77,39 @@ def test_damaged_checkpoints_are_set_aside_and_the_sound_one_is_kept(num_damaged
     assert steps_saved(run.run_dir)[-1] == resumed + 1
     assert codes(start_run(run.run_dir, 1, partial(leave_at, step=resumed + 2))) == [PREEMPTED]
     assert starts(run.run_dir)[-1] == resumed + 1
+
+
+def change_the_kept_weights(rank: int, step: int) -> None:
+    """One byte of the best weights turns on the disk, before a checkpoint or, after the last one, before the result."""
+    from scaling.train.checkpoints.store import CheckpointStore
+    from scaling.train.scoring import Scoring
+
+    save, conclude = CheckpointStore.save, Scoring.conclude
+
+    def saves(self, engine, progress):
+        if progress.step == step:
+            self._writer.wait()
+            damage(self.best_path.parent)
+        save(self, engine, progress)
+
+    def concludes(self, model, progress, check_best):
+        if step > progress.step:
+            damage(self._best_path.parent)
+        return conclude(self, model, progress, check_best)
+
+    CheckpointStore.save, Scoring.conclude = saves, concludes  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("step", [15, 31])
+def test_kept_weights_that_change_on_the_disk_are_no_result(step: int, plan_tiny) -> None:
+    (run,), (sound,) = plan_tiny(*OPTIONS), plan_tiny(*OPTIONS, name="sound")
+    assert codes(start_run(sound.run_dir, 1)) == [DONE]
+    assert codes(start_run(run.run_dir, 1, partial(change_the_kept_weights, step=step))) == [MACHINE_TROUBLE]
+    assert RunResult.load(run.run_dir) is None
+    assert "is not what was written" in read_ends(run.run_dir).all[-1].message
+    assert codes(start_run(run.run_dir, 1)) == [DONE]
+    results = [RunResult.load(one.run_dir) for one in (run, sound)]
+    assert results[0] and results[1] and results[0].weights_sha256 == results[1].weights_sha256
 
 
 def test_stray_copies_are_no_checkpoints(plan_tiny) -> None:
