@@ -4,6 +4,7 @@ JSON allows it, and most readers keep the last value without a word: a sample's 
 """
 
 import json
+from collections import Counter
 from typing import Any
 
 
@@ -15,8 +16,7 @@ def read_json(content: str | bytes) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise ValueError(f"the key {twice[:80]!r} is written twice in one object; keep one of the two")
     return value
 

@@ -80,6 +80,13 @@ def test_a_label_that_says_two_things_is_refused_with_its_sample(
     assert not (tmp_path / "manifest.json").exists()
 
 
+def test_the_repeated_one_of_many_keys_is_found_in_linear_time() -> None:
+    """A quadratic search among so many would take minutes."""
+    keys = ", ".join(f'"{number}": 0' for number in range(100_000))
+    with pytest.raises(ValueError, match="'99999' is written twice"):
+        read_json(f'{{{keys}, "99999": 1}}')
+
+
 def test_options_of_the_command_line_say_one_thing(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(models.main, ["mixer-b/16", "--options", '{"gelu": "exact", "gelu": "tanh"}']) == 2
     assert "'gelu' is written twice" in capsys.readouterr().err

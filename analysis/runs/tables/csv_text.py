@@ -6,6 +6,7 @@ which spreadsheets know text; numbers, intervals and dashes stay as they are.
 
 import csv
 import re
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -35,9 +36,9 @@ def read_table(path: Path) -> pd.DataFrame:
         reason = "it is not UTF-8" if isinstance(error, UnicodeError) else str(error).strip()
         raise UserError(f"{path}: cannot be read as CSV ({reason}); give a table with a header line") from error
     names = [name.strip() for name in next(csv.reader([head], delimiter=separator), [])]
-    twice = next((name for name in names if name and names.count(name) > 1), None)
-    if twice is not None:
-        raise UserError(f"{path}: the column {twice!r} is there {names.count(twice)} times; rename all but one")
+    for name, count in Counter(filter(None, names)).items():
+        if count > 1:
+            raise UserError(f"{path}: the column {name!r} is there {count} times; rename all but one")
     if len(names) == len(table.columns):
         table.columns = [name or old for name, old in zip(names, table.columns, strict=True)]
     if separator == ";":
