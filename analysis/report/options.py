@@ -47,19 +47,20 @@ def read_titles(path: Path) -> dict[str, str]:
         reason = " ".join(str(error).split()) if not isinstance(error, RecursionError) else "nested too deeply"
         raise UserError(f"--rename {path}: cannot be read ({reason}); give lines such as 'mixer-b/32: Ours'") from error
     # The nodes are read as they are written: a mapping of YAML would keep the last of two lines about one model.
+    pairs: list[tuple[yaml.Node | None, yaml.Node | None]]
     pairs = node.value if isinstance(node, yaml.MappingNode) else [(node, node)]
-    if not all(isinstance(key, yaml.ScalarNode) and _is_title(title) for key, title in pairs):
-        raise UserError(f"--rename {path}: it is no mapping of models to titles; give lines such as 'mixer-b/32: Ours'")
     titles: dict[str, str] = {}
     for key, title in pairs:
+        if not isinstance(key, yaml.ScalarNode) or not isinstance(title, yaml.ScalarNode) or not _is_title(title):
+            raise UserError(
+                f"--rename {path}: it is no mapping of models to titles; give lines such as 'mixer-b/32: Ours'"
+            )
         if key.value in titles:
             raise UserError(f"--rename {path}: {shown(key.value)} has several titles; keep one of them")
         titles[key.value] = title.value
     return titles
 
 
-def _is_title(node: yaml.Node) -> bool:
+def _is_title(node: yaml.ScalarNode) -> bool:
     """Text without control characters but line breaks."""
-    if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str" or not node.value:
-        return False
-    return not unprintable(node.value.replace("\n", " "))
+    return node.tag == "tag:yaml.org,2002:str" and node.value != "" and not unprintable(node.value.replace("\n", " "))

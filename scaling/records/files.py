@@ -136,7 +136,8 @@ def sync_folder(folder: Path) -> None:
 def _write_temporary(path: Path, text: str) -> Path:
     temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}{TEMPORARY}")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
+        # What UTF-8 cannot hold, such as a byte of a path that is none, is written as JSON and YAML escape it.
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

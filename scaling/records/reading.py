@@ -122,9 +122,10 @@ def sealed_text(record: BaseModel) -> str:
 
 
 def seal_line(row: Mapping[str, Any]) -> bytes:
-    """One line of JSON that ends with a CRC-32 of itself, with its line break."""
-    text = json.dumps(row, ensure_ascii=False, allow_nan=False)[:-1]
-    return f'{text}{_SEAL}{zlib.crc32(text.encode()):08x}"}}\n'.encode()
+    """One line of JSON that ends with a CRC-32 of itself, with its line break. What UTF-8 cannot hold, such as a byte
+    of a path that is none, is written as JSON escapes it."""
+    text = json.dumps(row, ensure_ascii=False, allow_nan=False)[:-1].encode("utf-8", "backslashreplace")
+    return text + f'{_SEAL}{zlib.crc32(text):08x}"}}\n'.encode()
 
 
 def is_intact(line: bytes) -> bool:

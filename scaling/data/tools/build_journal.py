@@ -5,8 +5,9 @@ have been repaired or taken out of the source.
 """
 
 import json
+import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from typing import Any
 from scaling.data.tools.sources.source import Source
 from scaling.errors import UserError
 from scaling.records.files import write_text_atomic
+from scaling.records.reading import is_intact, seal_line
+
+logger = logging.getLogger(__name__)
 
 JOURNAL = "build.jsonl"
 
@@ -45,7 +49,7 @@ class WrittenShard:
 
 class BuildJournal:
     """Shards that are complete, and samples that could not be packed, one JSON line each after a header that says
-    what is being built."""
+    what is being built. Each line has a CRC-32: a shard whose line is damaged is written again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -55,23 +59,31 @@ class BuildJournal:
         self.removed: set[bytes] = set()
         """Those of them that the source does not list any more."""
         # What follows the last line feed is a row that a crash cut off.
-        self._rows = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        damaged = [number for number, line in enumerate(lines, start=1) if not is_intact(line)]
+        if damaged:
+            logger.warning("%s: line %d is damaged; what it tells of is done again", path, damaged[0])
+        if damaged[:1] == [1]:
+            raise UserError(f"{path} is broken (its first line is damaged); remove {path.parent} and build again")
+        self._rows = [json.loads(line) for line in lines if is_intact(line)]
+        for row in self._rows:
+            del row["crc32"]
         try:
-            for row in map(json.loads, self._rows[1:]):
+            for row in self._rows[1:]:
                 if "bad" in row:
                     self.bad[int(row["position"])] = str(row["bad"]).encode()
                 else:
                     shard = WrittenShard(**row)
                     self._shards[shard.name] = shard
-            self._header = json.loads(self._rows[0]) if self._rows else None
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is broken ({error}); remove {path.parent} and build again") from error
 
     def open(self, header: dict[str, Any]) -> None:
         """Begin, or resume the same build; another one is refused."""
-        if self._rows and self._header != header:
-            raise UserError(f"{self._path.parent} holds an unfinished build {_difference(self._header, header)}")
-        self._rewrite(header, self._rows[1:])
+        if self._rows and self._rows[0] != header:
+            raise UserError(f"{self._path.parent} holds an unfinished build {_difference(self._rows[0], header)}")
+        self._rows = [header, *self._rows[1:]]
+        self._rewrite()
 
     def find(self, path: Path) -> WrittenShard | None:
         """The shard that is complete already; one without samples that are still listed is written again."""
@@ -81,23 +93,21 @@ class BuildJournal:
         return shard if path.exists() and path.stat().st_size == shard.num_bytes else None
 
     def add(self, shard: WrittenShard) -> None:
-        self._append(asdict(shard))
+        self._rows.append(asdict(shard))
+        with self._path.open("ab") as stream:
+            stream.write(seal_line(self._rows[-1]))
 
     def add_bad(self, bad: dict[int, bytes]) -> None:
         """Remember samples that could not be packed by their places in the listing."""
-        kept = [row for row in self._path.read_text(encoding="utf-8").split("\n")[1:-1] if "bad" not in json.loads(row)]
-        rows = [json.dumps({"position": position, "bad": line.decode()}) for position, line in sorted(bad.items())]
-        self._rewrite(json.loads(self._path.read_text(encoding="utf-8").split("\n", 1)[0]), kept + rows)
+        rows = [{"position": position, "bad": line.decode()} for position, line in sorted(bad.items())]
+        self._rows = [*(row for row in self._rows if "bad" not in row), *rows]
+        self._rewrite()
 
     def remove(self) -> None:
         self._path.unlink()
 
-    def _append(self, row: dict[str, Any]) -> None:
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
-
-    def _rewrite(self, header: dict[str, Any], rows: Sequence[str]) -> None:
-        write_text_atomic(self._path, "".join(f"{row}\n" for row in [json.dumps(header), *rows]))
+    def _rewrite(self) -> None:
+        write_text_atomic(self._path, b"".join(map(seal_line, self._rows)).decode())
 
 
 def _difference(before: Any, header: dict[str, Any]) -> str:

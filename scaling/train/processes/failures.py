@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 
 from scaling.data.storage.remote import RemoteTroubleError
-from scaling.errors import REFUSALS, UserError
+from scaling.errors import REFUSALS, UserError, printable
 from scaling.records.attempts import contract
 from scaling.records.attempts.causes import MORE_MEMORY, Cause
 from scaling.records.ownership.lease import LeaseLostError
@@ -120,13 +120,13 @@ def classify(error: BaseException) -> Cause:
 
 
 def describe(error: BaseException) -> str:
-    """One line for the records; a message meant for the user stands for itself, and a refusal of the system names the
-    way out."""
+    """One printable line for the records; a message meant for the user stands for itself, and a refusal of the system
+    names the way out."""
     if isinstance(error, UserError | MachineError | LostPartnerError | LeaseLostError):
-        return str(error)
+        return printable(str(error))
     told = f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(": ")
     way_out = MORE_MEMORY if classify(error) is Cause.OUT_OF_MEMORY else _WAYS_OUT.get(_errno(error) or 0)
-    return f"{told}; {way_out}" if way_out else told
+    return printable(f"{told}; {way_out}" if way_out else told)
 
 
 def is_foreseen(error: BaseException) -> bool:

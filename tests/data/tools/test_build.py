@@ -4,6 +4,7 @@ import csv
 import hashlib
 import itertools
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -164,6 +165,29 @@ def test_a_stopped_build_goes_on_and_ends_the_same(tree: Path, tmp_path: Path, m
     reads.clear()
     assert build(tree, tmp_path / "out").digest == whole.digest
     assert len(reads) <= 90 - 20, "finished shards were written again"
+
+
+def test_a_flipped_bit_in_the_journal_is_no_number_of_the_manifest(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counts, checksums and classes of the shards that are complete stand there until the manifest is written."""
+    whole = build(tree, tmp_path / "whole")
+    (whole_text,) = (tmp_path / "whole").glob("*.json")
+    with monkeypatch.context() as patch:
+        patch.setattr(build_module, "build_manifest", lambda **columns: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            build(tree, tmp_path / "out")
+    journal = tmp_path / "out" / build_module.JOURNAL
+    content = journal.read_bytes()
+    begin = content.index(b"\n") + 1
+    for bit in range(8 * begin, 8 * len(content), 8 * 37 + 3):
+        shutil.rmtree(tmp_path / "copy", ignore_errors=True)
+        shutil.copytree(tmp_path / "out", tmp_path / "copy")
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        (tmp_path / "copy" / journal.name).write_bytes(changed)
+        assert build(tree, tmp_path / "copy").digest == whole.digest
+        assert (tmp_path / "copy" / whole_text.name).read_text() == whole_text.read_text()
 
 
 def test_large_images_are_made_smaller_on_request(tree: Path, tmp_path: Path) -> None:

@@ -32,6 +32,13 @@ def test_the_system_says_no(error: Exception, cause: Cause, way_out: str) -> Non
     assert is_foreseen(error)
 
 
+@pytest.mark.parametrize("name", ["a\udcff.tar", "a\x1b[31m.tar", "a\n\u202e.tar"])
+def test_a_name_that_no_terminal_and_no_record_can_hold_is_told_in_escapes(name: str) -> None:
+    for error in (OSError(errno.EMFILE, os.strerror(errno.EMFILE), name), RuntimeError(f"{name} is broken")):
+        assert describe(error).isprintable()
+        assert describe(error).encode()
+
+
 def test_a_defect_is_not_taken_for_a_refusal_of_the_system() -> None:
     assert classify(RuntimeError("shapes differ")) is Cause.FAILED
     assert not is_foreseen(RuntimeError("shapes differ"))
