@@ -101,12 +101,17 @@ def runs_csv(out: Path) -> str:
 
 
 def _own_records(folder: Path, weights: WeightsRecord) -> list[Evaluation]:
-    """The records that answer what was asked of these weights; RecordError where one is about something else."""
+    """The records that answer what was asked of these weights, others told and left out; RecordError where the folder
+    is about other weights."""
     if not folder.name.endswith(weights.weights_sha256[:8]):
         raise RecordError(folder / WEIGHTS_FILE, f"is about weights {weights.weights_sha256[:8]}, not these")
     records = []
     for plan in weights.evals:
-        record = own_evaluation(folder, plan.name, folder.name)
+        try:
+            record = own_evaluation(folder, plan.name, folder.name)
+        except RecordError as error:
+            logger.warning("%s; it is left out of the table, until it is asked for again", error)
+            continue
         if record is None:
             continue
         precision = weights.precision if plan.by == "scoring" else record.precision
