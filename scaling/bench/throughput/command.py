@@ -22,7 +22,7 @@ from scaling.errors import UserError
 from scaling.models.cpu_arithmetic import cpu_name
 from scaling.readable import plain_table
 from scaling.records.attempts.provenance import describe_harness_source, describe_packages
-from scaling.records.files import write_text_atomic
+from scaling.records.files import open_to_append, write_text_atomic
 from scaling.records.run_dir import StudyDir
 from scaling.records.run_plan import RunPlan
 from scaling.records.scores.throughput import Place, ThroughputRow, Work, append_row, key_of, read_rows, software_of
@@ -37,7 +37,9 @@ def run_alone(args: argparse.Namespace) -> int:
     plans, threads, path = _what(args)
     orders = list(_orders(args, plans, threads))
     with _turn(path):
-        known = {} if args.again or path is None else _known(path)
+        known = (
+            {} if args.again or path is None else _known(path, is_of_study=args.study is not None and args.rows is None)
+        )
         rows, failed = _measure(orders, known, path, threads)
     print(_table(rows))
     for device in dict.fromkeys(row.device for row in rows):
@@ -120,10 +122,17 @@ def _key(order: Order, devices: Devices) -> str:
     return key_of(timed, place)
 
 
-def _known(path: Path) -> dict[str, ThroughputRow]:
+def _known(path: Path, *, is_of_study: bool) -> dict[str, ThroughputRow]:
+    """Rows that were measured before. UserError for a file without any that the user named, to which nothing should be
+    added; in a study's own file such lines are damaged, and measured again."""
     try:
         return {row.key: row for row in read_rows(path)}
     except FileNotFoundError:
+        return {}
+    except UserError as error:
+        if not is_of_study:
+            raise
+        print(f"{str(error).partition(';')[0]}; measured again", file=sys.stderr, flush=True)
         return {}
 
 
@@ -135,7 +144,7 @@ def _turn(path: Path | None) -> Iterator[None]:
         return
     if not path.parent.is_dir():
         raise UserError(f"--rows {path}: the folder {path.parent} does not exist; make it first")
-    with path.open("ab") as stream:
+    with open_to_append(path) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
