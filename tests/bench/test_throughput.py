@@ -227,3 +227,9 @@ def test_a_study_is_measured_once_and_goes_on_after_a_kill(tiny_data: Path, tmp_
     rows = read_rows(path)
     assert [row.model for row in rows] == models
     assert all((row.num_classes, row.image_size, row.batch >= 32) == (4, 32, True) for row in rows)
+    for damaged in (b"[1, 2]\n", path.read_bytes().replace(b'"batch": ', b'"batch": 1')):
+        path.write_bytes(damaged)
+        measured = subprocess.run(measure, capture_output=True, text=True, check=False)
+        assert measured.returncode == 0 and f"{path}: line 1: damaged" in measured.stderr
+        assert "measured again" in measured.stderr and path.read_bytes().startswith(damaged)
+        assert [row.model for row in read_rows(path)] == models

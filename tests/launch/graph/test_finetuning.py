@@ -150,6 +150,21 @@ def test_a_damaged_result_of_a_trial_takes_no_other_rate_and_is_named(sweep: Pat
     assert record_of(study) == record
 
 
+def test_a_damaged_record_is_made_again_from_the_runs_that_it_follows_from(
+    sweep: Path, unbroken: tuple[Path, str]
+) -> None:
+    study, _ = unbroken
+    record = record_of(study)
+    path = RunDir(study / record.run_id).evaluation("colours")
+    whole = path.read_bytes()
+    for damaged in (whole[:-100], whole.replace(b'"colours/top1": ', b'"colours/top1": 0'), b"[]"):
+        path.write_bytes(damaged)
+        answer = launch(sweep, "unbroken", "--no-report")
+        assert answer.returncode == 0 and f"{path}: " in answer.stderr and "computed again" in answer.stderr
+        again = record_of(study)
+        assert again.model_copy(update={"unix_time": record.unix_time}) == record
+
+
 def test_killed_during_a_trial_and_during_a_final_run_the_numbers_are_the_same(
     sweep: Path, unbroken: tuple[Path, str]
 ) -> None:
