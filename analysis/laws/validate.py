@@ -1,12 +1,16 @@
 """`python -m analysis.laws.validate TABLE.csv`: how often 90 % intervals hold, how wide they are, and what brings what.
 
 Public curves (columns as in tests/analysis/laws/assets) are cut at x_max, x_max/2 and x_max/4 and thinned to 4, 6 and 8
-sizes two-fold apart; the held-out rows are scored as new runs. The curves of one task are one study. Drawn curves come
-from forms and noise that the law does not have, each a study of its own.
+sizes two-fold apart; the held-out rows are scored as new runs. The curves of one task are one study.
 
 Left out are, with `--leave-out data-set`, the data set of the curve from what the prior of the drift is centred on, and
-with `--leave-out architecture` all curves of the model's family, from that centre and from the study. `--alone` fits
+with `--leave-out architecture` all curves of the model's family, from that centre and from the study. Without either,
+curves drawn from forms and noise that the law does not have, each a study of its own, are scored too. `--alone` fits
 every curve by itself. `--forms` adds the error of other laws fitted to all sizes.
+
+Curves of one model and data set are one independent unit: `units` counts them, and the 90 % interval of a coverage and
+the standard error of an RMSE (`+-`) are those of so few (`coverage_error`). `within .85-.95` is open where the interval
+allows both answers.
 """
 
 import argparse
@@ -19,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from analysis.laws.coverage_error import GOAL, coverage_of, standard_error
 from analysis.laws.curve_prior import SpreadPrior
 from analysis.laws.fitting import Prior, fit_form
 from analysis.laws.forms import BNSL, M1, M4, Array
@@ -33,6 +38,7 @@ NUM_SIZES = (None, 4, 6, 8)
 REACHES = (2, 4, 8)
 DRAWN = "drawn"
 _NUM_DRAWN = 60
+_FORMS = (M1, M4, BNSL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,11 @@ class Case:
     def family(self) -> str:
         return self.model.split("/")[0]
 
+    @property
+    def unit(self) -> str:
+        """Curves of one unit miss together: shot counts of one model are read off the same checkpoints."""
+        return self.study if self.group == DRAWN else self.model
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
@@ -71,13 +82,14 @@ def _run(argv: Sequence[str] | None) -> int:
     public = list(public_cases(curves))
     spreads = spreads_without(public, options.leave_out) if options.leave_out else {}
     rows = []
-    for case in [*public, *drawn_cases()]:
+    for case in [*public, *([] if options.leave_out else drawn_cases())]:
         others = [] if options.alone else _others(case, public, options.leave_out == "architecture")
         rows.append(_score(case, others, spreads.get((case.group, case.family), SpreadPrior()), options.forms))
     found = pd.DataFrame(rows)
     print(_shown(_table(found, ["group", "sizes", "reach"])))
     plain = found[(found["sizes"] == "all") & (found["reach"] == 2)]
     print(_shown(_table(plain, ["group", "family"])))
+    print(_shown(_prediction(plain)))
     return 0
 
 
@@ -185,6 +197,7 @@ def _score(case: Case, others: Sequence[Case], spread: SpreadPrior, with_forms: 
     missed = np.maximum(low - truth, 0) + np.maximum(truth - high, 0)
     return {
         "group": case.group, "family": case.family, "sizes": case.sizes, "reach": case.reach,
+        "unit": case.unit, "rows": len(truth),
         "covered": float(np.mean(missed == 0)), "width": float(np.mean(high - low)),
         "interval score": float(np.mean(high - low + 2 / (1 - LEVEL) * missed)),
         "rmse": _rmse(centre - truth), "seconds": seconds,
@@ -197,7 +210,7 @@ def _form_errors(case: Case, truth: Array) -> dict[str, float]:
         form.name: _rmse(
             fit_form(form, case.x, case.y, prior=Prior(), ceiling=ceiling_of(case.y)).log_predict(case.new_x)[0] - truth
         )
-        for form in (M1, M4, BNSL)
+        for form in _FORMS
     }
 
 
@@ -211,11 +224,44 @@ def _shown(table: pd.DataFrame) -> str:
 
 def _table(found: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     groups = found.groupby(by, sort=False)
-    means = [name for name in found.columns if name not in {"group", "family", "sizes", "reach", "width"}]
-    table = groups[means].mean()
-    table.insert(1, "median width", groups["width"].median())
-    table.insert(0, "curves", groups.size())
+    summary = groups[["interval score", "rmse", "seconds"]].mean()
+    coverages = [coverage_of(*(rows[name].to_numpy() for name in ("covered", "unit", "rows"))) for _, rows in groups]
+    errors = [standard_error(rows["rmse"].to_numpy(), rows["unit"].to_numpy()) for _, rows in groups]
+    table = pd.DataFrame(
+        {
+            "curves": groups.size(),
+            "units": groups["unit"].nunique(),
+            "covered": [coverage.share for coverage in coverages],
+            "90 %": [f"{coverage.low:.2f}-{coverage.high:.2f}" for coverage in coverages],
+            f"within {GOAL[0]:.2f}-{GOAL[1]:.2f}": [coverage.verdict for coverage in coverages],
+            "median width": groups["width"].median(),
+            "interval score": summary["interval score"],
+            "rmse": summary["rmse"],
+            "+-": errors,
+            "seconds": summary["seconds"],
+        }
+    )
     return table.map(_cell).reset_index()
+
+
+def _prediction(plain: pd.DataFrame) -> pd.DataFrame:
+    """RMSE of the public curves: of each data set, their mean, and the mean over curves, with standard errors."""
+    public = plain[plain["group"] != DRAWN]
+    rows: list[dict[str, object]] = []
+    for name in [name for name in ("rmse", *(form.name for form in _FORMS)) if name in public]:
+        parts = {
+            str(group): (found[name].mean(), standard_error(found[name].to_numpy(), found["unit"].to_numpy()))
+            for group, found in public.groupby("group", sort=False)
+        }
+        errors = np.array([error for _, error in parts.values()])
+        parts["mean of data sets"] = (
+            np.mean([mean for mean, _ in parts.values()]), np.sqrt(np.sum(errors**2)) / len(errors)
+        )  # fmt: skip
+        unit = (public["group"] + " " + public["unit"]).to_numpy()
+        parts["mean of curves"] = (public[name].mean(), standard_error(public[name].to_numpy(), unit))
+        shown = {where: f"{mean:.4f} +- {error:.4f}" for where, (mean, error) in parts.items()}
+        rows.append({"law": "default" if name == "rmse" else name, **shown})
+    return pd.DataFrame(rows)
 
 
 def _cell(value: object) -> object:
