@@ -5,6 +5,7 @@ checkpoints: they miss together. What can be resampled is the model, and standar
 such units, in closed form.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,22 +34,35 @@ class Coverage:
         return "yes" if self.low >= GOAL[0] and self.high <= GOAL[1] else "open"
 
 
-def coverage_of(covered: Array, units: Array, num_rows: Array) -> Coverage:
+def rows_per_unit(cells: Sequence[tuple[Array, Array]]) -> float:
+    """How many independent rows one unit is worth, at least 1, from cells (shares covered [N], units [N]).
+
+    The variance of coverage between units over that of independent rows, summed over cells: a single cell where every
+    unit holds tells nothing of how units differ. Its few degrees of freedom are paid for as in the interval of Korn and
+    Graubard (Survey Methodology 24:193, 1998).
+    """
+    between, independent, labels = 0.0, 0.0, set()
+    for covered, units in cells:
+        share, num_units = float(np.mean(covered)), len(set(units))
+        if num_units > 1:
+            between += num_units * standard_error(covered, units) ** 2
+            independent += share * (1 - share)
+            labels |= set(units)
+    if between <= 0:
+        return 1.0
+    tail = (1 + LEVEL) / 2
+    few = float(norm.ppf(tail) / t.ppf(tail, len(labels) - 1)) ** 2
+    return max(1.0, few * independent / between)
+
+
+def coverage_of(covered: Array, units: Array, worth: float) -> Coverage:
     """The mean of `covered` [N], the shares of rows that intervals hold on each curve, with a LEVEL interval.
 
-    `units` [N] are labels, `num_rows` [N] the rows of each curve. The interval is that of Clopper and Pearson at the
-    effective number of rows (Korn and Graubard, Survey Methodology 24:193, 1998): so many independent rows have the
-    standard error seen between units, after a correction for its few degrees of freedom. The number is no more than
-    that of rows, and no less than that of units, as if each hit or missed as a whole; this is also taken where units do
-    not differ, which tells nothing of how they would.
+    The interval is that of Clopper and Pearson for `worth` independent rows (`rows_per_unit`) of each unit in `units`
+    [N]. It says what further models would show that differ as much as all of these do.
     """
-    share, num_units = float(np.mean(covered)), len(set(units))
-    error = standard_error(covered, units)
-    effective = float(num_units)
-    if error > 0:
-        few = float(norm.ppf((1 + LEVEL) / 2) / t.ppf((1 + LEVEL) / 2, num_units - 1)) ** 2
-        effective = float(np.clip(share * (1 - share) / error**2 * few, num_units, np.sum(num_rows)))
-    hits, misses, tail = share * effective, (1 - share) * effective, (1 - LEVEL) / 2
+    share, rows, tail = float(np.mean(covered)), worth * len(set(units)), (1 - LEVEL) / 2
+    hits, misses = share * rows, (1 - share) * rows
     low = float(beta.ppf(tail, hits, misses + 1)) if hits > 0 else 0.0
     high = float(beta.ppf(1 - tail, hits + 1, misses)) if misses > 0 else 1.0
     return Coverage(share, low, high)

@@ -9,21 +9,21 @@ curves drawn from forms and noise that the law does not have, each a study of it
 every curve by itself. `--forms` adds the error of other laws fitted to all sizes.
 
 Curves of one model and data set are one independent unit: `units` counts them, and the 90 % interval of a coverage and
-the standard error of an RMSE (`+-`) are those of so few (`coverage_error`). `within .85-.95` is open where the interval
-allows both answers.
+the standard error of an RMSE (`+-`) are those of so few (`coverage_error`). `within 0.85-0.95` is open where the
+interval allows both answers.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analysis.laws.coverage_error import GOAL, coverage_of, standard_error
+from analysis.laws.coverage_error import GOAL, coverage_of, rows_per_unit, standard_error
 from analysis.laws.curve_prior import SpreadPrior
 from analysis.laws.fitting import Prior, fit_form
 from analysis.laws.forms import BNSL, M1, M4, Array
@@ -63,7 +63,7 @@ class Case:
     @property
     def unit(self) -> str:
         """Curves of one unit miss together: shot counts of one model are read off the same checkpoints."""
-        return self.study if self.group == DRAWN else self.model
+        return self.study if self.group == DRAWN else f"{self.group} {self.model}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,9 +86,11 @@ def _run(argv: Sequence[str] | None) -> int:
         others = [] if options.alone else _others(case, public, options.leave_out == "architecture")
         rows.append(_score(case, others, spreads.get((case.group, case.family), SpreadPrior()), options.forms))
     found = pd.DataFrame(rows)
-    print(_shown(_table(found, ["group", "sizes", "reach"])))
+    is_drawn = found["group"] == DRAWN
+    worths = {drawn: _worth(found[is_drawn == drawn]) for drawn in set(is_drawn)}
+    print(_shown(_table(found, ["group", "sizes", "reach"], worths)))
     plain = found[(found["sizes"] == "all") & (found["reach"] == 2)]
-    print(_shown(_table(plain, ["group", "family"])))
+    print(_shown(_table(plain, ["group", "family"], worths)))
     print(_shown(_prediction(plain)))
     return 0
 
@@ -197,7 +199,7 @@ def _score(case: Case, others: Sequence[Case], spread: SpreadPrior, with_forms: 
     missed = np.maximum(low - truth, 0) + np.maximum(truth - high, 0)
     return {
         "group": case.group, "family": case.family, "sizes": case.sizes, "reach": case.reach,
-        "unit": case.unit, "rows": len(truth),
+        "unit": case.unit,
         "covered": float(np.mean(missed == 0)), "width": float(np.mean(high - low)),
         "interval score": float(np.mean(high - low + 2 / (1 - LEVEL) * missed)),
         "rmse": _rmse(centre - truth), "seconds": seconds,
@@ -222,10 +224,19 @@ def _shown(table: pd.DataFrame) -> str:
     return plain_table(list(table.columns), [[str(value) for value in row] for row in table.itertuples(index=False)])
 
 
-def _table(found: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+def _worth(found: pd.DataFrame) -> float:
+    cells = found.groupby(["group", "sizes", "reach"], sort=False)
+    return rows_per_unit([(rows["covered"].to_numpy(), rows["unit"].to_numpy()) for _, rows in cells])
+
+
+def _table(found: pd.DataFrame, by: list[str], worths: Mapping[bool, float]) -> pd.DataFrame:
+    """One row per group; `worths` are those of units of public and of drawn curves."""
     groups = found.groupby(by, sort=False)
     summary = groups[["interval score", "rmse", "seconds"]].mean()
-    coverages = [coverage_of(*(rows[name].to_numpy() for name in ("covered", "unit", "rows"))) for _, rows in groups]
+    coverages = [
+        coverage_of(rows["covered"].to_numpy(), rows["unit"].to_numpy(), worths[rows["group"].iloc[0] == DRAWN])
+        for _, rows in groups
+    ]
     errors = [standard_error(rows["rmse"].to_numpy(), rows["unit"].to_numpy()) for _, rows in groups]
     table = pd.DataFrame(
         {
@@ -257,8 +268,9 @@ def _prediction(plain: pd.DataFrame) -> pd.DataFrame:
         parts["mean of data sets"] = (
             np.mean([mean for mean, _ in parts.values()]), np.sqrt(np.sum(errors**2)) / len(errors)
         )  # fmt: skip
-        unit = (public["group"] + " " + public["unit"]).to_numpy()
-        parts["mean of curves"] = (public[name].mean(), standard_error(public[name].to_numpy(), unit))
+        parts["mean of curves"] = (
+            public[name].mean(), standard_error(public[name].to_numpy(), public["unit"].to_numpy())
+        )  # fmt: skip
         shown = {where: f"{mean:.4f} +- {error:.4f}" for where, (mean, error) in parts.items()}
         rows.append({"law": "default" if name == "rmse" else name, **shown})
     return pd.DataFrame(rows)
