@@ -256,22 +256,19 @@ def _table(found: pd.DataFrame, by: list[str], worths: Mapping[bool, float]) -> 
 
 
 def _prediction(plain: pd.DataFrame) -> pd.DataFrame:
-    """RMSE of the public curves: of each data set, their mean, and the mean over curves, with standard errors."""
+    """RMSE of the public curves, with the standard error over models: by data set, mean of these, mean of all curves."""
     public = plain[plain["group"] != DRAWN]
+    groups = public.groupby("group", sort=False)
+    equal, by_curves = np.full(groups.ngroups, 1 / groups.ngroups), groups.size().to_numpy() / len(public)
     rows: list[dict[str, object]] = []
     for name in [name for name in ("rmse", *(form.name for form in _FORMS)) if name in public]:
-        parts = {
-            str(group): (found[name].mean(), standard_error(found[name].to_numpy(), found["unit"].to_numpy()))
-            for group, found in public.groupby("group", sort=False)
+        means = groups[name].mean().to_numpy()
+        errors = np.array([standard_error(found[name].to_numpy(), found["unit"].to_numpy()) for _, found in groups])
+        columns = dict(zip(map(str, groups.groups), np.eye(groups.ngroups), strict=True))
+        shown = {
+            column: f"{weights @ means:.4f} +- {np.sqrt(weights**2 @ errors**2):.4f}"
+            for column, weights in {**columns, "mean of data sets": equal, "mean of curves": by_curves}.items()
         }
-        errors = np.array([error for _, error in parts.values()])
-        parts["mean of data sets"] = (
-            np.mean([mean for mean, _ in parts.values()]), np.sqrt(np.sum(errors**2)) / len(errors)
-        )  # fmt: skip
-        parts["mean of curves"] = (
-            public[name].mean(), standard_error(public[name].to_numpy(), public["unit"].to_numpy())
-        )  # fmt: skip
-        shown = {where: f"{mean:.4f} +- {error:.4f}" for where, (mean, error) in parts.items()}
         rows.append({"law": "default" if name == "rmse" else name, **shown})
     return pd.DataFrame(rows)
 
