@@ -256,7 +256,7 @@ def _table(found: pd.DataFrame, by: list[str], worths: Mapping[bool, float]) -> 
 
 
 def _prediction(plain: pd.DataFrame) -> pd.DataFrame:
-    """RMSE of the public curves, with the standard error over models: by data set, mean of these, mean of all curves."""
+    """RMSE on public curves with its standard error over models: by data set, mean of these, mean of all curves."""
     public = plain[plain["group"] != DRAWN]
     groups = public.groupby("group", sort=False)
     equal, by_curves = np.full(groups.ngroups, 1 / groups.ngroups), groups.size().to_numpy() / len(public)
@@ -264,7 +264,7 @@ def _prediction(plain: pd.DataFrame) -> pd.DataFrame:
     for name in [name for name in ("rmse", *(form.name for form in _FORMS)) if name in public]:
         means = groups[name].mean().to_numpy()
         errors = np.array([standard_error(found[name].to_numpy(), found["unit"].to_numpy()) for _, found in groups])
-        columns = dict(zip(map(str, groups.groups), np.eye(groups.ngroups), strict=True))
+        columns = dict(zip(map(str, groups.size().index), np.eye(groups.ngroups), strict=True))
         shown = {
             column: f"{weights @ means:.4f} +- {np.sqrt(weights**2 @ errors**2):.4f}"
             for column, weights in {**columns, "mean of data sets": equal, "mean of curves": by_curves}.items()
