@@ -35,7 +35,8 @@ def pipeline(figures: Figures) -> Section:
     ]
     share = statistics.median(rates[best]) / figures["decode_only_per_cpu_second"]
     return Section(
-        f"Input pipeline, {settings['image_size']} px",
+        f"Input pipeline, {settings['image_size']} px: {figures['data']['name']}, "
+        f"{figures['data']['image_bytes'] / 1000:,.1f} KB an image",
         "pipeline MANIFEST --json FILE",
         ("loader", "images per CPU second", "range", "peer", "ratio", "first batch, s"),
         rows,

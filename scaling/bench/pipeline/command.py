@@ -18,7 +18,14 @@ import torch
 
 from scaling.bench.command import add_json, write_json
 from scaling.bench.machine import describe_machine
-from scaling.bench.pipeline.facts import ROOM, data_wait_share, decodes_per_cpu_second, mean_pixel_error, our_batches
+from scaling.bench.pipeline.facts import (
+    ROOM,
+    data_wait_share,
+    decodes_per_cpu_second,
+    mean_image_bytes,
+    mean_pixel_error,
+    our_batches,
+)
 from scaling.bench.pipeline.planning import measure_planning
 from scaling.bench.pipeline.rivals import timm_batches, webdataset_batches
 from scaling.data.format.load_manifest import load_manifest
@@ -93,6 +100,7 @@ def measure_loaders(manifest: Manifest, args: argparse.Namespace) -> dict[str, A
         "decode_only_per_cpu_second": decodes_per_cpu_second(manifest, args.images),
         "mean_pixel_error": mean_pixel_error(manifest, args.image_size, args.images),
         "data_wait": data_wait_share(manifest, args.image_size, args.batch, max(4, args.images // args.batch)),
+        "data": {"name": manifest.name, "image_bytes": mean_image_bytes(manifest, args.images)},
         "settings": {"image_size": args.image_size, "batch": args.batch, "images": args.images, "rounds": args.rounds},
         "machine": describe_machine(LIBRARIES),
     }

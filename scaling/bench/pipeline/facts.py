@@ -60,6 +60,11 @@ def decodes_per_cpu_second(manifest: Manifest, num_images: int) -> float:
     return num_images / (time.process_time() - started)
 
 
+def mean_image_bytes(manifest: Manifest, num_images: int) -> float:
+    """As they lie in their shards."""
+    return float(np.mean([len(encoded) for encoded in _encoded(manifest, num_images)]))
+
+
 def data_wait_share(manifest: Manifest, image_size: int, batch: int, num_steps: int) -> float:
     """Share of its time that a training loop waits for batches, in steady state, on a device of its own."""
     with closing(our_batches(manifest, image_size, batch)) as batches:

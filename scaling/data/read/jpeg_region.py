@@ -190,6 +190,7 @@ class _Decoder:
             return None
         if image is None:
             return None
+        # Version 0.9 keeps an integer, 32 bytes, for each image whose memory is asked for: 32 MB after a million.
         pixels = np.asarray(image)
         return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
 
