@@ -34,9 +34,11 @@ def pipeline(figures: Figures) -> Section:
         for name, values in rates.items()
     ]
     share = statistics.median(rates[best]) / figures["decode_only_per_cpu_second"]
+    data = ""
+    if "data" in figures:
+        data = f": {figures['data']['name']}, {figures['data']['image_bytes'] / 1000:,.1f} KB an image"
     return Section(
-        f"Input pipeline, {settings['image_size']} px: {figures['data']['name']}, "
-        f"{figures['data']['image_bytes'] / 1000:,.1f} KB an image",
+        f"Input pipeline, {settings['image_size']} px{data}",
         "pipeline MANIFEST --json FILE",
         ("loader", "images per CPU second", "range", "peer", "ratio", "first batch, s"),
         rows,
