@@ -44,6 +44,10 @@ class UserError(ValueError):
         super().__init__(printable(sentence))
 
 
+class LostDecoderError(ConnectionError):
+    """A process that decodes images for this one ended before it was closed: no input is wrong. One sentence."""
+
+
 def shown(value: object, limit: int = 80) -> str:
     """A value as an error can quote it: on one line and at most `limit` characters long."""
     text = repr(value)

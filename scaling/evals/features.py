@@ -33,6 +33,7 @@ def extract_features(
         rank=where.processes.rank,
         world=where.processes.world,
         threads=where.loader_threads,
+        processes=where.decode_processes,
         permutation=planned_permutation(where.input, where.image_size),
         samples=samples,
     )

@@ -43,6 +43,7 @@ def predict(
         rank=where.processes.rank,
         world=where.processes.world,
         threads=where.loader_threads,
+        processes=where.decode_processes,
         permutation=planned_permutation(where.input, where.image_size),
     )
     parts = [torch.empty((0, num_columns), dtype=torch.float64)]

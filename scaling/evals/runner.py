@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 
 from scaling.data.format.load_manifest import load_manifest
+from scaling.data.read.decode_processes import DecodeProcesses
 from scaling.data.read.pixels import PixelSource
 from scaling.errors import UserError
 from scaling.evals.settings import EVALUATIONS
@@ -53,6 +54,8 @@ class EvaluationContext:
     loader_threads: int
     input: InputPlan = UNPERMUTED
     processes: Processes = Alone()
+    decode_processes: DecodeProcesses | None = None
+    """Those that have the loader's threads, where it is not this process itself."""
 
     @property
     def is_first(self) -> bool:

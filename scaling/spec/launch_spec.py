@@ -165,7 +165,12 @@ class LaunchSpec(BaseModel):
     loader_threads: Count | None = Field(
         None,
         description="Threads that decode images for one process; default: the cores of that process but those of its "
-        "arithmetic, at most 16.",
+        "arithmetic, at most 16, or 16 for each of loader_processes.",
+    )
+    loader_processes: Annotated[int, Field(ge=0, le=1000)] = Field(
+        0,
+        description="Processes over which these threads are spread, where one interpreter cannot hand out images fast "
+        "enough: about one for each 5,000 images/s; 0: the training process has them.",
     )
     retries: Annotated[int, Field(ge=0, le=1000)] = Field(
         2, description="How often a run whose process or node was lost is started again; pre-emption is free."
@@ -201,6 +206,15 @@ class LaunchSpec(BaseModel):
             raise ValueError(
                 f"devices_per_run: {wanted} is not what {shown} give; leave devices_per_run out and write nodes and "
                 "devices_per_node"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _loaders_agree(self) -> Self:
+        if self.loader_threads is not None and self.loader_threads < self.loader_processes:
+            raise ValueError(
+                f"loader_threads: {self.loader_threads} are too few for loader_processes: {self.loader_processes}, of "
+                "which each needs one; raise or leave out loader_threads"
             )
         return self
 

@@ -42,9 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="N",
         help="threads that decode (default: the cores of this process but those of its arithmetic, at most 16)",
     )
+    parser.add_argument(
+        "--loader-processes",
+        type=int,
+        default=0,
+        metavar="N",
+        help="processes that these threads are spread over (default: 0, none but this one)",
+    )
     parser.add_argument("--log", action="store_true", help="write all output to the run's log.txt, not to the terminal")
     args = parser.parse_args(argv)
-    execution = Execution(threads=args.threads, loader_threads=args.loader_threads)
+    execution = Execution(
+        threads=args.threads, loader_threads=args.loader_threads, loader_processes=args.loader_processes
+    )
     return train_run(args.run_dir, to_terminal=not args.log, execution=execution)
 
 

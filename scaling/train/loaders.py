@@ -44,6 +44,7 @@ def train_loader(
         rank=processes.rank,
         world=processes.world,
         threads=processes.loader_threads,
+        processes=processes.decode_processes,
         start_position=step * plan.schedule.batch,
         max_corrupt=plan.engine.max_corrupt,
         known_corrupt=known_corrupt,
@@ -62,6 +63,7 @@ def validation_loader(plan: RunPlan, processes: Processes) -> EvalLoader:
         rank=processes.rank,
         world=processes.world,
         threads=processes.loader_threads,
+        processes=processes.decode_processes,
         permutation=planned_permutation(plan.input, plan.model.image_size),
         samples=None if plan.dev is None else _held_out(plan, source.manifest).positions,
     )

@@ -25,7 +25,7 @@ from scaling.train.checkpoints.store import CheckpointStore
 from scaling.train.corruption import CorruptTally
 from scaling.train.loaders import train_loader, validation_loader
 from scaling.train.processes.agreement import tell
-from scaling.train.processes.decoding import starvation
+from scaling.train.processes.decoding import describe_decoders, starvation
 from scaling.train.processes.failures import CheckpointError, DivergenceError
 from scaling.train.processes.preemption import PreemptionFlag
 from scaling.train.processes.process_group import NO_VOTE, Processes
@@ -71,9 +71,9 @@ class Loop:
         self._recorder.event("start", {})
         if self._is_out_of_patience():
             return True
-        threads = self._processes.loader_threads
-        decoded = f"decoded by {threads} thread{'' if threads == 1 else 's'}"
-        logger.info("starting at step %d of %d on %s, images %s", first, last, self._processes.device, decoded)
+        device = self._processes.device
+        decoders = describe_decoders(self._processes.loader_threads, self._processes.num_decode_processes)
+        logger.info("starting at step %d of %d on %s, images decoded by %s", first, last, device, decoders)
         with closing(self.batches_after(first)) as batches:
             for step in range(first + 1, last + 1):
                 if self.advance(step, batches):
@@ -140,7 +140,7 @@ class Loop:
             "memory_bytes": _peak_memory_bytes(self._processes.device),
         }
         seconds = clock.train_seconds - self._row_train_seconds
-        self._warn_of_waiting(seconds)
+        self._warn_of_waiting(step, seconds)
         if seconds > 0:
             rate = (step - self._row_step) * self._plan.schedule.batch / seconds
             metrics["images_per_second"] = rate
@@ -156,12 +156,20 @@ class Loop:
         self._recorder.event("step", metrics)
         logger.info("step %d loss %.4f", step, means.loss)
 
-    def _warn_of_waiting(self, step_seconds: float) -> None:
+    def _warn_of_waiting(self, step: int, step_seconds: float) -> None:
         """Once, after the first row of the attempt, which waits for the loader to begin."""
         if self._has_warned_of_waiting or self._row_step == self._first_step:
             return
         processes = self._processes
-        told = starvation(self._data_wait_seconds, step_seconds, processes.loader_threads, processes.cores)
+        num_images = (step - self._row_step) * self._plan.schedule.batch // processes.world
+        told = starvation(
+            self._data_wait_seconds,
+            step_seconds,
+            num_images,
+            processes.loader_threads,
+            processes.num_decode_processes,
+            processes.cores,
+        )
         if told:
             self._has_warned_of_waiting = True
             logger.warning("%s", told)

@@ -159,6 +159,7 @@ class Scoring:
             self._processes.loader_threads,
             plan.input,
             partners,
+            self._processes.decode_processes,
         )
         started = time.perf_counter()
         metrics = run_evaluation(model, evaluation, where)

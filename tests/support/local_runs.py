@@ -13,6 +13,7 @@ from scaling.launch.backends.local.slots import cut_slots, this_machine
 from scaling.launch.graph.study_graph import StudyGraph
 from scaling.launch.study_dir import PlannedRun
 from scaling.launch.watch import Watch
+from scaling.records.attempts.contract import Execution
 from scaling.spec.launch_spec import LaunchSpec, LocalSection
 
 
@@ -39,7 +40,8 @@ class LocalRuns:
             for slot in self._slots:
                 locks = self._locks.take(slot.own_cores, [gpu.uuid for gpu in slot.gpus])
                 if locks is not None:
-                    self._runs.append(LocalRun(run_dir, slot, locks, 1, self._server))
+                    execution = Execution(threads=slot.threads, loader_threads=1)
+                    self._runs.append(LocalRun(run_dir, slot, locks, execution, self._server))
                     return
             assert time.monotonic() < deadline, "no core became free"
             time.sleep(0.05)

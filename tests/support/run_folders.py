@@ -1,7 +1,9 @@
 """What tests look for in a run's folder."""
 
+import time
 from pathlib import Path
 
+from scaling.records.events import read_events
 from scaling.records.run_dir import RunDir
 from scaling.train.checkpoints.checkpoint import COMPLETE, checkpoint_number
 
@@ -17,3 +19,14 @@ def checkpoints(run_dir: Path) -> list[Path]:
 def steps_saved(run_dir: Path) -> list[int]:
     """Their steps, oldest first."""
     return [int(path.name[5:13]) for path in checkpoints(run_dir)]
+
+
+def wait_for_checkpoint(run_dir: Path, step: int) -> None:
+    """Until a checkpoint of that step or a later one is recorded."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        events = read_events(run_dir / "events.jsonl").events
+        if any(event.kind == "checkpoint" and event.step >= step for event in events):
+            return
+        time.sleep(0.02)
+    raise AssertionError((run_dir / "log.txt").read_text()[-2000:])

@@ -4,7 +4,6 @@ import datetime
 import os
 import resource
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -15,19 +14,9 @@ from scaling.records.result import RunResult
 from scaling.records.standing import find_standing
 from scaling.records.state import RunState, Status
 from tests.support.ranks import codes, start_run
-from tests.support.run_folders import steps_saved
+from tests.support.run_folders import steps_saved, wait_for_checkpoint
 
 LONG = ("protocol.steps=400", "defaults.log_every=5steps", "defaults.checkpoint_every=5steps")
-
-
-def wait_for_checkpoint(run_dir: Path, step: int) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        events = read_events(run_dir / "events.jsonl").events
-        if any(event.kind == "checkpoint" and event.step >= step for event in events):
-            return
-        time.sleep(0.02)
-    raise AssertionError((run_dir / "log.txt").read_text()[-2000:])
 
 
 def give_up_soon(rank: int) -> None:

@@ -10,6 +10,7 @@ from scaling.data.storage.integrity import CorruptShardError
 from scaling.data.storage.remote import is_url
 from scaling.data.storage.shard_files import ShardFiles
 from scaling.errors import UserError
+from scaling.records.run_plan import AccessPlan
 
 MAX_INDEXED_SAMPLES = 1_000_000
 """Of all indexed shards together, about 150 bytes each; twice what the windows of the training order span."""
@@ -32,6 +33,10 @@ class OpenShards:
         self._slots: OrderedDict[int, _Slot] = OrderedDict()
         self._free_samples = max_samples
         self._lock = threading.Lock()
+
+    def shared_access(self) -> AccessPlan:
+        """How other processes reach the shards, with the copies of remote ones that this process makes."""
+        return self._files.shared_access() if self.has_remote else self._manifest.access
 
     def get(self, shard_id: int) -> Shard:
         """The shard, indexed by the first thread that asks while others of the same shard wait."""

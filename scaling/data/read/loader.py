@@ -2,27 +2,30 @@
 
 Training batch t holds the positions [t * B, (t + 1) * B) of the sample order, whatever the number of processes:
 rank r of R takes every R-th of them. A batch travels as uint8 pixels and padded class numbers; floats and
-multi-hot targets are made on the device. Threads, not processes, because reading, decoding and resizing release
-the interpreter's lock, start at once and share one memory of images.
+multi-hot targets are made on the device. Threads decode, in this process or in processes of their own: reading,
+decoding and resizing release the interpreter's lock, and only the little that is left, about 0.1 ms an image, takes
+turns within a process. Batches are the same bit for bit.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from scaling.data.read.decode_processes import DecodeProcesses
 from scaling.data.read.fetch_ahead import NUM_FETCHES, FetchAhead
 from scaling.data.read.look_ahead import Prefetcher, begun_ahead
 from scaling.data.read.pixels import PixelSource, pad_labels
-from scaling.data.read.stand_in import TolerantSource
-from scaling.data.read.transforms import Augmentation, evaluate_view
+from scaling.data.read.remote_rows import RemoteRows
+from scaling.data.read.rows import EvalRows, Places, RowsHere, TrainRows
+from scaling.data.read.stand_in import CorruptCount
+from scaling.data.read.transforms import Augmentation
 from scaling.data.select.order import SampleOrder
-from scaling.data.select.permute import permute_pixels
 from scaling.data.select.subset import Subset
+from scaling.data.storage.integrity import CorruptSampleError
 from scaling.errors import UserError
 
 CHUNK = 32
@@ -59,6 +62,7 @@ class TrainLoader:
         rank: int = 0,
         world: int = 1,
         threads: int = 1,
+        processes: DecodeProcesses | None = None,
         start_position: int = 0,
         max_corrupt: int = 0,
         known_corrupt: Iterable[tuple[int, int]] = (),
@@ -66,7 +70,8 @@ class TrainLoader:
     ) -> None:
         """`batch` is the global batch; `max_corrupt` different samples may turn out unusable (see `stand_in`), those of
         earlier attempts, `known_corrupt`, included; `permutation` (image_size^2,) rearranges the pixels of every view
-        (see `permute`)."""
+        (see `permute`). `processes`, which the caller closes, decode with threads of their own in place of `threads`
+        here."""
         if batch % world:
             workable = [n for n in range(1, batch + 1) if batch % n == 0]
             raise UserError(
@@ -74,18 +79,18 @@ class TrainLoader:
                 + ", ".join(map(str, workable))
             )
         self._shards, self._shard_ids = source.shards, subset.shard_ids.tolist()
-        self._samples = TolerantSource(source, subset, max_corrupt, known_corrupt)
+        self._corrupt = CorruptCount(max_corrupt, known_corrupt)
         self._order, self._order_ahead = SampleOrder(subset, seed), SampleOrder(subset, seed)
-        self._seed, self._batch, self._size = seed, batch, image_size
+        self._seed, self._batch = seed, batch
         self._augment = Augmentation(augment) if isinstance(augment, str) else augment
         self._rank, self._world = rank, world
-        self._threads = threads
         self._start = start_position
-        self._arrange = _arranger(permutation)
+        rows = TrainRows(source, subset, self._augment, image_size, _as_tensor(permutation))
+        self._decoder = _Decoder(rows, threads, processes)
 
     def __iter__(self) -> Generator[Batch, None, None]:
         """Closing the generator ends its threads."""
-        with Prefetcher(lambda: _run_batches(self._batches, self._threads)) as batches:
+        with Prefetcher(lambda: self._decoder.run(self._batches)) as batches:
             yield from batches
 
     def _batches(self, pool: ThreadPoolExecutor) -> Iterator["_PendingBatch"]:
@@ -108,19 +113,7 @@ class TrainLoader:
         mine = slice(self._rank, None, self._world)
         shards, indices = self._order.locate(np.arange(position, position + self._batch)[mine])
         uniform = self._augment.draw(self._seed, position, self._batch)[mine]
-
-        def prepare(rows: slice, images: torch.Tensor) -> "_PreparedRows":
-            labels, corrupt = [], []
-            places = zip(shards[rows].tolist(), indices[rows].tolist(), uniform[rows].tolist(), strict=True)
-            for image, (shard, index, draws) in zip(images, places, strict=True):
-                sample, stands_in = self._samples.get(shard, index, partial(self._augment.crop, draws))
-                image[:] = self._arrange(self._augment.view(sample.pixels, draws, self._size))
-                labels.append(sample.labels)
-                if stands_in:
-                    corrupt.append((shard, index))
-            return labels, corrupt
-
-        return _PendingBatch(pool, prepare, len(shards), self._size, position)
+        return _PendingBatch(pool, self._decoder.rows, Places(shards, indices, uniform), position, self._corrupt)
 
 
 class EvalLoader:
@@ -140,16 +133,16 @@ class EvalLoader:
         rank: int = 0,
         world: int = 1,
         threads: int = 1,
+        processes: DecodeProcesses | None = None,
         cache_bytes: int = 256 * 1024 * 1024,
         permutation: NDArray[np.int64] | None = None,
         samples: NDArray[np.int64] | None = None,
     ) -> None:
-        """`batch` is this rank's; `permutation` as in training; `samples` are the canonical positions to read, in
-        increasing order (default: all)."""
+        """`batch` is this rank's; `permutation` and `processes` as in training; `samples` are the canonical positions
+        to read, in increasing order (default: all)."""
         self._source = source
-        self._batch, self._size, self._transform = batch, image_size, transform
-        self._threads = threads
-        self._arrange = _arranger(permutation)
+        self._batch = batch
+        self._decoder = _Decoder(EvalRows(source, transform, image_size, _as_tensor(permutation)), threads, processes)
         counts = source.manifest.shard_samples
         starts = np.cumsum(counts) - counts
         self._shards = np.repeat(np.arange(len(counts)), counts)
@@ -169,7 +162,7 @@ class EvalLoader:
             yield from self._kept
             return
         seen: list[Batch] = []
-        with Prefetcher(lambda: _run_batches(self._batches, self._threads)) as batches:
+        with Prefetcher(lambda: self._decoder.run(self._batches)) as batches:
             for batch in batches:
                 if self._keeps:
                     seen.append(batch)
@@ -189,24 +182,15 @@ class EvalLoader:
     def _begin(self, start: int, pool: ThreadPoolExecutor) -> "_PendingBatch":
         shards = self._shards[start : start + self._batch]
         indices = self._indices[start : start + self._batch]
-
-        def prepare(rows: slice, images: torch.Tensor) -> "_PreparedRows":
-            labels = []
-            for image, shard, index in zip(images, shards[rows].tolist(), indices[rows].tolist(), strict=True):
-                sample = self._source.get(shard, index)
-                image[:] = self._arrange(evaluate_view(sample.pixels, self._transform, self._size))
-                labels.append(sample.labels)
-            return labels, []
-
-        return _PendingBatch(pool, prepare, len(shards), self._size, start)
+        return _PendingBatch(pool, self._decoder.rows, Places(shards, indices), start, NOTHING_CORRUPT)
 
 
-def _arranger(permutation: NDArray[np.int64] | None) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What rearranges the pixels of a view (3, size, size)."""
-    if permutation is None:
-        return lambda view: view
-    indices = torch.from_numpy(permutation)
-    return lambda view: permute_pixels(view, indices)
+NOTHING_CORRUPT = CorruptCount(0)
+"""Of an evaluation, where nothing stands in."""
+
+
+def _as_tensor(permutation: NDArray[np.int64] | None) -> torch.Tensor | None:
+    return None if permutation is None else torch.from_numpy(permutation)
 
 
 _PreparedRows = tuple[list[list[int]], list[tuple[int, int]]]
@@ -219,18 +203,24 @@ class _PendingBatch:
     def __init__(
         self,
         pool: ThreadPoolExecutor,
-        prepare: Callable[[slice, torch.Tensor], _PreparedRows],
-        num_rows: int,
-        size: int,
+        rows: RowsHere | RemoteRows,
+        places: Places,
         position: int,
+        corrupt: CorruptCount,
     ) -> None:
-        shape = (num_rows, 3, size, size)
-        self._images = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
+        self._buffer = buffer = rows.buffer(len(places))
         self._position = position
-        chunks = [slice(start, start + CHUNK) for start in range(0, num_rows, CHUNK)]
-        # A fifth of the time of small views is bookkeeping for gradients.
-        prepare = torch.inference_mode()(prepare)
-        self._parts = [pool.submit(prepare, rows, self._images[rows]) for rows in chunks]
+
+        def fill(first: int) -> _PreparedRows:
+            unusable = []
+
+            def tell(shard: int, index: int, error: CorruptSampleError) -> None:
+                corrupt.add(shard, index, error)
+                unusable.append((shard, index))
+
+            return rows.fill(buffer, first, places.part(slice(first, first + CHUNK)), tell), unusable
+
+        self._parts = [pool.submit(fill, first) for first in range(0, len(places), CHUNK)]
 
     @property
     def num_chunks(self) -> int:
@@ -241,14 +231,22 @@ class _PendingBatch:
         parts = [part.result() for part in self._parts]
         labels = [row for rows, _ in parts for row in rows]
         corrupt = tuple(place for _, places in parts for place in places)
-        return Batch(self._images, torch.from_numpy(pad_labels(labels)), self._position, corrupt)
+        return Batch(self._buffer.images, torch.from_numpy(pad_labels(labels)), self._position, corrupt)
 
 
-def _run_batches(begin: Callable[[ThreadPoolExecutor], Iterator[_PendingBatch]], threads: int) -> Iterator[Batch]:
-    """Finished batches in order, while enough of the next ones are under way to keep all threads busy."""
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-    try:
-        for batch in begun_ahead(begin(pool), CHUNKS_PER_THREAD * threads, lambda batch: batch.num_chunks):
-            yield batch.finish()
-    finally:
-        pool.shutdown(cancel_futures=True)
+class _Decoder:
+    """Who makes the rows of a loader's batches: threads of this process, or of decode processes."""
+
+    def __init__(self, rows: TrainRows | EvalRows, threads: int, processes: DecodeProcesses | None) -> None:
+        self.rows = RowsHere(rows) if processes is None else RemoteRows(rows, processes)
+        self._threads = threads if processes is None else processes.num_threads
+
+    def run(self, begin: Callable[[ThreadPoolExecutor], Iterator[_PendingBatch]]) -> Iterator[Batch]:
+        """Finished batches in order, while enough of the next ones are under way to keep all threads busy."""
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
+        try:
+            for batch in begun_ahead(begin(pool), CHUNKS_PER_THREAD * self._threads, lambda batch: batch.num_chunks):
+                yield batch.finish()
+        finally:
+            pool.shutdown(cancel_futures=True)
+            self.rows.rest()

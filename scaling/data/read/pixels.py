@@ -6,7 +6,8 @@ then decoded at every visit.
 """
 
 import threading
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +33,19 @@ class PixelSource:
     def __init__(self, manifest: Manifest, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
         self.manifest = manifest
         self.shards = OpenShards(manifest)
+        self._cache_bytes = cache_bytes
         self._cache: dict[tuple[int, int], DecodedSample] = {}
         self._free_bytes = cache_bytes
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PixelSource, (self.manifest, self._cache_bytes)
+
+    def part(self, num_processes: int) -> "PixelSource":
+        """For one of some other processes, to be sent there: they share this one's copies of remote shards, and each
+        has its part of the memory of images."""
+        manifest = replace(self.manifest, access=self.shards.shared_access())
+        return PixelSource(manifest, self._cache_bytes // num_processes)
 
     def get(self, shard_id: int, index: int, crop: Crop | None = None) -> DecodedSample:
         """A sample, or the crop of its image; CorruptSampleError when its image or label cannot be used."""

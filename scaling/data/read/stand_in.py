@@ -7,7 +7,7 @@ and nothing from outside the subset is seen. The visits are counted and reported
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -18,29 +18,47 @@ from scaling.data.storage.integrity import CorruptSampleError
 
 logger = logging.getLogger(__name__)
 
+Tell = Callable[[int, int, CorruptSampleError], None]
+"""Called with shard, index and what is wrong, before another sample stands in; an error that it raises goes on."""
 
-class TolerantSource:
-    """A subset's samples, of which `max_corrupt` different ones may be unusable. Threads may share one."""
 
-    def __init__(
-        self, source: PixelSource, subset: Subset, max_corrupt: int, known: Iterable[tuple[int, int]] = ()
-    ) -> None:
+def get_or_stand_in(
+    source: PixelSource, subset: Subset, shard_id: int, index: int, crop: Crop, tell: Tell
+) -> DecodedSample:
+    """The crop of a sample of the subset, or of the one that stands in for it."""
+    try:
+        return source.get(shard_id, index, crop)
+    except CorruptSampleError as error:
+        tell(shard_id, index, error)
+        return _stand_in(source, subset, shard_id, index, crop, error)
+
+
+def _stand_in(
+    source: PixelSource, subset: Subset, shard_id: int, index: int, crop: Crop, error: CorruptSampleError
+) -> DecodedSample:
+    (place,) = np.flatnonzero(subset.shard_ids == shard_id).tolist()
+    indices = subset.indices_of(place)
+    own = indices.index(index)
+    for step in range(1, len(indices)):
+        try:
+            return source.get(shard_id, indices[own - step], crop)
+        except CorruptSampleError:
+            continue
+    raise CorruptSampleError(f"{error}; and no sample of its shard can stand in") from error
+
+
+class CorruptCount:
+    """Counts the unusable samples that one process meets, of which `max_corrupt` different ones are allowed. Threads
+    may share one."""
+
+    def __init__(self, max_corrupt: int, known: Iterable[tuple[int, int]] = ()) -> None:
         """`known` unusable samples, as (shard, index), count as met."""
-        self._source = source
-        self._subset = subset
         self._max_corrupt = max_corrupt
         self._corrupt = set(known)
         self._lock = threading.Lock()
 
-    def get(self, shard_id: int, index: int, crop: Crop | None = None) -> tuple[DecodedSample, bool]:
-        """The sample, or the crop of its image, and whether another one stands in for it."""
-        try:
-            return self._source.get(shard_id, index, crop), False
-        except CorruptSampleError as error:
-            self._count(shard_id, index, error)
-            return self._stand_in(shard_id, index, crop, error), True
-
-    def _count(self, shard_id: int, index: int, error: CorruptSampleError) -> None:
+    def add(self, shard_id: int, index: int, error: CorruptSampleError) -> None:
+        """CorruptSampleError when it is one too many."""
         with self._lock:
             is_new = (shard_id, index) not in self._corrupt
             self._corrupt.add((shard_id, index))
@@ -52,14 +70,3 @@ class TolerantSource:
             ) from error
         if is_new:
             logger.warning("%s; another sample stands in (%d of %d)", error, num_corrupt, self._max_corrupt)
-
-    def _stand_in(self, shard_id: int, index: int, crop: Crop | None, error: CorruptSampleError) -> DecodedSample:
-        (place,) = np.flatnonzero(self._subset.shard_ids == shard_id).tolist()
-        indices = self._subset.indices_of(place)
-        own = indices.index(index)
-        for step in range(1, len(indices)):
-            try:
-                return self._source.get(shard_id, indices[own - step], crop)
-            except CorruptSampleError:
-                continue
-        raise CorruptSampleError(f"{error}; and no sample of its shard can stand in") from error

@@ -36,7 +36,7 @@ class ShardCache:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"the shard cache {folder} cannot be made ({error.strerror}); name another") from error
-        self._folder = folder
+        self.folder = folder
         self._max_bytes = max_bytes
         self._trusted: set[str] = set()
 
@@ -44,12 +44,12 @@ class ShardCache:
         """Where the copy of a shard is, if there is one; UserError for what could name another file."""
         if not SHA256.fullmatch(sha256):
             raise UserError(f"sha256 {sha256[:80]!r} of a shard is not 64 of the characters 0-9a-f; index it again")
-        return self._folder / f"{sha256}.shard"
+        return self.folder / f"{sha256}.shard"
 
     def get(self, sha256: str, num_bytes: int, url: str, download: Callable[[BinaryIO], None]) -> Path:
         """The copy of a shard, fetched by `download` into a file when there is none; CorruptShardError when what
         comes is not what the manifest promises."""
-        path, part = self.path(sha256), self._folder / f"{sha256}.part"
+        path, part = self.path(sha256), self.folder / f"{sha256}.part"
         while not self._is_sound(path, sha256, num_bytes):
             with self._open_part(part) as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)
@@ -63,7 +63,7 @@ class ShardCache:
                             part.replace(path)
                 except OSError as error:
                     raise UserError(
-                        f"shard {url} cannot be kept in {self._folder} ({error.strerror}); make room, or set another "
+                        f"shard {url} cannot be kept in {self.folder} ({error.strerror}); make room, or set another "
                         "cache or a smaller cache_gb"
                     ) from error
                 finally:
@@ -77,7 +77,7 @@ class ShardCache:
             return open_to_append(part, follow_link=False)
         except OSError as error:
             raise UserError(
-                f"the shard cache {self._folder} cannot be written ({part.name}: {error.strerror}); make it writable, "
+                f"the shard cache {self.folder} cannot be written ({part.name}: {error.strerror}); make it writable, "
                 "remove what is in the place of that file, or set another cache"
             ) from error
 
@@ -127,14 +127,14 @@ class ShardCache:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with open_to_append(self._folder / ".lock", follow_link=False) as stream:
+        with open_to_append(self.folder / ".lock", follow_link=False) as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
     def _files(self) -> list[tuple[int, int, Path]]:
         """(last use, bytes, path) of all copies and parts, least recently used first."""
         found = []
-        for entry in os.scandir(self._folder):
+        for entry in os.scandir(self.folder):
             if OURS.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 try:
                     status = entry.stat()

@@ -135,6 +135,10 @@ class ShardFiles:
         """Whether a copy of a remote shard is here already."""
         return self._open_cache().path(sha256).exists()
 
+    def shared_access(self) -> AccessPlan:
+        """Of other processes that use the same copies of remote shards, also those in a folder of this process."""
+        return self._access.model_copy(update={"cache": str(self._open_cache().folder)})
+
     def _download(self, url: str, num_bytes: int, stream: BinaryIO) -> None:
         for piece in self._remote.stream(url, num_bytes):
             stream.write(piece)

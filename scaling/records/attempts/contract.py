@@ -36,6 +36,8 @@ class Execution:
     (OMP_NUM_THREADS, or all cores)."""
     loader_threads: int | None = None
     """Threads that read and decode images for it; None: as many as its cores allow."""
+    loader_processes: int = 0
+    """Processes that these threads belong to; 0: its own."""
 
 
 AS_IT_COMES = Execution()

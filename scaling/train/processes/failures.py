@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 
 from scaling.data.storage.remote import RemoteTroubleError
-from scaling.errors import REFUSALS, UserError, printable
+from scaling.errors import REFUSALS, LostDecoderError, UserError, printable
 from scaling.records.attempts import contract
 from scaling.records.attempts.causes import MORE_MEMORY, Cause
 from scaling.records.ownership.lease import LeaseLostError
@@ -122,7 +122,7 @@ def classify(error: BaseException) -> Cause:
 def describe(error: BaseException) -> str:
     """One printable line for the records; a message meant for the user stands for itself, and a refusal of the system
     names the way out."""
-    if isinstance(error, UserError | MachineError | LostPartnerError | LeaseLostError):
+    if isinstance(error, UserError | MachineError | LostDecoderError | LostPartnerError | LeaseLostError):
         return printable(str(error))
     told = f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(": ")
     way_out = MORE_MEMORY if classify(error) is Cause.OUT_OF_MEMORY else _WAYS_OUT.get(_errno(error) or 0)

@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ import deepspeed
 import torch
 import torch.distributed
 
+from scaling.data.read.decode_processes import DecodeProcesses
 from scaling.errors import UserError
 from scaling.records.attempts.contract import AS_IT_COMES, Execution
 from scaling.train.processes.decoding import decoding_threads, own_cores
@@ -47,8 +48,14 @@ class Processes:
     """torch.distributed group in which agreements are made; None for the default one."""
     loader_threads: int = 1
     """Threads that read and decode images for each process."""
+    decode_processes: DecodeProcesses | None = None
+    """Those that have these threads, where it is not this process itself."""
     cores: int = 1
     """CPU cores that this process may count as its own."""
+
+    @property
+    def num_decode_processes(self) -> int:
+        return self.decode_processes.num_processes if self.decode_processes else 0
 
     @property
     def is_first(self) -> bool:
@@ -139,9 +146,16 @@ def join_processes(execution: Execution = AS_IT_COMES, *, may_use_gpu: bool = Tr
             host_group = torch.distributed.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT * AGREEMENT_SHARE)
         cores = own_cores(execution.threads, placement.local_world)
         arithmetic = 1 if device.type == "cuda" else torch.get_num_threads()
-        loader_threads = execution.loader_threads or decoding_threads(cores, arithmetic)
+        num_processes = execution.loader_processes
+        threads = execution.loader_threads or decoding_threads(cores, arithmetic, num_processes)
+        if threads < num_processes:
+            raise UserError(
+                f"{threads} loader threads are too few for {num_processes} loader processes, of which each needs one; "
+                "raise the one (--loader-threads) or lower the other (--loader-processes)"
+            )
         try:
-            yield Processes(rank, world, device, host_group, loader_threads, cores)
+            with DecodeProcesses(num_processes, threads) if num_processes else nullcontext() as decode_processes:
+                yield Processes(rank, world, device, host_group, threads, decode_processes, cores)
         except BaseException:
             if world == 1:
                 deepspeed.comm.destroy_process_group()

@@ -1,35 +1,22 @@
 """Unusable samples: an error by default; within an allowed number another sample of the subset stands in."""
 
 import itertools
-import shutil
-import tarfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from scaling.data.format.index import expand_urls, index_shards
 from scaling.data.format.manifest import Manifest
 from scaling.data.read.loader import Batch, EvalLoader, TrainLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select.subset import select_subset
 from scaling.data.storage.integrity import CorruptSampleError
-
-BROKEN = ["0010000", "0010001", "0030021"]
+from tests.support.damaged_data import write_damaged
 
 
 @pytest.fixture
 def damaged(tiny_data: Path, tmp_path: Path) -> Manifest:
-    """The tiny data set with three images overwritten by zeros."""
-    shutil.copytree(tiny_data / "train", tmp_path / "train")
-    for path in (tmp_path / "train").iterdir():
-        with tarfile.open(path) as tar:
-            broken = [member for member in tar if member.name.removesuffix(".png") in BROKEN]
-        data = bytearray(path.read_bytes())
-        for member in broken:
-            data[member.offset_data : member.offset_data + member.size] = bytes(member.size)
-        path.write_bytes(data)
-    return index_shards(expand_urls([str(tmp_path / "train")]), tmp_path / "train.json", name="damaged")
+    return write_damaged(tiny_data, tmp_path)
 
 
 def epoch(manifest: Manifest, max_corrupt: int, rank: int = 0, world: int = 1) -> list[Batch]:

@@ -47,7 +47,7 @@ class StartError(RuntimeError):
 class LocalRun:
     """One attempt at one run: its processes and what they have of the machine."""
 
-    def __init__(self, run_dir: Path, slot: Slot, locks: int, loader_threads: int | None, server: WarmServer) -> None:
+    def __init__(self, run_dir: Path, slot: Slot, locks: int, execution: Execution, server: WarmServer) -> None:
         """Start it; `locks`, the descriptor that holds the slot's devices, is passed on and closed here.
 
         StartError when the warm server dies in that moment or the machine has no process to give.
@@ -60,7 +60,6 @@ class LocalRun:
         """Exit codes of the processes that ended by themselves, by rank, in the order seen."""
         world = len(slot.cores)
         port = _free_port() if world > 1 else 0
-        execution = Execution(threads=slot.threads, loader_threads=loader_threads)
         self._processes = [
             server.process(
                 slot.threads,

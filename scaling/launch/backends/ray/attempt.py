@@ -79,10 +79,10 @@ class Attempt:
             self._codes = dict.fromkeys(range(len(self._ranks)), Ending(None, Cause.MACHINE_TROUBLE, told))
             return
         port = ray.get(self._ranks[0].free_port.remote()) if len(self._ranks) > 1 else 0
-        threads, loader_threads = self._shape.threads, self._order.loader_threads
+        threads, order = self._shape.threads, self._order
         ray.get(
             [
-                rank.start.remote(threads, loader_threads, self._variables(number, port))
+                rank.start.remote(threads, order.loader_threads, order.loader_processes, self._variables(number, port))
                 for number, rank in enumerate(self._ranks)
             ]
         )

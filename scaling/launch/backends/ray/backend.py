@@ -143,6 +143,7 @@ class RayBackend:
             shape=self._shape(),
             retries=self._launch.retries,
             loader_threads=self._launch.loader_threads,
+            loader_processes=self._launch.loader_processes,
             is_embedded=self._connection.is_embedded,
             cap=self._cap,
             unix_time=time.time(),

@@ -26,6 +26,7 @@ class Order(Frozen):
     retries: int
     """How often a lost process or node is made good; pre-emption is free."""
     loader_threads: int | None
+    loader_processes: int = 0
     shape: Shape
     is_embedded: bool
     """Whether the cluster is the launcher's own, on its machine."""
@@ -51,6 +52,7 @@ class Batch(Frozen):
         shape: Shape,
         retries: int,
         loader_threads: int | None,
+        loader_processes: int,
         is_embedded: bool,
         cap: int | None,
         unix_time: float,
@@ -62,6 +64,7 @@ class Batch(Frozen):
                 attempts_before=latest_number(run_dir),
                 retries=retries,
                 loader_threads=loader_threads,
+                loader_processes=loader_processes,
                 shape=shape,
                 is_embedded=is_embedded,
             )

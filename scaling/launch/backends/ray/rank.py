@@ -50,7 +50,9 @@ class Rank:
             probe.bind(("", 0))
             return int(probe.getsockname()[1])
 
-    def start(self, threads: int, loader_threads: int | None, variables: Mapping[str, str]) -> int:
+    def start(
+        self, threads: int, loader_threads: int | None, loader_processes: int, variables: Mapping[str, str]
+    ) -> int:
         """Start training; its process id. What the machine is (GPUs that Ray chose) comes from this process."""
         environment = {
             name: value
@@ -59,6 +61,7 @@ class Rank:
         }
         arguments = [self._run_dir, "--log", "--threads", str(threads)]
         arguments += ["--loader-threads", str(loader_threads)] if loader_threads else []
+        arguments += ["--loader-processes", str(loader_processes)] if loader_processes else []
         with RunDir(Path(self._run_dir)).log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "scaling.launch.backends.ray.child", str(os.getpid()), *arguments],

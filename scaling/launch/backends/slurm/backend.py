@@ -156,6 +156,7 @@ class SlurmBackend:
                 runs=tuple(str(run_dir.absolute()) for run_dir in run_dirs[start : start + size]),
                 retries=self._launch.retries,
                 loader_threads=self._launch.loader_threads,
+                loader_processes=self._launch.loader_processes,
                 seconds=60.0 * shape.minutes,
                 save_before=self._profile.save_before,
                 hung_after=self._section.hung_after,

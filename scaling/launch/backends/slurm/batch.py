@@ -40,6 +40,8 @@ class ArrayJob(BaseModel):
     """How often a lost process or node is made good for a run; pre-emption and time limits are free."""
     loader_threads: int | None = None
     """Threads that decode images for one process; None: as many as its cores allow."""
+    loader_processes: int = 0
+    """Processes that these threads are spread over; 0: that one has them."""
     seconds: float
     """Time limit of one job."""
     save_before: float

@@ -24,7 +24,7 @@ from scaling.launch.backends.local.run import LocalRun, StartError
 from scaling.launch.backends.local.slots import Machine, Slot
 from scaling.records.attempts.attempt import claim_attempt, latest_number
 from scaling.records.attempts.causes import Cause
-from scaling.records.attempts.contract import BAD_INPUT, MACHINE_TROUBLE
+from scaling.records.attempts.contract import AS_IT_COMES, BAD_INPUT, MACHINE_TROUBLE, Execution
 from scaling.records.attempts.ends import End, append_end, read_ends
 from scaling.spec.launch_spec import LaunchSpec
 from tests.support.run_plans import run_plan
@@ -39,7 +39,7 @@ class Played:
     claims = True
     gpus: list[str]
 
-    def __init__(self, run_dir: Path, slot: Slot, locks: int, loader_threads: int, server: object) -> None:
+    def __init__(self, run_dir: Path, slot: Slot, locks: int, execution: Execution, server: object) -> None:
         os.close(locks)
         self.run_dir, self.slot, self.pid = run_dir, slot, 1
         self.begun_after = latest_number(run_dir)
@@ -172,6 +172,6 @@ def test_a_start_that_the_warm_server_does_not_survive_is_tried_again_and_not_fo
         poll_until_over(again, run_dir)
     locks = os.open(os.devnull, os.O_RDONLY)
     with pytest.raises(StartError):
-        LocalRun(run_dir, slot, locks, None, DyingServer())  # type: ignore[arg-type]
+        LocalRun(run_dir, slot, locks, AS_IT_COMES, DyingServer())  # type: ignore[arg-type]
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(locks)

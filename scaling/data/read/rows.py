@@ -1,0 +1,121 @@
+"""From the places of samples to rows of a batch: the work of decoding threads, in whichever process they run."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from scaling.data.read.pixels import PixelSource
+from scaling.data.read.shared_memory import Region
+from scaling.data.read.stand_in import Tell, get_or_stand_in
+from scaling.data.read.transforms import Augmentation, evaluate_view
+from scaling.data.select.permute import permute_pixels
+from scaling.data.select.subset import Subset
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Samples of consecutive rows, and what decides about their views."""
+
+    shards: NDArray[np.int64]
+    """(n,)"""
+    indices: NDArray[np.int64]
+    """(n,), each inside its shard."""
+    draws: NDArray[np.float64] | None = None
+    """(n, words) of `Augmentation.draw`; None in evaluation."""
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def part(self, rows: slice) -> "Places":
+        return Places(self.shards[rows], self.indices[rows], None if self.draws is None else self.draws[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Room for the images of a batch."""
+
+    images: torch.Tensor
+    """uint8 (b, 3, size, size), channels last in memory."""
+    region: Region | None = None
+    """Where it lies in the memory that is shared with decode processes."""
+
+
+class Rows(Protocol):
+    """How the rows of a loader's batches are made. Threads may share one, and other processes may have a copy."""
+
+    @property
+    def source(self) -> PixelSource: ...
+
+    @property
+    def size(self) -> int:
+        """Pixels a side of the views."""
+
+    def fill(self, images: torch.Tensor, places: Places, tell: Tell) -> list[list[int]]:
+        """Write the views into `images`, uint8 (n, 3, size, size); the class numbers of each row."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRows:
+    """Augmented views, where other samples stand in for those that cannot be used."""
+
+    source: PixelSource
+    subset: Subset
+    augment: Augmentation
+    size: int
+    permutation: torch.Tensor | None
+    """int64 (size^2,), see `permute`."""
+
+    def fill(self, images: torch.Tensor, places: Places, tell: Tell) -> list[list[int]]:
+        assert places.draws is not None
+        labels = []
+        rows = zip(places.shards.tolist(), places.indices.tolist(), places.draws.tolist(), strict=True)
+        for image, (shard, index, draws) in zip(images, rows, strict=True):
+            crop = partial(self.augment.crop, draws)
+            sample = get_or_stand_in(self.source, self.subset, shard, index, crop, tell)
+            view = self.augment.view(sample.pixels, draws, self.size)
+            image[:] = view if self.permutation is None else permute_pixels(view, self.permutation)
+            labels.append(sample.labels)
+        return labels
+
+
+@dataclass(frozen=True, slots=True)
+class EvalRows:
+    """The views that an evaluation sees; a sample that cannot be used is an error."""
+
+    source: PixelSource
+    transform: str
+    size: int
+    permutation: torch.Tensor | None
+
+    def fill(self, images: torch.Tensor, places: Places, tell: Tell) -> list[list[int]]:
+        labels = []
+        rows = zip(places.shards.tolist(), places.indices.tolist(), strict=True)
+        for image, (shard, index) in zip(images, rows, strict=True):
+            sample = self.source.get(shard, index)
+            view = evaluate_view(sample.pixels, self.transform, self.size)
+            image[:] = view if self.permutation is None else permute_pixels(view, self.permutation)
+            labels.append(sample.labels)
+        return labels
+
+
+class RowsHere:
+    """Rows made by threads of this process."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def buffer(self, num_rows: int) -> Buffer:
+        shape = (num_rows, 3, self._rows.size, self._rows.size)
+        return Buffer(torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last))
+
+    @torch.inference_mode()  # A fifth of the time of small views is bookkeeping for gradients.
+    def fill(self, buffer: Buffer, first_row: int, places: Places, tell: Tell) -> list[list[int]]:
+        """Make the rows from `first_row` on."""
+        return self._rows.fill(buffer.images[first_row : first_row + len(places)], places, tell)
+
+    def rest(self) -> None:
+        """Between two uses of a loader; here nothing is kept."""
