@@ -20,6 +20,7 @@ from scaling.records.files import write_text_atomic
 EPILOG = """\
 examples:
   python -m scaling.bench pipeline data/photos/manifest.json
+  python -m scaling.bench pipeline data/photos/manifest.json --decoders
   python -m scaling.bench pipeline --plan-only
   python -m scaling.bench training
   python -m scaling.bench checkpoint --model mixer-l/32

@@ -10,6 +10,7 @@ from PIL import Image
 from webdataset import TarWriter
 
 from scaling.bench.command import main
+from scaling.bench.page.command import make_page
 from scaling.bench.pipeline.command import BASELINE, OURS, TIMM
 from scaling.bench.pipeline.planning import NUM_RANKS, NUM_SHARDS, NUM_WORKERS
 from scaling.data.format.index import expand_urls, index_shards
@@ -48,6 +49,22 @@ def test_the_report_has_rates_ratios_pixels_limit_and_wait(
     assert str(tmp_path) not in json.dumps(figures) and str(photos.parent) not in json.dumps(figures)
     printed = capsys.readouterr().out
     assert OURS in printed and "grey levels" in printed and "waits" in printed
+
+
+def test_threads_and_decode_processes_are_compared(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ["--image-size", "32", "--batch", "16", "--images", "32", "--rounds", "2"]
+    assert main(["pipeline", str(photos), "--decoders", *sizes, "--json", str(tmp_path / "decoders.json")]) == 0
+    figures = json.loads((tmp_path / "decoders.json").read_text())
+    ways = ["1 thread", "2 threads", "1 thread in 1 decode process", "2 threads in 2 decode processes"]
+    for column in ("images_per_second", "images_per_cpu_second", "first_batch_seconds"):
+        assert list(figures[column]) == ways
+        assert all(len(values) == 2 and min(values) > 0 for values in figures[column].values())
+    page = make_page(tmp_path)
+    assert all(f"| {way} |" in page for way in ways)
+    told = capsys.readouterr().out
+    assert all(way in told for way in ways) and "8 GPUs that take 20,000 images/s each need" in told
 
 
 def test_planning_at_the_largest_size_needs_little_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,6 +79,7 @@ launch:
   memory: 8GB
   time: 8h
   loader_threads: 1
+  loader_processes: 1
   retries: 1
   reproduce: loose
   trackers: [tensorboard]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scaling.bench.host_time import own_microseconds
+from scaling.bench.pipeline.decoders import cores_of_a_node
 from scaling.bench.training import PEERS
 
 Figures = Mapping[str, Any]
@@ -51,6 +52,29 @@ def pipeline(figures: Figures) -> Section:
             f"A training step 1.5 times as long as the loading of its batch waits {figures['data_wait']:.1%} of it.",
             f"{settings['rounds']} rounds in turns of {settings['images']} images.",
         ),
+    )
+
+
+def decoders(figures: Figures) -> Section:
+    settings = figures["settings"]
+    rows = [
+        (
+            name,
+            _middle(rates, 0),
+            _range(rates, 0),
+            _middle(per_cpu := figures["images_per_cpu_second"][name], 0),
+            _range(per_cpu, 0),
+            _middle(figures["first_batch_seconds"][name], 2),
+        )
+        for name, rates in figures["images_per_second"].items()
+    ]
+    return Section(
+        f"Threads and processes that decode, {settings['image_size']} px: {figures['data']['name']}, "
+        f"{figures['data']['image_bytes'] / 1000:,.1f} KB an image",
+        f"pipeline MANIFEST --decoders --image-size {settings['image_size']} --json FILE",
+        ("decoded by", "images/s", "range", "images per CPU second", "range", "first batch, s"),
+        rows,
+        (*cores_of_a_node(figures), f"{settings['rounds']} rounds in turns of {settings['images']} images."),
     )
 
 
@@ -268,6 +292,7 @@ def study(figures: Figures) -> Section:
 
 SECTIONS: dict[str, Callable[[Figures], Section]] = {
     "pipeline": pipeline,
+    "decoders": decoders,
     "planning": planning,
     "training": training,
     "checkpoint": checkpoint,

@@ -18,6 +18,7 @@ import torch
 
 from scaling.bench.command import add_json, write_json
 from scaling.bench.machine import describe_machine
+from scaling.bench.pipeline.decoders import cores_of_a_node, decoders_table, measure_decoders
 from scaling.bench.pipeline.facts import (
     ROOM,
     data_wait_share,
@@ -48,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=64, help="default: 64")
     parser.add_argument("--images", type=int, default=600, help="images per loader and round (default: 600)")
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
+    parser.add_argument(
+        "--decoders", action="store_true", help="instead of other loaders: ours with 1 and 2 threads, and processes"
+    )
     parser.add_argument("--plan-only", action="store_true", help="planning and mixing at 300,000 shards and 512 ranks")
     add_json(parser)
 
@@ -61,6 +65,15 @@ def run(args: argparse.Namespace) -> int:
         print(plain_table(["planning one rank", "value"], rows))
     elif args.manifest is None:
         raise UserError("name the manifest of some photographs, or give --plan-only")
+    elif args.decoders:
+        figures = measure_decoders(
+            load_manifest(args.manifest),
+            image_size=args.image_size,
+            batch=args.batch,
+            num_images=args.images,
+            rounds=args.rounds,
+        )
+        print(decoders_table(figures), *cores_of_a_node(figures), sep="\n")
     else:
         # timm joins its root and the names of shards: a relative one would stand there twice.
         figures = measure_loaders(load_manifest(args.manifest.resolve()), args)

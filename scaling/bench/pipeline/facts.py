@@ -13,6 +13,7 @@ from PIL import Image
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.open_shards import OpenShards
 from scaling.data.read.decode import decode_rgb
+from scaling.data.read.decode_processes import DecodeProcesses
 from scaling.data.read.loader import TrainLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.read.transforms import ATTEMPTS, Augmentation, draw_uniform, inception_box
@@ -23,11 +24,22 @@ ROOM = 1.5
 """A step of the imagined training takes so many times as long as its batch takes to load: the cores suffice."""
 
 
-def our_batches(manifest: Manifest, image_size: int, batch: int) -> Generator[torch.Tensor, None, None]:
-    """An endless iterator of this project's training batches, with one thread and no cache of decoded images."""
+def our_batches(
+    manifest: Manifest, image_size: int, batch: int, threads: int = 1, processes: DecodeProcesses | None = None
+) -> Generator[torch.Tensor, None, None]:
+    """An endless iterator of this project's training batches, without a cache of decoded images."""
     source = PixelSource(manifest, cache_bytes=0)
     subset = select_subset(manifest, 1.0, 0)
-    loader = TrainLoader(source, subset, seed=0, batch=batch, image_size=image_size, augment="inception")
+    loader = TrainLoader(
+        source,
+        subset,
+        seed=0,
+        batch=batch,
+        image_size=image_size,
+        augment="inception",
+        threads=threads,
+        processes=processes,
+    )
     with closing(iter(loader)) as batches:
         for part in batches:
             yield part.images

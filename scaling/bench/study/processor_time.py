@@ -59,6 +59,11 @@ class ProcessorTime:
                     self._samples.setdefault(pid, []).append((time.time(), seconds))
 
 
+def tree_cpu_seconds(root: int) -> float:
+    """CPU seconds so far of a process and its living descendants."""
+    return sum(_cpu_seconds(pid) or 0.0 for pid in _descendants(root))
+
+
 def _descendants(root: int) -> list[int]:
     """The process and its children, their children and so on, as far as they live."""
     found, unasked = [], [root]

@@ -44,8 +44,8 @@ def decoders() -> Iterator[DecodeProcesses]:
 
 def train(manifest: Manifest, count: int, processes: DecodeProcesses | None = None, **options: Any) -> list[Batch]:
     chosen = {"seed": 0, "batch": 24, "image_size": 16, "augment": "inception", "fraction": 1.0} | options
-    subset = select_subset(manifest, chosen.pop("fraction"), 0)
-    loader = TrainLoader(PixelSource(manifest), subset, processes=processes, **chosen)
+    source, subset = chosen.pop("source", None), select_subset(manifest, chosen.pop("fraction"), 0)
+    loader = TrainLoader(source or PixelSource(manifest), subset, processes=processes, **chosen)
     with closing(iter(loader)) as batches:
         return list(itertools.islice(batches, count))
 
