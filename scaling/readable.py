@@ -47,6 +47,11 @@ def count_text(number: float) -> str:
     return _significant(number)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `24 runs`, `1,000 runs`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def number_text(value: float) -> str:
     """As `count_text` from 1 to a trillion, 0.03 below, 3·10¹⁸ beyond."""
     if value <= 0 or not math.isfinite(value):

@@ -11,7 +11,7 @@ from analysis.laws.law import Law
 from analysis.runs.caveats import changes_note, unfair_note, used_text
 from analysis.runs.load import Records
 from scaling import __version__
-from scaling.readable import count_text, percent_text
+from scaling.readable import count_text, counted, percent_text
 
 _RECIPE = ("optimizer", "learning_rate", "weight_decay", "warmup_steps", "decay", "clip", "loss", "augment")
 
@@ -32,13 +32,15 @@ def _runs(records: Records, metric: str, num_excluded: int) -> str:
     shares = runs.groupby("num_images")["fraction"].first()
     listed = ", ".join(f"{count_text(size)} ({percent_text(shares[size])})" for size in sizes)
     counts = runs.groupby(["model", "num_images"]).size()
-    seeds = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
-    left_out = f"{num_excluded} runs are left out; each is listed with its reason." if num_excluded else ""
+    fewest, most = counts.min(), counts.max()
+    seeds = counted(fewest, "run") if fewest == most else f"{fewest} to {most} runs"
+    left_out = "1 run is" if num_excluded == 1 else f"{num_excluded:,} runs are"
+    excluded = f"{left_out} left out; each is listed with its reason." if num_excluded else "No run was left out."
     return (
-        f"{len(runs)} finished runs of {runs['model'].nunique()} models on {len(sizes)} pre-training sizes ({listed} "
-        f"distinct images), {seeds} runs a point; a run's seed sets initialisation, order, augmentation and, unless "
-        f"planned otherwise, the subset draw. The headline metric is {records.metric(metric).title} ({metric}). "
-        f"{left_out or 'No run was left out.'}"
+        f"{counted(len(runs), 'finished run')} of {counted(runs['model'].nunique(), 'model')} on "
+        f"{counted(len(sizes), 'pre-training size')} ({listed} distinct images), {seeds} a point; a run's seed sets "
+        "initialisation, order, augmentation and, unless planned otherwise, the subset draw. The headline metric is "
+        f"{records.metric(metric).title} ({metric}). {excluded}"
     )
 
 
