@@ -36,6 +36,12 @@ def _add(families: dict[str, Family], family: Family) -> None:
     families[family.name] = family
 
 
+@functools.cache
+def _models() -> dict[str, tuple[Family, ModelSpec]]:
+    """Every model with its family, by name."""
+    return {spec.name: (family, spec) for family in _families().values() for spec in family.models}
+
+
 def register_family(family: Family) -> None:
     """Add `family` for this process, or replace the one of the same name.
 
@@ -43,6 +49,7 @@ def register_family(family: Family) -> None:
     the group `scaling.models` in an installed package.
     """
     _add(_families(), family)
+    _models.cache_clear()
 
 
 def list_models() -> tuple[str, ...]:
@@ -52,10 +59,9 @@ def list_models() -> tuple[str, ...]:
 
 def find_model(name: str) -> tuple[Family, ModelSpec]:
     """The family and the specification behind `name`; `UserError` with the nearest name if there is none."""
-    for family in _families().values():
-        for spec in family.models:
-            if spec.name == name:
-                return family, spec
+    found = _models().get(name)
+    if found:
+        return found
     hint = did_you_mean(name.lower(), list_models())
     raise UserError(f"model {shown(name)} is not known; {hint} (`timm:NAME` takes any model of timm)")
 

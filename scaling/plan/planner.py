@@ -71,11 +71,9 @@ class Planner:
 
     def plan_specs(self, specs: Sequence[RunSpec]) -> list[RunPlan]:
         """These runs, also ones that the study does not list: what follows from other runs is planned by this."""
-        for spec in specs:
-            self._check_model(spec)
-        num_classes = self._data.train.num_classes
-        facts = count_models(self._query(spec, num_classes) for spec in specs)
-        return [self._plan_run(spec, facts[self._query(spec, num_classes)]) for spec in specs]
+        queries = self._queries(specs)
+        facts = count_models(queries)
+        return [self._plan_run(spec, facts[query]) for spec, query in zip(specs, queries, strict=True)]
 
     def plan_one(self, spec: RunSpec) -> RunPlan:
         """One run, as `plan_specs` plans several."""
@@ -272,9 +270,17 @@ class Planner:
             )
         return given or default_image_size(model)
 
-    def _query(self, spec: RunSpec, num_classes: int) -> ModelQuery:
-        settings = spec.settings
-        return ModelQuery(settings.model, self._image_size(spec), num_classes, canonical_json(_model_options(settings)))
+    def _queries(self, specs: Sequence[RunSpec]) -> list[ModelQuery]:
+        """What the counts of each run's model depend on. Every model is looked at once: ten thousand runs have few."""
+        checked: set[tuple[str, str]] = set()
+        queries = []
+        for spec in specs:
+            name, options = spec.settings.model, canonical_json(_model_options(spec.settings))
+            if (name, options) not in checked:
+                self._check_model(spec)
+                checked.add((name, options))
+            queries.append(ModelQuery(name, self._image_size(spec), self._data.train.num_classes, options))
+        return queries
 
     def _refuse_duplicates(self, specs: Sequence[RunSpec], plans: Sequence[RunPlan]) -> None:
         seen: dict[str, int] = {}

@@ -149,7 +149,10 @@ def _write_temporary(path: Path, text: str) -> Path:
 
 def canonical_json(value: Any) -> str:
     """One text for one value: sorted keys, no spaces, NaN refused."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _CANONICAL.encode(value)
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def content_digest(value: Any) -> str:
