@@ -149,9 +149,11 @@ FAMILY = Family(
 @pytest.fixture
 def own_registry() -> Iterator[None]:
     """Families that a test adds are gone after it."""
-    registry._families.cache_clear()
+    for cached in (registry._families, registry._models):
+        cached.cache_clear()
     yield
-    registry._families.cache_clear()
+    for cached in (registry._families, registry._models):
+        cached.cache_clear()
 
 
 @pytest.mark.usefixtures("own_registry")
