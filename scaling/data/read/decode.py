@@ -10,7 +10,8 @@ accepted, and its pixels, are the same function of its bytes for every crop.
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 import numpy as np
 import simplejpeg
@@ -51,7 +52,14 @@ PLAIN_COLOURS = ("YCbCr", "Gray")
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
-PNG_TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
+PNG_NOTES = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+"""Chunks that have nothing to do with the stored pixels: texts and a colour profile, which is not applied."""
+
+CHUNK_FRAME = 12
+"""Bytes of a PNG chunk beside its content: length, kind and checksum."""
+
+MAX_PNG_CHUNKS = 100_000
+"""Encoders cut the pixels into parts of 8 kB and more; Pillow takes seconds for millions of chunks."""
 
 
 class DecodeError(ValueError):
@@ -60,6 +68,8 @@ class DecodeError(ValueError):
 
 def decode_rgb(encoded: bytes, crop: Crop | None = None) -> Pixels:
     """Pixels of an encoded image, or of the crop of it; DecodeError when it is broken or refused."""
+    if not encoded:
+        raise DecodeError("it has no bytes")
     if encoded[:3] == JPEG_MAGIC:
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
@@ -113,6 +123,7 @@ def _decode_whole(encoded: bytes) -> Pixels:
 
 
 def _decode_with_pillow(encoded: bytes) -> Pixels:
+    _check_chunks(encoded)
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             _check_size(*image.size)
@@ -124,9 +135,9 @@ def _decode_with_pillow(encoded: bytes) -> Pixels:
     except DecodeError:
         raise
     except ValueError as error:
-        shorter = _without_text(encoded)
+        shorter = _without_notes(encoded)
         if len(shorter) < len(encoded):
-            # Pillow refuses long texts, which have nothing to do with the pixels.
+            # Pillow refuses long ones.
             return _decode_with_pillow(shorter)
         raise DecodeError(f"{type(error).__name__}: {error}") from error
     except Exception as error:  # Pillow raises many types for broken images: OSError, SyntaxError, struct.error …
@@ -147,14 +158,24 @@ def _check_scans(num_scans: int, num_pixels: int) -> None:
         )
 
 
-def _without_text(encoded: bytes) -> bytes:
-    """A PNG without its text chunks; anything else as it is."""
+def _check_chunks(encoded: bytes) -> None:
+    """Refuse a PNG of so many chunks that reading their heads takes seconds."""
+    if len(encoded) >= MAX_PNG_CHUNKS * CHUNK_FRAME and encoded.startswith(PNG_MAGIC):
+        num_chunks = sum(1 for _ in islice(_png_chunks(encoded), MAX_PNG_CHUNKS + 1))
+        if num_chunks > MAX_PNG_CHUNKS:
+            raise DecodeError(f"a PNG of more than {MAX_PNG_CHUNKS:,} chunks is above the limit")
+
+
+def _png_chunks(encoded: bytes) -> Iterator[bytes]:
+    position = len(PNG_MAGIC)
+    while position + CHUNK_FRAME <= len(encoded):
+        end = position + CHUNK_FRAME + int.from_bytes(encoded[position : position + 4], "big")
+        yield encoded[position:end]
+        position = end
+
+
+def _without_notes(encoded: bytes) -> bytes:
+    """A PNG without `PNG_NOTES`; anything else as it is."""
     if not encoded.startswith(PNG_MAGIC):
         return encoded
-    kept, position = [PNG_MAGIC], len(PNG_MAGIC)
-    while position + 12 <= len(encoded):
-        end = position + 12 + int.from_bytes(encoded[position : position + 4], "big")
-        if encoded[position + 4 : position + 8] not in PNG_TEXT_CHUNKS:
-            kept.append(encoded[position:end])
-        position = end
-    return b"".join(kept)
+    return PNG_MAGIC + b"".join(chunk for chunk in _png_chunks(encoded) if chunk[4:8] not in PNG_NOTES)

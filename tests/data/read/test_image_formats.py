@@ -76,12 +76,18 @@ def test_an_animation_is_its_first_frame() -> None:
     assert decode_rgb(data)[0, 0].tolist() == [255, 0, 0]
 
 
+def chunk(name: bytes, body: bytes) -> bytes:
+    return len(body).to_bytes(4, "big") + name + body + zlib.crc32(name + body).to_bytes(4, "big")
+
+
+def with_chunks(chunks: bytes) -> bytes:
+    """A sound PNG of RGB with chunks of one's own before its pixels."""
+    png = encoded(RGB, "PNG")
+    return png[:33] + chunks + png[33:]
+
+
 def png_bomb(side: int) -> bytes:
     """A PNG that claims side x side pixels; only its header is real."""
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return len(body).to_bytes(4, "big") + name + body + zlib.crc32(name + body).to_bytes(4, "big")
-
     header = side.to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
@@ -101,6 +107,24 @@ def png_bomb(side: int) -> bytes:
 def test_broken_foreign_and_bombs_are_refused(data: bytes) -> None:
     with pytest.raises(DecodeError):
         decode_rgb(data)
+
+
+def test_an_image_without_bytes_is_told_as_that() -> None:
+    with pytest.raises(DecodeError, match=r"^it has no bytes$"):
+        decode_rgb(b"")
+
+
+def test_what_has_nothing_to_do_with_the_pixels_does_not_stop_a_png() -> None:
+    profile = chunk(b"iCCP", b"name\0\0" + zlib.compress(bytes(30_000_000)))
+    text = chunk(b"zTXt", b"note\0\0" + zlib.compress(bytes(30_000_000)))
+    assert np.array_equal(decode_rgb(with_chunks(profile + text)), decode_rgb(encoded(RGB, "PNG")))
+
+
+def test_a_png_of_very_many_chunks_is_refused_from_their_number() -> None:
+    note = chunk(b"tEXt", b"a\0b")
+    assert np.array_equal(decode_rgb(with_chunks(90_000 * note)), decode_rgb(encoded(RGB, "PNG")))
+    with pytest.raises(DecodeError, match="more than 100,000 chunks"):
+        decode_rgb(with_chunks(2_000_000 * note))
 
 
 def test_upstream_view_is_torchvisions_resize_and_centre_crop() -> None:
