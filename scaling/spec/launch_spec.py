@@ -172,6 +172,11 @@ class LaunchSpec(BaseModel):
         description="Processes over which these threads are spread, where one interpreter cannot hand out images fast "
         "enough: about one for each 5,000 images/s; 0: the training process has them.",
     )
+    pixel_cache: Gigabytes | None = Field(
+        None,
+        description="Memory of a node in which a run remembers decoded training images, shared by its processes, for "
+        "example 40GB: with room for all of a subset each is decoded once; default: 512 MiB for each process.",
+    )
     retries: Annotated[int, Field(ge=0, le=1000)] = Field(
         2, description="How often a run whose process or node was lost is started again; pre-emption is free."
     )

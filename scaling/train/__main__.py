@@ -49,10 +49,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="N",
         help="processes that these threads are spread over (default: 0, none but this one)",
     )
+    parser.add_argument(
+        "--pixel-cache",
+        type=float,
+        metavar="GB",
+        help="memory of this node for decoded training images, shared by its processes (default: 0.5 for each)",
+    )
     parser.add_argument("--log", action="store_true", help="write all output to the run's log.txt, not to the terminal")
     args = parser.parse_args(argv)
     execution = Execution(
-        threads=args.threads, loader_threads=args.loader_threads, loader_processes=args.loader_processes
+        threads=args.threads,
+        loader_threads=args.loader_threads,
+        loader_processes=args.loader_processes,
+        pixel_cache_gb=args.pixel_cache,
     )
     return train_run(args.run_dir, to_terminal=not args.log, execution=execution)
 

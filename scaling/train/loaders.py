@@ -13,6 +13,7 @@ from scaling.data.select.subset import select_subset
 from scaling.errors import UserError
 from scaling.evals.runner import open_pixels
 from scaling.records.run_plan import RunPlan
+from scaling.train.processes.node_memory import with_node_memory
 from scaling.train.processes.process_group import Processes
 
 VALIDATION_BATCH = 256
@@ -35,7 +36,7 @@ def train_loader(
     assert subset.digest == plan.subset.digest, "the subset rule changed without a new order version"
     recipe = plan.recipe
     return TrainLoader(
-        source,
+        with_node_memory(source.manifest, processes),
         subset,
         seed=plan.seed,
         batch=plan.schedule.batch,

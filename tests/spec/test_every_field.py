@@ -80,6 +80,7 @@ launch:
   time: 8h
   loader_threads: 1
   loader_processes: 1
+  pixel_cache: 1GB
   retries: 1
   reproduce: loose
   trackers: [tensorboard]

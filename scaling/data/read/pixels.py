@@ -5,51 +5,46 @@ small subset hundreds of times; decoding it once is exact and free. Large images
 then decoded at every visit.
 """
 
-import threading
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.open_shards import OpenShards
-from scaling.data.read.decode import Crop, DecodeError, Pixels, decode_rgb
+from scaling.data.read.decode import Crop, DecodeError, decode_rgb
 from scaling.data.read.jpeg_region import Box
+from scaling.data.read.pixel_cache import Address, DecodedSample, OwnPixels, PixelCache, SharedPixels
 from scaling.data.storage.integrity import CorruptSampleError
 
 DEFAULT_CACHE_BYTES = 512 * 1024 * 1024
 
 
-class DecodedSample(NamedTuple):
-    pixels: Pixels
-    labels: list[int]
-    """Class numbers; empty when a multi-label image has none."""
-
-
 class PixelSource:
     """Random access to a data set's samples. Threads may share one."""
 
-    def __init__(self, manifest: Manifest, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+    def __init__(
+        self, manifest: Manifest, cache_bytes: int = DEFAULT_CACHE_BYTES, shared: SharedPixels | None = None
+    ) -> None:
+        """Decoded images are remembered in `shared`, or else in up to `cache_bytes` of this process."""
         self.manifest = manifest
         self.shards = OpenShards(manifest)
-        self._cache_bytes = cache_bytes
-        self._cache: dict[tuple[int, int], DecodedSample] = {}
-        self._free_bytes = cache_bytes
-        self._lock = threading.Lock()
+        self._cache_bytes, self._shared = cache_bytes, shared
+        self._cache: PixelCache = shared or OwnPixels(cache_bytes)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PixelSource, (self.manifest, self._cache_bytes)
+        return _source_elsewhere, (self.manifest, self._cache_bytes, self._shared and self._shared.address)
 
     def part(self, num_processes: int) -> "PixelSource":
         """For one of some other processes, to be sent there: they share this one's copies of remote shards, and each
-        has its part of the memory of images."""
+        has its part of the memory of images, or the shared one."""
         manifest = replace(self.manifest, access=self.shards.shared_access())
-        return PixelSource(manifest, self._cache_bytes // num_processes)
+        return PixelSource(manifest, self._cache_bytes // num_processes, self._shared)
 
     def get(self, shard_id: int, index: int, crop: Crop | None = None) -> DecodedSample:
         """A sample, or the crop of its image; CorruptSampleError when its image or label cannot be used."""
-        found = self._cache.get((shard_id, index))
+        found = self._cache.recall((shard_id, index))
         if found is not None:
             return _cropped(found, crop)
         shard = self.shards.get(shard_id)
@@ -63,7 +58,7 @@ class PixelSource:
         def to_decode(height: int, width: int) -> Box:
             """All of an image that will be remembered. Room only ever shrinks: what does not fit here, never will."""
             nonlocal is_whole
-            is_whole = crop is None or height * width * 3 <= self._free_bytes
+            is_whole = crop is None or self._cache.has_room(height * width * 3)
             return Box(0, 0, height, width) if crop is None or is_whole else crop(height, width)
 
         try:
@@ -74,7 +69,7 @@ class PixelSource:
             ) from error
         if not is_whole:
             return sample
-        self._remember((shard_id, index), sample)
+        self._cache.remember((shard_id, index), sample)
         return _cropped(sample, crop)
 
     def shard_labels(self, shard_id: int) -> list[list[int]]:
@@ -82,13 +77,9 @@ class PixelSource:
         shard = self.shards.get(shard_id)
         return shard.read_labels(range(len(shard)))
 
-    def _remember(self, place: tuple[int, int], sample: DecodedSample) -> None:
-        if sample.pixels.nbytes > self._free_bytes:
-            return
-        with self._lock:
-            if sample.pixels.nbytes <= self._free_bytes and place not in self._cache:
-                self._free_bytes -= sample.pixels.nbytes
-                self._cache[place] = sample
+
+def _source_elsewhere(manifest: Manifest, cache_bytes: int, shared: Address | None) -> PixelSource:
+    return PixelSource(manifest, cache_bytes, None if shared is None else SharedPixels.open(manifest, shared))
 
 
 def _cropped(sample: DecodedSample, crop: Crop | None) -> DecodedSample:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from scaling.data.read.decode import Crop
-from scaling.data.read.pixels import DecodedSample, PixelSource
+from scaling.data.read.pixel_cache import DecodedSample
+from scaling.data.read.pixels import PixelSource
 from scaling.data.select.subset import Subset
 from scaling.data.storage.integrity import CorruptSampleError
 

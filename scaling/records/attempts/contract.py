@@ -38,6 +38,9 @@ class Execution:
     """Threads that read and decode images for it; None: as many as its cores allow."""
     loader_processes: int = 0
     """Processes that these threads belong to; 0: its own."""
+    pixel_cache_gb: float | None = None
+    """Memory of a node for decoded images of the training set, 10^9 bytes, shared by its processes; None: half a GB for
+    each."""
 
 
 AS_IT_COMES = Execution()

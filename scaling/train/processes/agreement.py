@@ -25,6 +25,20 @@ def tell(value: Any, processes: Processes) -> Any:
     return json.loads(data.numpy().tobytes())
 
 
+def exchange(value: Any, processes: Processes) -> list[Any]:
+    """The `value` of every process, which JSON can hold, in the order of their ranks."""
+    if processes.world == 1:
+        return [value]
+    content = json.dumps(value).encode()
+    lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(processes.world)]
+    torch.distributed.all_gather(lengths, torch.tensor([len(content)]), group=processes.host_group)
+    longest = max(map(int, lengths))
+    parts = [torch.empty(longest, dtype=torch.uint8) for _ in lengths]
+    mine = torch.frombuffer(bytearray(content.ljust(longest)), dtype=torch.uint8)
+    torch.distributed.all_gather(parts, mine, group=processes.host_group)
+    return [json.loads(part.numpy().tobytes()[: int(length)]) for part, length in zip(parts, lengths, strict=True)]
+
+
 def send(tensor: Tensor | None, shape: list[int], dtype: torch.dtype, processes: Processes) -> Tensor:
     """The first process's tensor on every process's device; the others pass None."""
     if tensor is None:

@@ -50,6 +50,8 @@ class Processes:
     """Threads that read and decode images for each process."""
     decode_processes: DecodeProcesses | None = None
     """Those that have these threads, where it is not this process itself."""
+    pixel_cache_gb: float | None = None
+    """Memory of this node for decoded training images, 10^9 bytes; None: the default of each process."""
     cores: int = 1
     """CPU cores that this process may count as its own."""
 
@@ -155,7 +157,9 @@ def join_processes(execution: Execution = AS_IT_COMES, *, may_use_gpu: bool = Tr
             )
         try:
             with DecodeProcesses(num_processes, threads) if num_processes else nullcontext() as decode_processes:
-                yield Processes(rank, world, device, host_group, threads, decode_processes, cores)
+                yield Processes(
+                    rank, world, device, host_group, threads, decode_processes, execution.pixel_cache_gb, cores
+                )
         except BaseException:
             if world == 1:
                 deepspeed.comm.destroy_process_group()

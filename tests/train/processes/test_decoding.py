@@ -103,11 +103,29 @@ def command_of(run_dir: Path, *options: str) -> list[str]:
 def test_decode_processes_change_no_number_of_a_run(plan_tiny) -> None:
     [here], [there] = plan_tiny("protocol.steps=6", name="here"), plan_tiny("protocol.steps=6", name="there")
     subprocess.run(command_of(here.run_dir), capture_output=True, check=True)
-    options = ("--loader-processes", "2", "--loader-threads", "3")
+    options = ("--loader-processes", "2", "--loader-threads", "3", "--pixel-cache", "0.001")
     answer = subprocess.run(command_of(there.run_dir, *options), capture_output=True, text=True, check=True)
     assert "images decoded by 3 threads in 2 decode processes" in answer.stderr
+    assert "up to 0.0 GB of memory, shared by 1 training and 2 decode processes" in answer.stderr
     weights = [RunResult.load(run.run_dir, run.plan).weights_sha256 for run in (here, there)]
     assert weights[0] == weights[1]
+
+
+def test_processes_of_a_node_share_decoded_images_and_get_the_same_numbers(plan_tiny) -> None:
+    """Two ranks with one memory, and with memories of their own, as on two nodes."""
+    options = ("protocol.steps=8", "launch.devices_per_run=2")
+    [here], [apart] = plan_tiny(*options, name="here"), plan_tiny(*options, name="apart")
+    assert codes(start_run(here.run_dir, 2)) == [0, 0] == codes(start_run(apart.run_dir, 2, be_on_a_node_of_its_own))
+    assert "shared by 2 training and 0 decode processes" in (here.run_dir / "log.txt").read_text()
+    assert "remembered in up to 0.5 GB of memory\n" in (apart.run_dir / "log.txt").read_text()
+    weights = [RunResult.load(run.run_dir, run.plan).weights_sha256 for run in (here, apart)]
+    assert weights[0] == weights[1]
+
+
+def be_on_a_node_of_its_own(rank: int) -> None:
+    from scaling.train.processes import node_memory
+
+    node_memory._this_node = lambda: f"node {rank}"
 
 
 def test_more_decode_processes_than_threads_are_refused(plan_tiny) -> None:

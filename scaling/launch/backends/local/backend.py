@@ -194,6 +194,7 @@ class LocalBackend:
             threads=slot.threads,
             loader_threads=self._launch.loader_threads,
             loader_processes=self._launch.loader_processes,
+            pixel_cache_gb=self._launch.pixel_cache,
         )
 
     def _note_failed_start(self, waiting: _Waiting, error: StartError) -> None:

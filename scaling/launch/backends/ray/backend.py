@@ -144,6 +144,7 @@ class RayBackend:
             retries=self._launch.retries,
             loader_threads=self._launch.loader_threads,
             loader_processes=self._launch.loader_processes,
+            pixel_cache_gb=self._launch.pixel_cache,
             is_embedded=self._connection.is_embedded,
             cap=self._cap,
             unix_time=time.time(),

@@ -27,6 +27,7 @@ class Order(Frozen):
     """How often a lost process or node is made good; pre-emption is free."""
     loader_threads: int | None
     loader_processes: int = 0
+    pixel_cache_gb: float | None = None
     shape: Shape
     is_embedded: bool
     """Whether the cluster is the launcher's own, on its machine."""
@@ -53,6 +54,7 @@ class Batch(Frozen):
         retries: int,
         loader_threads: int | None,
         loader_processes: int,
+        pixel_cache_gb: float | None,
         is_embedded: bool,
         cap: int | None,
         unix_time: float,
@@ -65,6 +67,7 @@ class Batch(Frozen):
                 retries=retries,
                 loader_threads=loader_threads,
                 loader_processes=loader_processes,
+                pixel_cache_gb=pixel_cache_gb,
                 shape=shape,
                 is_embedded=is_embedded,
             )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaling.records.attempts.contract import MACHINE_TROUBLE
+from scaling.records.attempts.contract import MACHINE_TROUBLE, Execution
 from scaling.records.run_dir import RunDir
 
 FOREIGN_VARIABLES = (
@@ -50,18 +50,18 @@ class Rank:
             probe.bind(("", 0))
             return int(probe.getsockname()[1])
 
-    def start(
-        self, threads: int, loader_threads: int | None, loader_processes: int, variables: Mapping[str, str]
-    ) -> int:
+    def start(self, execution: Execution, variables: Mapping[str, str]) -> int:
         """Start training; its process id. What the machine is (GPUs that Ray chose) comes from this process."""
         environment = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith("RAY_") and name not in FOREIGN_VARIABLES
         }
+        threads = execution.threads or 1
         arguments = [self._run_dir, "--log", "--threads", str(threads)]
-        arguments += ["--loader-threads", str(loader_threads)] if loader_threads else []
-        arguments += ["--loader-processes", str(loader_processes)] if loader_processes else []
+        arguments += ["--loader-threads", str(execution.loader_threads)] if execution.loader_threads else []
+        arguments += ["--loader-processes", str(execution.loader_processes)] if execution.loader_processes else []
+        arguments += ["--pixel-cache", str(execution.pixel_cache_gb)] if execution.pixel_cache_gb else []
         with RunDir(Path(self._run_dir)).log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "scaling.launch.backends.ray.child", str(os.getpid()), *arguments],

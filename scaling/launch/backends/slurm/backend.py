@@ -157,6 +157,7 @@ class SlurmBackend:
                 retries=self._launch.retries,
                 loader_threads=self._launch.loader_threads,
                 loader_processes=self._launch.loader_processes,
+                pixel_cache_gb=self._launch.pixel_cache,
                 seconds=60.0 * shape.minutes,
                 save_before=self._profile.save_before,
                 hung_after=self._section.hung_after,

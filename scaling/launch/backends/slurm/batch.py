@@ -42,6 +42,8 @@ class ArrayJob(BaseModel):
     """Threads that decode images for one process; None: as many as its cores allow."""
     loader_processes: int = 0
     """Processes that these threads are spread over; 0: that one has them."""
+    pixel_cache_gb: float | None = None
+    """Memory of a node for decoded training images, 10^9 bytes."""
     seconds: float
     """Time limit of one job."""
     save_before: float
