@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from scaling.data.read.compute_alone import compute_alone
 from scaling.data.read.decode_processes import DecodeProcesses
 from scaling.data.read.fetch_ahead import NUM_FETCHES, FetchAhead
 from scaling.data.read.look_ahead import Prefetcher, begun_ahead
@@ -243,7 +244,7 @@ class _Decoder:
 
     def run(self, begin: Callable[[ThreadPoolExecutor], Iterator[_PendingBatch]]) -> Iterator[Batch]:
         """Finished batches in order, while enough of the next ones are under way to keep all threads busy."""
-        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode", initializer=compute_alone)
         try:
             for batch in begun_ahead(begin(pool), CHUNKS_PER_THREAD * self._threads, lambda batch: batch.num_chunks):
                 yield batch.finish()
