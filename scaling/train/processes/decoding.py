@@ -10,9 +10,9 @@ MOST_THREADS = 16
 """The interpreter's part of an image, about 0.1 ms, is done by one thread at a time: more threads than these gain
 nothing."""
 
-INTERPRETER_RATE = 2500.0
-"""Images a second: half of what the threads of one interpreter reach on images that cost nothing else, and from where
-on they wait for each other."""
+INTERPRETER_RATE = 1500.0
+"""Images a second, from where on the threads of one interpreter wait for each other: on images of 32 px they reach
+2,600 together, two of them no more than one."""
 
 STARVING_SHARE, STARVING_SECONDS = 0.2, 2.0
 """Of the time of some steps, and at least so long: a run that waits more for images logs a warning."""

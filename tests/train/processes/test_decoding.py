@@ -64,7 +64,7 @@ def test_where_interpreters_are_the_limit_more_processes_are_the_remedy() -> Non
     assert starvation(30, 70, 400_000, 11, 0, 12).endswith("hand out; set launch.loader_processes: 2")
     told = starvation(30, 70, 1_400_000, 31, 4, 32)
     assert "31 threads in 4 decode processes" in told and told.endswith("set launch.loader_processes: 8")
-    assert "give it more cores" in starvation(30, 70, 800_000, 31, 4, 32)
+    assert "give it more cores" in starvation(30, 70, 500_000, 31, 4, 32)
     assert "give it more cores" in starvation(30, 70, 400_000, 1, 0, 1)
 
 
