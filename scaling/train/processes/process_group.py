@@ -28,6 +28,7 @@ from scaling.errors import UserError
 from scaling.records.attempts.contract import AS_IT_COMES, Execution
 from scaling.train.processes.decoding import decoding_threads, own_cores
 from scaling.train.processes.failures import MachineError
+from scaling.train.processes.near_gpu import pci_address, stay_beside
 from scaling.train.processes.placement import Placement, find_placement, given_gpus
 
 logger = logging.getLogger(__name__)
@@ -147,6 +148,9 @@ def join_processes(execution: Execution = AS_IT_COMES, *, may_use_gpu: bool = Tr
         if device.type == "cuda" and world > 1:
             host_group = torch.distributed.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT * AGREEMENT_SHARE)
         cores = own_cores(execution.threads, placement.local_world)
+        if device.type == "cuda" and (address := pci_address(torch.cuda.get_device_properties(device))):
+            stay_beside(address)
+            cores = min(cores, len(os.sched_getaffinity(0)))
         arithmetic = 1 if device.type == "cuda" else torch.get_num_threads()
         num_processes = execution.loader_processes
         threads = execution.loader_threads or decoding_threads(cores, arithmetic, num_processes)
