@@ -24,6 +24,7 @@ class RemoteRows:
 
     def __init__(self, rows: TrainRows | EvalRows, processes: DecodeProcesses) -> None:
         self._processes, self._size = processes, rows.size
+        self._source = rows.source  # The processes find the shared memory of images through this process.
         body = pickle.dumps(replace(rows, source=rows.source.part(processes.num_processes)))
         region = processes.memory.region(len(body))
         region.memory[: len(body)] = body

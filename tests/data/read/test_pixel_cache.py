@@ -1,9 +1,11 @@
 """Memory of decoded images that processes share: what comes out went in, whoever dies, and never more than allowed."""
 
+import itertools
 import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +17,10 @@ from hypothesis import strategies as st
 from scaling.data.format.load_manifest import load_manifest
 from scaling.data.format.manifest import Manifest
 from scaling.data.read.decode_processes import DecodeProcesses
+from scaling.data.read.loader import TrainLoader
 from scaling.data.read.pixel_cache import DecodedSample, SharedPixels
 from scaling.data.read.pixels import PixelSource
+from scaling.data.select.subset import select_subset
 from tests.data.read.test_decode_processes import same, train
 from tests.support.damaged_data import write_damaged
 
@@ -84,6 +88,20 @@ def test_batches_are_the_same_with_a_shared_memory_of_any_size(
             source = PixelSource(manifest, shared=shared)
             same(expected, train(manifest, 20, processes, max_corrupt=3, source=source))
     assert (shared.used_bytes > 0) == (cache_bytes > 0)
+
+
+def test_decode_processes_find_the_memory_for_as_long_as_the_loader_lives(
+    manifest: Manifest, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also where nobody else keeps it. Otherwise every process would decode for itself."""
+    subset, options = select_subset(manifest, 1.0, 0), {"seed": 0, "batch": 24, "image_size": 16}
+    with DecodeProcesses(2, 2) as processes:
+        source = PixelSource(manifest, shared=SharedPixels.make(manifest, 2**30))
+        loader = TrainLoader(source, subset, augment="inception", processes=processes, **options)
+        del source
+        with closing(iter(loader)) as batches:
+            list(itertools.islice(batches, 20))
+    assert "not shared" not in capfd.readouterr().err
 
 
 def test_what_one_process_decoded_no_other_decodes(manifest: Manifest) -> None:
