@@ -93,8 +93,9 @@ def test_one_process(prepare: Callable[[int], None], code: int, cause: Cause, wo
     (run,) = plan_tiny("protocol.steps=100")
     assert codes(start_run(run.run_dir, 1, prepare)) == [code]
     assert_told(run.run_dir, code, cause, words)
-    # A killed process could tell no step, but its last heartbeat's.
-    assert read_ends(run.run_dir).all[-1].step == (0 if cause in (Cause.MACHINE_TROUBLE, Cause.LOST) else STEP)
+    # A killed process could tell no step, but its last heartbeat's; one without its GPU took none.
+    told = {Cause.LOST: range(STEP + 1), Cause.MACHINE_TROUBLE: [0]}.get(cause, [STEP])
+    assert read_ends(run.run_dir).all[-1].step in told
 
 
 @pytest.mark.parametrize("cause", [Cause.CANCELLED, Cause.PRUNED])

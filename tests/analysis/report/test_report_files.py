@@ -19,6 +19,7 @@ from analysis.report.tables import latex
 from analysis.runs.load import load_records
 from analysis.runs.summary import cells, runs_without
 from scaling.records.state import RunState
+from scaling.records.study import load_plan_order, save_plan_order
 from tests.support.synthetic_study import METRIC, TRUTHS, make_study
 
 
@@ -138,9 +139,7 @@ def test_every_run_without_numbers_is_listed_with_its_reason(tmp_path: Path) -> 
         (run / "result.json").unlink()
         state.save(run)
     unplanned = sorted(study.glob("mixer-b32_003pct*"))[0].name
-    plan = json.loads((study / "plan.json").read_text())["run_ids"]
-    plan.remove(unplanned)
-    (study / "plan.json").write_text(json.dumps({"run_ids": plan}))
+    save_plan_order(study, [run_id for run_id in load_plan_order(study) or [] if run_id != unplanned])
     again = make_study(tmp_path / "again", models=["mixer-b/32"], seeds=(3,), fractions=(0.3,))
     excluded = load_records([study, again]).excluded
     reasons = " ".join(excluded["reason"])
