@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example:\n  python -m scaling.bench host --model vit-l/16 --ranks 512"
     parser.add_argument("--model", default="mixer-l/16", help="whose layers are taken (default: mixer-l/16)")
     parser.add_argument("--ranks", type=int, default=64, help="simulated (default: 64)")
+    parser.add_argument(
+        "--zero-stages", type=int, nargs="+", choices=(0, 1, 2), default=[0, 1, 2], help="default: all, 0 1 2"
+    )
     parser.add_argument("--steps", type=int, default=5, help="per loop and round (default: 5)")
     parser.add_argument("--rounds", type=int, default=15, help="default: 15")
     add_json(parser)
@@ -82,7 +85,7 @@ def own_microseconds(case: dict[str, Any], tensors: int) -> float:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """CPU seconds of a step of both loops, every round, for each number of ranks and ZeRO stage."""
     narrow_family(args.model)  # A model that cannot be narrowed is refused before anything starts.
-    settings = [(1, 0), *((args.ranks, stage) for stage in (0, 1, 2))]
+    settings = [(1, 0), *((args.ranks, stage) for stage in args.zero_stages)]
     # A process can join one group only.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
         found = [pool.submit(measure_case, args.model, *case, args.steps, args.rounds).result() for case in settings]
