@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 
-from scaling.data.storage.integrity import file_sha256
 from scaling.errors import UserError
 from scaling.evals import runner as evals_runner
 from scaling.evals.describe import describe_evaluation
@@ -31,7 +30,8 @@ from scaling.records.result import RunResult
 from scaling.records.run_dir import RunDir
 from scaling.records.run_plan import EvalPlan, ModelPlan, RunPlan
 from scaling.records.study import merged_metrics
-from scaling.train.checkpoints.checkpoint import BEST, Progress, load_best_weights
+from scaling.train.checkpoints.checkpoint import Progress, load_best_weights
+from scaling.train.checkpoints.store import recover_best
 from scaling.train.loop import early_stop_message
 from scaling.train.processes.agreement import send_model, tell
 from scaling.train.processes.failures import CODES
@@ -81,13 +81,13 @@ class Scoring:
         if result is not None:
             self._recorder.resume_at(result.steps)
             self._recorder.clock = Clock(self._processes.device, result.train_seconds, result.pause_seconds)
-            load_best_weights(self._best_path, model)
-            found = file_sha256(self._best_path)
-            if found != result.weights_sha256:
+            if not recover_best(self._best_path, result.weights_sha256):
                 raise UserError(
-                    f"{self._best_path} is not the weights that the run kept (sha256 {found[:12]}, by its result "
-                    f"{result.weights_sha256[:12]}); every checkpoint of the run holds a copy, {BEST}"
+                    f"{self._best_path} is missing or not the weights that the run kept (sha256 "
+                    f"{result.weights_sha256[:12]} by its result), and no checkpoint of the run holds a copy; delete "
+                    "the run's folder to train it again"
                 )
+            load_best_weights(self._best_path, model)
         return self._score(model, result)
 
     def _refuse_other_plan(self) -> None:

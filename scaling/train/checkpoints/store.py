@@ -325,6 +325,22 @@ def _free_name(path: Path) -> Path:
     return free
 
 
+def recover_best(best_path: Path, sha256: str) -> bool:
+    """Whether the kept weights of a trained run, of this digest, are there; where they are missing or are others, they
+    are put back, with a warning, from a checkpoint's copy."""
+    if best_path.is_file() and file_sha256(best_path) == sha256:
+        return True
+    for copy in sorted(best_path.parent.parent.glob(f"*/{BEST}")):
+        if copy.is_file() and file_sha256(copy) == sha256:
+            best_path.parent.mkdir(exist_ok=True)
+            temporary = best_path.with_suffix(TEMPORARY)
+            _copy(copy, temporary)
+            temporary.replace(best_path)
+            logger.warning("%s was missing or damaged and is put back from %s", best_path, copy)
+            return True
+    return False
+
+
 def _copy(source: Path, target: Path) -> None:
     """A copy on the disk."""
     shutil.copyfile(source, target)
