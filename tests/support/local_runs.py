@@ -13,7 +13,10 @@ from scaling.launch.backends.local.slots import cut_slots, this_machine
 from scaling.launch.graph.study_graph import StudyGraph
 from scaling.launch.study_dir import PlannedRun
 from scaling.launch.watch import Watch
-from scaling.records.attempts.contract import Execution
+from scaling.records.attempts.contract import DONE, Execution
+from scaling.records.evaluation import Evaluation
+from scaling.records.result import RunResult
+from scaling.records.study import load_run
 from scaling.spec.launch_spec import LaunchSpec, LocalSection
 
 
@@ -67,3 +70,33 @@ def train_all(runs: Sequence[PlannedRun], retries: int = 0) -> None:
     study_dir = runs[0].run_dir.parent
     graph = StudyGraph(study_dir, runs)
     Watch(LocalBackend(launch, Resources.of(launch)), graph, study_dir, cap=None, retries=retries).run()
+
+
+def wait(backend: LocalRuns, run: PlannedRun) -> int:
+    """Exit code of a started run."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for ended in backend.poll():
+            assert ended.run_dir == run.run_dir
+            return ended.exit_code
+        time.sleep(0.02)
+    raise AssertionError(f"{run.run_dir} did not end: {(run.run_dir / 'log.txt').read_text()[-2000:]}")
+
+
+def train(backend: LocalRuns, run: PlannedRun) -> RunResult:
+    backend.start(run.run_dir)
+    code = wait(backend, run)
+    assert code == DONE, (run.run_dir / "log.txt").read_text()[-3000:]
+    return scored(run)
+
+
+def scored(run: PlannedRun) -> RunResult:
+    """The result with the metrics of the evaluations among its own."""
+    record = load_run(run.run_dir)
+    assert record.result is not None and record.standing.is_finished
+    return record.result.model_copy(update={"metrics": record.metrics})
+
+
+def few_shot(run: PlannedRun) -> dict[str, float]:
+    """The metrics of the run's only evaluation."""
+    return Evaluation.load(run.run_dir, "fewshot").metrics

@@ -21,7 +21,6 @@ from scaling.bench.synthetic_study import named
 from scaling.launch.study_dir import PlannedRun, find_standings
 from scaling.records.attempts.attempt import claim_attempt
 from scaling.records.attempts.contract import BAD_INPUT, BUSY, DONE, FAILED, PREEMPTED
-from scaling.records.evaluation import Evaluation
 from scaling.records.events import read_events
 from scaling.records.result import RunResult
 from scaling.records.run_dir import RunDir
@@ -33,6 +32,7 @@ from scaling.train.entry import train_run
 from scaling.train.step.rules import learning_rate_at
 from tests.chaos.numbers import differences, numbers
 from tests.support.local_runs import LocalRuns as LocalBackend
+from tests.support.local_runs import few_shot, scored, train, wait
 from tests.support.ranks import codes, start_run
 from tests.support.run_folders import checkpoints
 
@@ -43,36 +43,6 @@ TIMES = {"images_per_second", "data_wait_seconds", "memory_bytes"}
 @pytest.fixture(scope="module")
 def backend() -> LocalBackend:
     return LocalBackend(LaunchSpec())
-
-
-def wait(backend: LocalBackend, run: PlannedRun) -> int:
-    """Exit code of a started run."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        for ended in backend.poll():
-            assert ended.run_dir == run.run_dir
-            return ended.exit_code
-        time.sleep(0.02)
-    raise AssertionError(f"{run.run_dir} did not end: {(run.run_dir / 'log.txt').read_text()[-2000:]}")
-
-
-def train(backend: LocalBackend, run: PlannedRun) -> RunResult:
-    backend.start(run.run_dir)
-    code = wait(backend, run)
-    assert code == DONE, (run.run_dir / "log.txt").read_text()[-3000:]
-    return scored(run)
-
-
-def scored(run: PlannedRun) -> RunResult:
-    """The result with the metrics of the evaluations among its own."""
-    record = load_run(run.run_dir)
-    assert record.result is not None and record.standing.is_finished
-    return record.result.model_copy(update={"metrics": record.metrics})
-
-
-def few_shot(run: PlannedRun) -> dict[str, float]:
-    """The metrics of the run's only evaluation."""
-    return Evaluation.load(run.run_dir, "fewshot").metrics
 
 
 def kept_weights(run: PlannedRun) -> dict[str, torch.Tensor]:
@@ -365,50 +335,3 @@ def test_changed_data_is_refused(backend: LocalBackend, plan_tiny, tmp_path: Pat
     backend.start(run.run_dir)
     assert wait(backend, run) == BAD_INPUT
     assert "changed since the run was planned" in RunState.load(run.run_dir).error
-
-
-def test_a_new_evaluation_scores_the_kept_weights_without_training(backend: LocalBackend, plan_tiny) -> None:
-    (run,) = plan_tiny("protocol.steps=10")
-    first = train(backend, run)
-    content = RunDir(run.run_dir).result.read_bytes()
-    seconds = first.train_seconds + first.pause_seconds
-    assert first.device_hours == pytest.approx(seconds / 3600), "without the evaluation that was planned with it"
-    first_scores = few_shot(run)
-    (again,) = plan_tiny("protocol.steps=10", "evals.0.shots=[1, 2]")
-    assert again.standing.told == "done, to be scored"
-    assert again.run_dir == run.run_dir
-    second = train(backend, again)
-    second_scores = few_shot(again)
-    assert second_scores["fewshot/2shot_top1"] == first_scores["fewshot/2shot_top1"]
-    assert second_scores["fewshot/1shot_top1"] > 0.25
-    assert RunDir(run.run_dir).result.read_bytes() == content, "what training found and cost stays"
-    assert second.device_hours == first.device_hours
-
-
-@pytest.mark.parametrize("damage", ["missing", "changed"])
-def test_kept_weights_of_a_trained_run_are_put_back_from_a_checkpoint(
-    damage: str, backend: LocalBackend, plan_tiny
-) -> None:
-    (run,) = plan_tiny("protocol.steps=10")
-    train(backend, run)
-    path, scores = RunDir(run.run_dir).best_weights, few_shot(run)
-    whole = path.read_bytes()
-    (again,) = plan_tiny("protocol.steps=10", "evals.0.shots=[1, 2]")
-    path.unlink() if damage == "missing" else path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    train(backend, again)
-    assert path.read_bytes() == whole
-    assert few_shot(again)["fewshot/2shot_top1"] == scores["fewshot/2shot_top1"]
-    assert "put back from" in RunDir(run.run_dir).log.read_text()
-
-
-def test_without_a_copy_nothing_is_scored(backend: LocalBackend, plan_tiny) -> None:
-    (run,) = plan_tiny("protocol.steps=10")
-    train(backend, run)
-    path = RunDir(run.run_dir).best_weights
-    for copy in path.parent.parent.glob("*/best.safetensors"):
-        copy.unlink()
-    path.unlink()
-    (again,) = plan_tiny("protocol.steps=10", "evals.0.shots=[1, 2]")
-    backend.start(again.run_dir)
-    assert wait(backend, again) == BAD_INPUT
-    assert "no checkpoint of the run holds a copy" in (again.run_dir / "log.txt").read_text()

@@ -31,7 +31,7 @@ from scaling.errors import LostDecoderError, UserError
 from scaling.train.processes.failures import classify
 from tests.support.damaged_data import write_damaged
 from tests.support.http_server import serve
-from tests.support.process_tree import END_SECONDS, await_end, children
+from tests.support.process_tree import END_SECONDS, await_end, await_only_used, children, inodes
 
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -48,6 +48,14 @@ def train(manifest: Manifest, count: int, processes: DecodeProcesses | None = No
     loader = TrainLoader(source or PixelSource(manifest), subset, processes=processes, **chosen)
     with closing(iter(loader)) as batches:
         return list(itertools.islice(batches, count))
+
+
+def flipping(manifest: Manifest, processes: DecodeProcesses) -> TrainLoader:
+    """Of batches that take some time to decode."""
+    subset = select_subset(manifest, 1.0, 0)
+    return TrainLoader(
+        PixelSource(manifest), subset, seed=0, batch=64, image_size=32, augment="flip", processes=processes
+    )
 
 
 def same(first: list[Batch], second: list[Batch]) -> None:
@@ -164,16 +172,7 @@ def test_remote_shards_are_fetched_once_for_all_processes(tiny_data: Path, decod
 def test_buffers_are_used_again_and_kept_batches_stay(tiny_data: Path) -> None:
     manifest = load_manifest(tiny_data / "train.json")
     with DecodeProcesses(1, 2) as processes:
-        loader = TrainLoader(
-            PixelSource(manifest),
-            select_subset(manifest, 1.0, 0),
-            seed=0,
-            batch=64,
-            image_size=32,
-            augment="flip",
-            processes=processes,
-        )
-        with closing(iter(loader)) as batches:
+        with closing(iter(flipping(manifest, processes))) as batches:
             for _ in range(60):
                 next(batches)
             # Far from 60: what is in use, waits for its turn, or is being filled.
@@ -195,16 +194,7 @@ def test_a_killed_decode_process_ends_loading_with_one_sentence(victim: str, tin
     manifest = load_manifest(tiny_data / "train.json")
     with DecodeProcesses(2, 2) as processes:
         everyone = [processes.parent_id, *forked(processes.parent_id)]
-        loader = TrainLoader(
-            PixelSource(manifest),
-            select_subset(manifest, 1.0, 0),
-            seed=0,
-            batch=64,
-            image_size=32,
-            augment="flip",
-            processes=processes,
-        )
-        with closing(iter(loader)) as batches:
+        with closing(iter(flipping(manifest, processes))) as batches:
             next(batches)
             os.kill(everyone[1 if victim == "a decode process" else 0], signal.SIGKILL)
             if victim == "a decode process":
@@ -238,7 +228,7 @@ for batch in loader:
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_the_death_of_who_asks_leaves_no_process_and_no_file(end: signal.Signals, tiny_data: Path) -> None:
-    before = set(os.listdir("/dev/shm"))  # noqa: PTH208
+    before = inodes("/dev/shm")
     command = [sys.executable, "-c", LOADING, str(tiny_data / "train.json")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as asker:
         assert asker.stdout is not None
@@ -248,4 +238,4 @@ def test_the_death_of_who_asks_leaves_no_process_and_no_file(end: signal.Signals
         asker.stdout.close()
         asker.wait(END_SECONDS)
     await_end(everyone)
-    assert set(os.listdir("/dev/shm")) <= before  # noqa: PTH208
+    await_only_used("/dev/shm", before)

@@ -3,7 +3,6 @@ everything it started."""
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -33,9 +32,10 @@ def study(tiny_data: Path, tmp_path: Path) -> Study:
 def test_numbers_are_those_of_the_local_back_end_and_nothing_is_left(study: Study) -> None:
     launcher = study.start()
     first, second = study.planned()
-    with held_at(first, 3):
+    with held_at(first, 3) as [process]:
         assert {address.split(":")[0] for address in listening_addresses(study.mark)} == {"127.0.0.1"}
         launcher.send_signal(signal.SIGTERM)
+        wait_until(lambda: is_pending(process, signal.SIGTERM), 60, "request to save")
     _, told = launcher.communicate(timeout=180)
     assert launcher.returncode == 130 and "stopping (SIGTERM)" in told, told
     [end] = read_ends(first).all
@@ -65,10 +65,10 @@ def test_a_killed_launcher_takes_its_ray_along_and_a_detached_one_leaves_a_keepe
 
     code, told = study.launch("--set", "launch.ray.max_parallel=1", "--detach")
     assert code == 0 and "2 runs submitted" in told, told
-    with held_at(first, end.step + 1):
+    with held_at(first, end.step + 1) as [process]:
         code, told = study.launch("--cancel", first.name)
         assert code == 0, told
-        time.sleep(1)
+        wait_until(lambda: is_pending(process, signal.SIGTERM), 60, "request to stop")
     wait_until_gone(study.mark)
     assert find_standing(first).status is Status.CANCELLED
     assert find_standing(second).status is Status.DONE

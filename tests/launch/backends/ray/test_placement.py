@@ -20,6 +20,7 @@ from tests.launch.backends.ray.lab import (
     assert_same_numbers,
     environment_of,
     held_at,
+    is_pending,
     marked_processes,
     needs_cluster,
     only_processes_held_at,
@@ -98,7 +99,7 @@ def test_four_runs_share_a_gpu_on_the_node_that_was_asked_for(cluster: Cluster, 
         assert {cluster.node_of(pid) for pid in processes.values()} == {"second"}
         assert {environment_of(pid, "CUDA_VISIBLE_DEVICES") for pid in processes.values()} == {"0"}
         assert study.launch("--cancel", "all")[0] == 0
-        time.sleep(1)
+        wait_until(lambda: all(is_pending(pid, signal.SIGTERM) for pid in processes.values()), 60, "requests to stop")
     wait_until(lambda: not any(map(training_processes, runs)) and not actors(cluster.mark), 90, "end of all actors")
     assert [find_standing(run).status for run in runs] == [Status.CANCELLED] * 4
     assert all(read_ends(run).all[-1].step < 30 for run in runs)

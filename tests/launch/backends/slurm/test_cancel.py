@@ -1,6 +1,5 @@
 """scancel of one task of an array: it saves and stays away, the others are untouched, and it can be brought back."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,8 +31,8 @@ def test_a_cancelled_task_stays_away_until_it_is_asked_for_again(
         backend.cancel([runs[2]])  # By the launcher, while it waits.
         # By a person, in mid-run: SIGTERM, and SIGKILL after KillWait.
         lab.run("scancel", jobs[0])
-        time.sleep(0.5)
-    wait_until(lambda: read_ends(runs[0]).all)
+        # Before its signals Slurm sends SIGCONT, so that the process need not be let go.
+        wait_until(lambda: read_ends(runs[0]).all)
     wait_for_result(runs[1])
     wait_until(lambda: not {"RUNNING", "COMPLETING", "PENDING"} & set(lab.states().values()))
     looks = backend.poll(study)

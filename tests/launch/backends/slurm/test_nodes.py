@@ -18,7 +18,15 @@ from scaling.records.events import read_events
 from scaling.records.result import RunResult
 from scaling.records.run_dir import RunDir
 from tests.launch.backends.slurm.conftest import StartLab
-from tests.launch.backends.slurm.lab import ROOT, held_at, needs_slurm, train_here, wait_for_result
+from tests.launch.backends.slurm.lab import (
+    ROOT,
+    held_at,
+    is_pending,
+    needs_slurm,
+    train_here,
+    wait_for_result,
+    wait_until,
+)
 
 pytestmark = needs_slurm
 
@@ -82,6 +90,7 @@ def test_the_batch_template_trains_saves_and_queues_itself_again(
     with held_at(run, 3) as pids:
         assert len(pids) == 2
         lab.run("scancel", "--signal=USR1", found[0], check=False)
+        wait_until(lambda: all(is_pending(pid, signal.SIGUSR1) for pid in pids))
     wait_for_result(run)
     assert [end.cause for end in read_ends(run).all] == [Cause.PREEMPTED, Cause.DONE]
     assert_close(run, reference)

@@ -15,7 +15,7 @@ from scaling.launch.backends.slurm.backend import SlurmBackend
 from scaling.records.attempts.ends import read_ends
 from scaling.status.command import main
 from tests.launch.backends.slurm.conftest import StartLab
-from tests.launch.backends.slurm.lab import held_at, needs_slurm, training_processes, wait_until
+from tests.launch.backends.slurm.lab import held_at, is_pending, needs_slurm, training_processes, wait_until
 
 pytestmark = needs_slurm
 
@@ -72,10 +72,11 @@ def test_status_tells_why_runs_wait_where_they_run_and_that_they_are_lost(
     assert "Slurm said so" in status.text()
 
     # Nobody watches any more: the job itself tells that it is queued again, and what the others wait for.
-    with held_at(trains, 3):
+    with held_at(trains, 3) as [process]:
         row = status.row(trains)
         assert row["status"] == "running" and row["job"] == f"{first.job}/0" and row["requeues"] == {}
         lab.run("scancel", "--signal=USR1", first.job or "", check=False)
+        wait_until(lambda: is_pending(process, signal.SIGUSR1))
     wait_until(lambda: status.row(trains)["status"] == "queued", interval=0.02)
     row = status.row(trains)
     assert row["requeues"] == {"preempted": 1} and f"{first.job} was queued again: was asked to leave" in row["error"]
