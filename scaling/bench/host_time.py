@@ -11,7 +11,6 @@ import itertools
 import multiprocessing
 import os
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -172,7 +171,10 @@ def _join_fake_group(ranks: int) -> None:
     import torch.distributed
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
-    os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE=str(ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT="1")
-    sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
+    from scaling.train.processes.placement import Placement
+    from scaling.train.processes.process_group import leave_out_shared_memory_operator
+
+    os.environ.update(Placement(world=ranks, master_address="127.0.0.1", master_port=1).environment())
+    leave_out_shared_memory_operator()
     torch.distributed.init_process_group("fake", rank=0, world_size=ranks, store=FakeStore())
     deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False, verbose=False)

@@ -54,7 +54,7 @@ def register_family(family: Family) -> None:
 
 def list_models() -> tuple[str, ...]:
     """All names but `timm:NAME`, in the order of the papers' tables."""
-    return tuple(spec.name for family in _families().values() for spec in family.models)
+    return tuple(_models())
 
 
 def find_model(name: str) -> tuple[Family, ModelSpec]:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from scaling.records.reading import RecordError, read_object, read_record
+from scaling.records.reading import RecordError, parse_record, read_object
 from scaling.records.run_dir import StudyDir
 
 logger = logging.getLogger(__name__)
@@ -21,8 +21,9 @@ def read_jobs(study_dir: Path, kind: type[M], *, schema_key: str, schema: int) -
     found = []
     for path in sorted(StudyDir(study_dir).jobs.glob("*.json")):
         try:
-            if path.stat().st_size and schema_key in read_object(path):
-                found.append(read_record(path, kind, schema_key=schema_key, schema=schema))
+            value = read_object(path) if path.stat().st_size else {}
+            if schema_key in value:
+                found.append(parse_record(path, value, kind, schema_key=schema_key, schema=schema))
         except FileNotFoundError:
             continue  # Its runs have ended in this moment.
         except RecordError as error:

@@ -65,7 +65,11 @@ def parse_object(path: Path, content: bytes) -> dict[str, Any]:
 
 def read_record(path: Path, kind: type[M], *, schema_key: str, schema: int) -> M:
     """A record that `write_record` wrote; FileNotFoundError when there is none."""
-    value = read_object(path)
+    return parse_record(path, read_object(path), kind, schema_key=schema_key, schema=schema)
+
+
+def parse_record(path: Path, value: Mapping[str, Any], kind: type[M], *, schema_key: str, schema: int) -> M:
+    """The record in the object that was read from `path`."""
     written = value.get(schema_key)
     if written != schema:
         raise RecordError(

@@ -81,6 +81,7 @@ class Scoring:
         if result is not None:
             self._recorder.resume_at(result.steps)
             self._recorder.clock = Clock(self._processes.device, result.train_seconds, result.pause_seconds)
+            self._recorder.guard()
             if not recover_best(self._best_path, result.weights_sha256):
                 raise UserError(
                     f"{self._best_path} is missing or not the weights that the run kept (sha256 "

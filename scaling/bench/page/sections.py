@@ -35,11 +35,8 @@ def pipeline(figures: Figures) -> Section:
         for name, values in rates.items()
     ]
     share = statistics.median(rates[best]) / figures["decode_only_per_cpu_second"]
-    data = ""
-    if "data" in figures:
-        data = f": {figures['data']['name']}, {figures['data']['image_bytes'] / 1000:,.1f} KB an image"
     return Section(
-        f"Input pipeline, {settings['image_size']} px{data}",
+        f"Input pipeline, {_images(figures)}",
         "pipeline MANIFEST --json FILE",
         ("loader", "images per CPU second", "range", "peer", "ratio", "first batch, s"),
         rows,
@@ -69,8 +66,7 @@ def decoders(figures: Figures) -> Section:
         for name, rates in figures["images_per_second"].items()
     ]
     return Section(
-        f"Threads and processes that decode, {settings['image_size']} px: {figures['data']['name']}, "
-        f"{figures['data']['image_bytes'] / 1000:,.1f} KB an image",
+        f"Threads and processes that decode, {_images(figures)}",
         f"pipeline MANIFEST --decoders --image-size {settings['image_size']} --json FILE",
         ("decoded by", "images/s", "range", "images per CPU second", "range", "first batch, s"),
         rows,
@@ -309,6 +305,12 @@ SECTIONS: dict[str, Callable[[Figures], Section]] = {
 def _beside_peer(name: str, values: Sequence[float], digits: int, peer: str, ratio: str) -> tuple[str, ...]:
     """What was measured, median, range, the peer and the ratio to it."""
     return name, _middle(values, digits), _range(values, digits), peer, ratio
+
+
+def _images(figures: Figures) -> str:
+    """How large the images are that loaders hand out, and what they are made of."""
+    data = figures["data"]
+    return f"{figures['settings']['image_size']} px: {data['name']}, {data['image_bytes'] / 1000:,.1f} KB an image"
 
 
 def _middle(values: Sequence[float], digits: int) -> str:

@@ -85,10 +85,7 @@ def decode_rgb(encoded: bytes, crop: Crop | None = None) -> Pixels:
             pixels = _decode_jpeg(encoded, colours)
     else:
         pixels = _decode_with_pillow(encoded)
-    if crop is None:
-        return pixels
-    top, left, height, width = crop(*pixels.shape[:2])
-    return pixels[top : top + height, left : left + width]
+    return pixels if crop is None else crop(*pixels.shape[:2]).of(pixels)
 
 
 def _decode_part(encoded: bytes, height: int, width: int, box: Box) -> Pixels | None:

@@ -67,6 +67,10 @@ class Box(NamedTuple):
     height: int
     width: int
 
+    def of(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The crop of all pixels (height, width, ...), without a copy."""
+        return pixels[self.top : self.top + self.height, self.left : self.left + self.width]
+
 
 class Scan(NamedTuple):
     """Where the compressed data of a whole JPEG is."""

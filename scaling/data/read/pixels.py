@@ -85,8 +85,7 @@ def _source_elsewhere(manifest: Manifest, cache_bytes: int, shared: Address | No
 def _cropped(sample: DecodedSample, crop: Crop | None) -> DecodedSample:
     if crop is None:
         return sample
-    top, left, height, width = crop(*sample.pixels.shape[:2])
-    return DecodedSample(sample.pixels[top : top + height, left : left + width], sample.labels)
+    return DecodedSample(crop(*sample.pixels.shape[:2]).of(sample.pixels), sample.labels)
 
 
 def pad_labels(labels: list[list[int]]) -> NDArray[np.int64]:

@@ -60,12 +60,12 @@ class BuildJournal:
         """Those of them that the source does not list any more."""
         # What follows the last line feed is a row that a crash cut off.
         lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-        damaged = [number for number, line in enumerate(lines, start=1) if not is_intact(line)]
+        damaged = {number for number, line in enumerate(lines, start=1) if not is_intact(line)}
         if damaged:
-            logger.warning("%s: line %d is damaged; what it tells of is done again", path, damaged[0])
-        if damaged[:1] == [1]:
+            logger.warning("%s: line %d is damaged; what it tells of is done again", path, min(damaged))
+        if 1 in damaged:
             raise UserError(f"{path} is broken (its first line is damaged); remove {path.parent} and build again")
-        self._rows = [json.loads(line) for line in lines if is_intact(line)]
+        self._rows = [json.loads(line) for number, line in enumerate(lines, start=1) if number not in damaged]
         for row in self._rows:
             del row["crc32"]
         try:

@@ -292,12 +292,8 @@ class CheckpointStore:
         if digest is None:
             self.best_path.unlink(missing_ok=True)
             return
-        if self.best_path.is_file() and file_sha256(self.best_path) == digest:
-            return
-        self.best_path.parent.mkdir(exist_ok=True)
-        temporary = self.best_path.with_suffix(TEMPORARY)
-        _copy(checkpoint.path / BEST, temporary)
-        temporary.replace(self.best_path)
+        if not _holds(self.best_path, digest):
+            _put_back(self.best_path, checkpoint.path / BEST)
 
     def _final(self, step: int) -> Path:
         return self._run.checkpoint(step, self._recorder.attempt.attempt)
@@ -328,17 +324,26 @@ def _free_name(path: Path) -> Path:
 def recover_best(best_path: Path, sha256: str) -> bool:
     """Whether the kept weights of a trained run, of this digest, are there; where they are missing or are others, they
     are put back, with a warning, from a checkpoint's copy."""
-    if best_path.is_file() and file_sha256(best_path) == sha256:
+    if _holds(best_path, sha256):
         return True
     for copy in sorted(best_path.parent.parent.glob(f"*/{BEST}")):
-        if copy.is_file() and file_sha256(copy) == sha256:
-            best_path.parent.mkdir(exist_ok=True)
-            temporary = best_path.with_suffix(TEMPORARY)
-            _copy(copy, temporary)
-            temporary.replace(best_path)
+        if _holds(copy, sha256):
+            _put_back(best_path, copy)
             logger.warning("%s was missing or damaged and is put back from %s", best_path, copy)
             return True
     return False
+
+
+def _holds(path: Path, sha256: str) -> bool:
+    """Whether a file is there, with this content."""
+    return path.is_file() and file_sha256(path) == sha256
+
+
+def _put_back(best_path: Path, copy: Path) -> None:
+    best_path.parent.mkdir(exist_ok=True)
+    temporary = best_path.with_suffix(TEMPORARY)
+    _copy(copy, temporary)
+    temporary.replace(best_path)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -130,9 +130,7 @@ def join_processes(execution: Execution = AS_IT_COMES, *, may_use_gpu: bool = Tr
     _settle_accelerator(device)
     if device.index is not None:
         _tell_device(device.index)
-    # DeepSpeed compiles a C++ shared-memory operator at every distributed start, even with gloo, which takes 25 s and
-    # more. We use torch's collectives only, so DeepSpeed sees none.
-    sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
+    leave_out_shared_memory_operator()
     with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
         meeting = {} if world > 1 else {"init_method": (Path(folder) / "store").as_uri()}
         deepspeed.init_distributed(
@@ -169,6 +167,12 @@ def join_processes(execution: Execution = AS_IT_COMES, *, may_use_gpu: bool = Tr
                 deepspeed.comm.destroy_process_group()
             raise
         deepspeed.comm.destroy_process_group()
+
+
+def leave_out_shared_memory_operator() -> None:
+    """DeepSpeed compiles it, in C++, at every distributed start, even with gloo, which takes 25 s and more. We use
+    torch's collectives only, so DeepSpeed sees none."""
+    sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
 
 
 def find_device(placement: Placement) -> torch.device:
