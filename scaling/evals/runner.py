@@ -11,8 +11,8 @@ from typing import Protocol
 import torch
 
 from scaling.data.format.load_manifest import load_manifest
-from scaling.data.read.decode_processes import DecodeProcesses
 from scaling.data.read.pixels import PixelSource
+from scaling.data.read.processes.decode_processes import DecodeProcesses
 from scaling.errors import UserError
 from scaling.evals.settings import EVALUATIONS
 from scaling.models.networks.vision_model import VisionModel

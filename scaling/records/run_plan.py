@@ -302,7 +302,7 @@ class RunPlan(Frozen):
     dev: DevPlan | None = None
     """Samples of `train` that validation uses and training does not; None where `val` is validated on as a whole."""
     val_view: EvalView = "upstream"
-    """What validation sees of an image; the names are those of `scaling.data.read.transforms`."""
+    """What validation sees of an image; the names are those of `scaling.data.read.images.transforms`."""
     serves: str = ""
     """What the run is made for, when it is no point of the study's figures: `flowers of mixer-b32_…`."""
     trial: TrialPlan | None = None

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from scaling.data.format.exclusion_list import HeldOut, hold_out, load_exclusion
 from scaling.data.format.manifest import Manifest
+from scaling.data.read.images.transforms import Augmentation
 from scaling.data.read.loader import EvalLoader, TrainLoader
-from scaling.data.read.transforms import Augmentation
 from scaling.data.select.exclusion import NO_EXCLUSION, Exclusion
 from scaling.data.select.order import ORDER_VERSION
 from scaling.data.select.permute import planned_permutation

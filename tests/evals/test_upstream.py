@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from scaling.data.format.index import expand_urls, index_shards
 from scaling.data.format.manifest import Manifest
+from scaling.data.read.images.transforms import evaluate_view
 from scaling.data.read.pixels import PixelSource
-from scaling.data.read.transforms import evaluate_view
 from scaling.errors import UserError
 from scaling.evals.label_files import settle
 from scaling.evals.runner import EvaluationContext, run_evaluation

@@ -11,7 +11,7 @@ from scaling.bench.machine import describe_machine
 from scaling.bench.pipeline.facts import mean_image_bytes, our_batches
 from scaling.bench.study.processor_time import TICKS_PER_SECOND, tree_cpu_seconds
 from scaling.data.format.manifest import Manifest
-from scaling.data.read.decode_processes import DecodeProcesses
+from scaling.data.read.processes.decode_processes import DecodeProcesses
 from scaling.readable import plain_table
 from scaling.train.processes.decoding import describe_decoders
 

@@ -12,11 +12,11 @@ from PIL import Image
 
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.open_shards import OpenShards
-from scaling.data.read.decode import decode_rgb
-from scaling.data.read.decode_processes import DecodeProcesses
+from scaling.data.read.images.decode import decode_rgb
+from scaling.data.read.images.transforms import ATTEMPTS, Augmentation, draw_uniform, inception_box
 from scaling.data.read.loader import TrainLoader
 from scaling.data.read.pixels import PixelSource
-from scaling.data.read.transforms import ATTEMPTS, Augmentation, draw_uniform, inception_box
+from scaling.data.read.processes.decode_processes import DecodeProcesses
 from scaling.data.select.order import SampleOrder
 from scaling.data.select.subset import select_subset
 

@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from scaling.data.read.compute_alone import compute_alone
-from scaling.data.read.decode_processes import DecodeProcesses
 from scaling.data.read.fetch_ahead import NUM_FETCHES, FetchAhead
+from scaling.data.read.images.transforms import Augmentation
 from scaling.data.read.look_ahead import Prefetcher, begun_ahead
 from scaling.data.read.pixels import PixelSource, pad_labels
-from scaling.data.read.remote_rows import RemoteRows
+from scaling.data.read.processes.decode_processes import DecodeProcesses
+from scaling.data.read.processes.remote_rows import RemoteRows
 from scaling.data.read.rows import EvalRows, Places, RowsHere, TrainRows
 from scaling.data.read.stand_in import CorruptCount
-from scaling.data.read.transforms import Augmentation
 from scaling.data.select.order import SampleOrder
 from scaling.data.select.subset import Subset
 from scaling.data.storage.integrity import CorruptSampleError

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from scaling.data.format.manifest import Manifest
-from scaling.data.read.decode import Pixels
+from scaling.data.read.images.decode import Pixels
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.open_shards import OpenShards
-from scaling.data.read.decode import Crop, DecodeError, decode_rgb
-from scaling.data.read.jpeg_region import Box
+from scaling.data.read.images.decode import Crop, DecodeError, decode_rgb
+from scaling.data.read.images.jpeg_region import Box
 from scaling.data.read.pixel_cache import Address, DecodedSample, OwnPixels, PixelCache, SharedPixels
 from scaling.data.storage.integrity import CorruptSampleError
 

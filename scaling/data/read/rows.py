@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from scaling.data.read.images.transforms import Augmentation, evaluate_view
 from scaling.data.read.pixels import PixelSource
-from scaling.data.read.shared_memory import Region
+from scaling.data.read.processes.shared_memory import Region
 from scaling.data.read.stand_in import Tell, get_or_stand_in
-from scaling.data.read.transforms import Augmentation, evaluate_view
 from scaling.data.select.permute import permute_pixels
 from scaling.data.select.subset import Subset
 

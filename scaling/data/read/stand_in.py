@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from scaling.data.read.decode import Crop
+from scaling.data.read.images.decode import Crop
 from scaling.data.read.pixel_cache import DecodedSample
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select.subset import Subset

@@ -26,7 +26,7 @@ from PIL import Image
 from scaling.data.format.homogeneity import MAX_COMPARED_SHARDS, Homogeneity, PieceCounts, compare_label_counts
 from scaling.data.format.load_manifest import load_manifest
 from scaling.data.format.manifest import Manifest, build_manifest
-from scaling.data.read.decode import JPEG_MAGIC, DecodeError, decode_rgb
+from scaling.data.read.images.decode import JPEG_MAGIC, DecodeError, decode_rgb
 from scaling.data.read.look_ahead import in_order
 from scaling.data.storage.integrity import file_sha256
 from scaling.data.tools.build_journal import (

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.open_shards import OpenShards
-from scaling.data.read.decode import DecodeError, decode_rgb
+from scaling.data.read.images.decode import DecodeError, decode_rgb
 from scaling.data.read.look_ahead import in_order
 from scaling.data.tools.perceptual_hash import near_pairs, perceptual_hash
 

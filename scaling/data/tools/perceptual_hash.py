@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import fft
 
-from scaling.data.read.decode import Pixels
+from scaling.data.read.images.decode import Pixels
 
 HASH_SIDE = 8
 IMAGE_SIDE = 32

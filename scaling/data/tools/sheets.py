@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from scaling.data.read.decode import DecodeError, Pixels, decode_rgb
+from scaling.data.read.images.decode import DecodeError, Pixels, decode_rgb
 from scaling.data.read.pixels import PixelSource
 
 TILE = 128

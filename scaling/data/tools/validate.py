@@ -18,7 +18,7 @@ from scaling.data.format.homogeneity import MAX_COMPARED_SHARDS, Homogeneity, Pi
 from scaling.data.format.ignore import Ignore
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.shard import Shard
-from scaling.data.read.decode import DecodeError, decode_rgb
+from scaling.data.read.images.decode import DecodeError, decode_rgb
 from scaling.data.storage.integrity import CorruptSampleError, file_sha256
 from scaling.data.storage.shard_files import ShardFiles
 from scaling.errors import UserError

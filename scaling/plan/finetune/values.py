@@ -11,7 +11,7 @@ from scaling.records.run_plan import EvalView
 from scaling.spec.finetune_recipe import FineTuneRecipe, ImageRule, SizeRule, load_finetune_recipe
 
 VIEWS: dict[str, EvalView] = {"short_side": "upstream", "square": "fewshot", "whole": "whole"}
-"""The crops of Mixer's appendix C, and BiT's, by their names in `scaling.data.read.transforms`."""
+"""The crops of Mixer's appendix C, and BiT's, by their names in `scaling.data.read.images.transforms`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ import deepspeed
 import torch
 import torch.distributed
 
-from scaling.data.read.decode_processes import DecodeProcesses
+from scaling.data.read.processes.decode_processes import DecodeProcesses
 from scaling.errors import UserError
 from scaling.records.attempts.contract import AS_IT_COMES, Execution
 from scaling.train.processes.decoding import decoding_threads, own_cores

@@ -23,8 +23,8 @@ from scaling.data.format.class_names import read_classes
 from scaling.data.format.load_manifest import load_manifest
 from scaling.data.format.shard import Shard
 from scaling.data.format.tar_headers import MAX_NAME_BYTES, read_members
-from scaling.data.read.decode import DecodeError, decode_rgb
-from scaling.data.read.transforms import evaluate_view
+from scaling.data.read.images.decode import DecodeError, decode_rgb
+from scaling.data.read.images.transforms import evaluate_view
 from scaling.data.storage.integrity import CorruptShardError
 from scaling.data.tools.sources.find import find_source
 from scaling.errors import UserError

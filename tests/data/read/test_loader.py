@@ -19,7 +19,7 @@ from webdataset import TarWriter
 from scaling.data.format.index import expand_urls, index_shards
 from scaling.data.format.load_manifest import load_manifest
 from scaling.data.format.manifest import Manifest
-from scaling.data.read import decode
+from scaling.data.read.images import decode
 from scaling.data.read.loader import Batch, EvalLoader, TrainLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select.permute import planned_permutation

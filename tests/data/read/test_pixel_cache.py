@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from scaling.data.format.load_manifest import load_manifest
 from scaling.data.format.manifest import Manifest
-from scaling.data.read.decode_processes import DecodeProcesses
 from scaling.data.read.loader import TrainLoader
 from scaling.data.read.pixel_cache import DecodedSample, SharedPixels
 from scaling.data.read.pixels import PixelSource
+from scaling.data.read.processes.decode_processes import DecodeProcesses
 from scaling.data.select.subset import select_subset
-from tests.data.read.test_decode_processes import same, train
+from tests.data.read.processes.test_decode_processes import same, train
 from tests.support.damaged_data import write_damaged
 
 

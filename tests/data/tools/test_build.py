@@ -20,7 +20,7 @@ from scaling.data.command import main
 from scaling.data.format.load_manifest import load_manifest
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.shard import Shard
-from scaling.data.read.decode import decode_rgb
+from scaling.data.read.images.decode import decode_rgb
 from scaling.data.select.subset import select_subset
 from scaling.data.tools import build as build_module
 from scaling.data.tools import shuffle_lines

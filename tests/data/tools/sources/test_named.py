@@ -18,7 +18,7 @@ from scaling.data.command import main
 from scaling.data.format.load_manifest import load_manifest
 from scaling.data.format.manifest import Manifest
 from scaling.data.format.shard import Shard
-from scaling.data.read.decode import decode_rgb
+from scaling.data.read.images.decode import decode_rgb
 from scaling.data.tools.build import BuildSettings, build_shards
 from scaling.data.tools.sources.find import find_source
 from scaling.data.tools.sources.source import SourceOptions

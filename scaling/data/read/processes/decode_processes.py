@@ -21,11 +21,14 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Self
 
-from scaling.data.read.shared_memory import SharedMemory
+from scaling.data.read.processes.shared_memory import SharedMemory
 from scaling.errors import LostDecoderError
 
 if TYPE_CHECKING:
     from scaling.data.read.rows import Places
+
+WORKER = "scaling.data.read.processes.decode_worker"
+"""Module that runs them."""
 
 END_SECONDS = 10.0
 """How long a decode process may take to end before it is killed."""
@@ -84,7 +87,7 @@ class DecodeProcesses:
             # Blocked signals are inherited, and so in force from a decode process's first moment to its last.
             with _blocked(BLOCKED_SIGNALS):
                 self._parent = subprocess.Popen(
-                    [sys.executable, "-m", "scaling.data.read.decode_worker", str(self.memory.descriptor), *groups],
+                    [sys.executable, "-m", WORKER, str(self.memory.descriptor), *groups],
                     stdin=subprocess.PIPE,
                     env=os.environ | LIGHT_PROCESS,
                     pass_fds=[self.memory.descriptor, *theirs],

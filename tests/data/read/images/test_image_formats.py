@@ -10,8 +10,8 @@ from PIL import Image
 from scipy import stats
 from torchvision.transforms import v2
 
-from scaling.data.read.decode import DecodeError, decode_rgb
-from scaling.data.read.transforms import (
+from scaling.data.read.images.decode import DecodeError, decode_rgb
+from scaling.data.read.images.transforms import (
     AREA_RANGE,
     ATTEMPTS,
     WORDS,

@@ -1,4 +1,4 @@
-"""Decode processes: `python -m scaling.data.read.decode_worker MEMORY SOCKET,SOCKET... ...`, all of them descriptors.
+"""Decode processes: `decode_worker MEMORY SOCKET,SOCKET... ...`, all of them descriptors.
 
 Each further word is a process, forked when all is imported; a thread for each of its sockets answers one task after
 another. The processes end when standard input does, which whoever started them holds open for as long as it lives.
@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from scaling.data.read.decode_processes import Answer, Task
+from scaling.data.read.processes.decode_processes import Answer, Task
 from scaling.data.read.rows import Rows
 from scaling.data.storage.integrity import CorruptSampleError
 

@@ -18,7 +18,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from scaling.data.read.jpeg_region import (
+from scaling.data.read.images.jpeg_region import (
     MAX_SHARE,
     MIN_PIXELS,
     Box,

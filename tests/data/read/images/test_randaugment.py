@@ -14,10 +14,10 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as reference
 
 from scaling.data.format.load_manifest import load_manifest
+from scaling.data.read.images.randaugment import OPERATIONS, randaugment
+from scaling.data.read.images.transforms import Augmentation, draw_uniform
 from scaling.data.read.loader import TrainLoader
 from scaling.data.read.pixels import PixelSource
-from scaling.data.read.randaugment import OPERATIONS, randaugment
-from scaling.data.read.transforms import Augmentation, draw_uniform
 from scaling.data.select.subset import select_subset
 
 SIZE = 112

@@ -24,9 +24,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from scaling.data.read.decode import Pixels
-from scaling.data.read.jpeg_region import Box
-from scaling.data.read.randaugment import WORDS_PER_LAYER, randaugment
+from scaling.data.read.images.decode import Pixels
+from scaling.data.read.images.jpeg_region import Box
+from scaling.data.read.images.randaugment import WORDS_PER_LAYER, randaugment
 from scaling.data.select.random_streams import RandomStream
 
 AUGMENTATIONS = ("none", "flip", "inception", "crop", "crop_flip")

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 
 from scaling.data.format.load_manifest import load_manifest
 from scaling.data.format.manifest import Manifest
-from scaling.data.read.decode_processes import DecodeProcesses
+from scaling.data.read.images.transforms import AUGMENTATIONS, EVAL_TRANSFORMS, Augmentation
 from scaling.data.read.loader import Batch, EvalLoader, TrainLoader
 from scaling.data.read.pixels import PixelSource
-from scaling.data.read.transforms import AUGMENTATIONS, EVAL_TRANSFORMS, Augmentation
+from scaling.data.read.processes.decode_processes import DecodeProcesses
 from scaling.data.select.subset import select_subset
 from scaling.data.storage.integrity import CorruptSampleError
 from scaling.errors import LostDecoderError, UserError
@@ -210,7 +210,7 @@ LOADING = """
 import sys, time
 from pathlib import Path
 from scaling.data.format.load_manifest import load_manifest
-from scaling.data.read.decode_processes import DecodeProcesses
+from scaling.data.read.processes.decode_processes import DecodeProcesses
 from scaling.data.read.loader import TrainLoader
 from scaling.data.read.pixels import PixelSource
 from scaling.data.select.subset import select_subset

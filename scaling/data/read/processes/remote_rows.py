@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import torch
 
-from scaling.data.read.decode_processes import DecodeProcesses
+from scaling.data.read.processes.decode_processes import DecodeProcesses
+from scaling.data.read.processes.shared_memory import Region
 from scaling.data.read.rows import Buffer, EvalRows, Places, TrainRows
-from scaling.data.read.shared_memory import Region
 from scaling.data.read.stand_in import Tell
 from scaling.data.storage.integrity import CorruptSampleError
 

@@ -15,9 +15,17 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from scaling.data.read import decode
-from scaling.data.read.decode import DecodeError, decode_rgb
-from scaling.data.read.jpeg_region import MAX_SHARE, MIN_PIXELS, MIN_WIDTH, Box, decode_region, find_scan, load_library
+from scaling.data.read.images import decode
+from scaling.data.read.images.decode import DecodeError, decode_rgb
+from scaling.data.read.images.jpeg_region import (
+    MAX_SHARE,
+    MIN_PIXELS,
+    MIN_WIDTH,
+    Box,
+    decode_region,
+    find_scan,
+    load_library,
+)
 from tests.support.damaged_jpegs import DAMAGES, HEIGHT, NOT_WHOLE, WHOLE, WIDTH, scan_offset
 
 needs_library = pytest.mark.skipif(load_library() is None, reason="nvImageCodec is not installed")
@@ -139,8 +147,8 @@ QUIET = """
 import os, sys
 from pathlib import Path
 before, tasks = dict(os.environ), set(os.listdir("/proc/self/task"))
-from scaling.data.read.decode import decode_rgb
-from scaling.data.read.jpeg_region import Box
+from scaling.data.read.images.decode import decode_rgb
+from scaling.data.read.images.jpeg_region import Box
 assert "nvidia" not in sys.modules
 threads = set(os.listdir("/proc/self/task"))
 decode_rgb(sys.stdin.buffer.read(), lambda height, width: Box(8, 8, 50, 50))
