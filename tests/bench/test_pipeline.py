@@ -11,7 +11,7 @@ from webdataset import TarWriter
 
 from scaling.bench.command import main
 from scaling.bench.page.command import make_page
-from scaling.bench.pipeline.command import BASELINE, OURS, TIMM
+from scaling.bench.pipeline.command import BARE, BASELINE, OURS, REMEMBERED, TIMM
 from scaling.bench.pipeline.planning import NUM_RANKS, NUM_SHARDS, NUM_WORKERS
 from scaling.data.format.index import expand_urls, index_shards
 from scaling.errors import UserError
@@ -39,8 +39,9 @@ def test_the_report_has_rates_ratios_pixels_limit_and_wait(
     sizes = ["--image-size", "32", "--batch", "16", "--images", "48", "--rounds", "2"]
     assert main(["pipeline", str(photos), *sizes, "--json", str(tmp_path / "out.json")]) == 0
     figures = json.loads((tmp_path / "out.json").read_text())
-    for column in ("images_per_cpu_second", "first_batch_seconds"):
-        assert set(figures[column]) == {BASELINE, TIMM, OURS}
+    loaders = {BASELINE, TIMM, OURS}
+    for column, names in (("images_per_cpu_second", loaders | {REMEMBERED, BARE}), ("first_batch_seconds", loaders)):
+        assert set(figures[column]) == names
         assert all(len(values) == 2 and min(values) > 0 for values in figures[column].values())
     assert figures["ratio"][BASELINE] == 1 and figures["ratio"][OURS] > 0 and figures["ratio_to_timm"] > 0
     assert 0 < figures["mean_pixel_error"] < 0.2

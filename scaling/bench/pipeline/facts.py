@@ -15,7 +15,7 @@ from scaling.data.format.open_shards import OpenShards
 from scaling.data.read.images.decode import decode_rgb
 from scaling.data.read.images.transforms import ATTEMPTS, Augmentation, draw_uniform, inception_box
 from scaling.data.read.loader import TrainLoader
-from scaling.data.read.pixels import PixelSource
+from scaling.data.read.pixels import DEFAULT_CACHE_BYTES, PixelSource
 from scaling.data.read.processes.decode_processes import DecodeProcesses
 from scaling.data.select.order import SampleOrder
 from scaling.data.select.subset import select_subset
@@ -25,10 +25,15 @@ ROOM = 1.5
 
 
 def our_batches(
-    manifest: Manifest, image_size: int, batch: int, threads: int = 1, processes: DecodeProcesses | None = None
+    manifest: Manifest,
+    image_size: int,
+    batch: int,
+    threads: int = 1,
+    processes: DecodeProcesses | None = None,
+    cache_bytes: int = 0,
 ) -> Generator[torch.Tensor, None, None]:
-    """An endless iterator of this project's training batches, without a cache of decoded images."""
-    source = PixelSource(manifest, cache_bytes=0)
+    """An endless iterator of this project's training batches, by default without a memory of decoded images."""
+    source = PixelSource(manifest, cache_bytes)
     subset = select_subset(manifest, 1.0, 0)
     loader = TrainLoader(
         source,
@@ -43,6 +48,44 @@ def our_batches(
     with closing(iter(loader)) as batches:
         for part in batches:
             yield part.images
+
+
+def remembered_batches(manifest: Manifest, image_size: int, batch: int) -> Generator[torch.Tensor, None, None]:
+    """Our training batches from the second epoch on, when every decoded image is remembered."""
+    batches = our_batches(manifest, image_size, batch, cache_bytes=DEFAULT_CACHE_BYTES)
+    for _ in range(-(-manifest.num_samples // batch)):
+        next(batches)
+    return batches
+
+
+def are_all_remembered(manifest: Manifest) -> bool:
+    """Whether a training process remembers every decoded image by default, if all are as large as the first."""
+    (encoded,) = _encoded(manifest, 1)
+    return manifest.num_samples * decode_rgb(encoded).nbytes <= DEFAULT_CACHE_BYTES
+
+
+def bare_batches(
+    manifest: Manifest, image_size: int, batch: int, num_images: int
+) -> Generator[torch.Tensor, None, None]:
+    """What no loader made of these libraries can beat by much: images that lie in memory are decoded, cropped, resized
+    and written, each of the four for a whole batch. Nothing is read, chosen or checked, and no thread waits."""
+    augmentation, encoded = Augmentation("inception"), _encoded(manifest, num_images)
+    draws = augmentation.draw(0, 0, num_images).tolist()
+    while True:
+        for first in range(0, num_images - batch + 1, batch):
+            images = torch.empty(batch, image_size, image_size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+            rows = slice(first, first + batch)
+            with torch.inference_mode():
+                crops = [
+                    decode_rgb(data, partial(augmentation.crop, draw))
+                    for data, draw in zip(encoded[rows], draws[rows], strict=True)
+                ]
+                views = [
+                    augmentation.view(crop, draw, image_size) for crop, draw in zip(crops, draws[rows], strict=True)
+                ]
+                for image, view in zip(images, views, strict=True):
+                    image[:] = view
+            yield images
 
 
 def mean_pixel_error(manifest: Manifest, image_size: int, num_images: int) -> float:
