@@ -45,7 +45,10 @@ BASELINE, TIMM, OURS = "webdataset + PIL + torchvision", "timm create_loader", "
 
 REMEMBERED, BARE = "the same, images remembered", "bare calls of the libraries"
 
-LIBRARIES = ("torch", "torchvision", "timm", "webdataset", "pillow", "simplejpeg", "nvidia-nvimgcodec-cu13", "numpy")
+LIBRARIES = (
+    *("torch", "torchvision", "timm", "webdataset", "numpy"),
+    *("pillow", "simplejpeg", "imagecodecs", "nvidia-nvimgcodec-cu13"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

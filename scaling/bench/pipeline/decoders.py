@@ -18,7 +18,7 @@ from scaling.train.processes.decoding import describe_decoders
 WAYS = ((1, 0), (2, 0), (1, 1), (2, 2))
 """Threads, and decode processes that have them."""
 
-LIBRARIES = ("torch", "simplejpeg", "pillow", "numpy")
+LIBRARIES = ("torch", "simplejpeg", "imagecodecs", "pillow", "numpy")
 
 GPUS, IMAGES_PER_SECOND = 8, (1_000, 5_000, 20_000)
 """Of a node, and what each of its GPUs may take."""

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import scaling
 
-PACKAGES = ("torch", "deepspeed", "timm", "torchvision", "numpy", "pillow", "simplejpeg", "nvidia-nvimgcodec-cu13")
+PACKAGES = (
+    *("torch", "deepspeed", "timm", "torchvision", "numpy"),
+    *("pillow", "simplejpeg", "imagecodecs", "nvidia-nvimgcodec-cu13"),
+)
 
 
 @dataclass(frozen=True, slots=True)

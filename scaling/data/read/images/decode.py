@@ -5,19 +5,20 @@ is dropped. Only JPEG, PNG and WebP are opened, whatever the member is called, a
 refused from its header, before anything is allocated for it. Pixels keep their stored order: an EXIF rotation is
 not applied, as in the papers' pipelines.
 
-Of a large JPEG only the rows and columns that a crop needs are decoded (see `jpeg_region`). Whether an image is
-accepted, and its pixels, are the same function of its bytes for every crop.
+Of a large JPEG only the rows and columns that a crop needs are decoded (see `jpeg_region`), and most PNGs are
+decoded by libspng (see `png`). Whether an image is accepted, and its pixels, are the same function of its bytes for
+every crop.
 """
 
 import io
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from scaling.data.read.images import png
 from scaling.data.read.images.jpeg_region import (
     MAX_SHARE,
     MIN_PIXELS,
@@ -50,17 +51,6 @@ MAX_SCAN_PIXELS = 1_000_000_000
 PLAIN_COLOURS = ("YCbCr", "Gray")
 """simplejpeg's names of what all decoders of JPEG turn into the same RGB."""
 
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-
-PNG_NOTES = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
-"""Chunks that have nothing to do with the stored pixels: texts and a colour profile, which is not applied."""
-
-CHUNK_FRAME = 12
-"""Bytes of a PNG chunk beside its content: length, kind and checksum."""
-
-MAX_PNG_CHUNKS = 100_000
-"""Encoders cut the pixels into parts of 8 kB and more; Pillow takes seconds for millions of chunks."""
-
 
 class DecodeError(ValueError):
     """The image cannot be decoded; the text says why."""
@@ -83,6 +73,8 @@ def decode_rgb(encoded: bytes, crop: Crop | None = None) -> Pixels:
                     return part
             _check_scans(count_scans(encoded), width * height)
             pixels = _decode_jpeg(encoded, colours)
+    elif encoded.startswith(png.MAGIC):
+        pixels = _decode_png(encoded)
     else:
         pixels = _decode_with_pillow(encoded)
     return pixels if crop is None else crop(*pixels.shape[:2]).of(pixels)
@@ -119,8 +111,18 @@ def _decode_whole(encoded: bytes) -> Pixels:
         raise DecodeError(f"{type(error).__name__}: {error}") from error
 
 
-def _decode_with_pillow(encoded: bytes) -> Pixels:
+def _decode_png(encoded: bytes) -> Pixels:
     _check_chunks(encoded)
+    plain = png.find_plain(encoded)
+    if plain is not None:
+        _check_size(plain.width, plain.height)
+        pixels = png.decode_plain(plain)
+        if pixels is not None:
+            return pixels
+    return _decode_with_pillow(encoded)
+
+
+def _decode_with_pillow(encoded: bytes) -> Pixels:
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             _check_size(*image.size)
@@ -132,7 +134,7 @@ def _decode_with_pillow(encoded: bytes) -> Pixels:
     except DecodeError:
         raise
     except ValueError as error:
-        shorter = _without_notes(encoded)
+        shorter = png.without_notes(encoded)
         if len(shorter) < len(encoded):
             # Pillow refuses long ones.
             return _decode_with_pillow(shorter)
@@ -157,22 +159,5 @@ def _check_scans(num_scans: int, num_pixels: int) -> None:
 
 def _check_chunks(encoded: bytes) -> None:
     """Refuse a PNG of so many chunks that reading their heads takes seconds."""
-    if len(encoded) >= MAX_PNG_CHUNKS * CHUNK_FRAME and encoded.startswith(PNG_MAGIC):
-        num_chunks = sum(1 for _ in islice(_png_chunks(encoded), MAX_PNG_CHUNKS + 1))
-        if num_chunks > MAX_PNG_CHUNKS:
-            raise DecodeError(f"a PNG of more than {MAX_PNG_CHUNKS:,} chunks is above the limit")
-
-
-def _png_chunks(encoded: bytes) -> Iterator[bytes]:
-    position = len(PNG_MAGIC)
-    while position + CHUNK_FRAME <= len(encoded):
-        end = position + CHUNK_FRAME + int.from_bytes(encoded[position : position + 4], "big")
-        yield encoded[position:end]
-        position = end
-
-
-def _without_notes(encoded: bytes) -> bytes:
-    """A PNG without `PNG_NOTES`; anything else as it is."""
-    if not encoded.startswith(PNG_MAGIC):
-        return encoded
-    return PNG_MAGIC + b"".join(chunk for chunk in _png_chunks(encoded) if chunk[4:8] not in PNG_NOTES)
+    if png.has_too_many_chunks(encoded):
+        raise DecodeError(f"a PNG of more than {png.MAX_CHUNKS:,} chunks is above the limit")
