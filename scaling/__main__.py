@@ -4,12 +4,14 @@ The same commands are installed as `scaling-NAME`.
 """
 
 import importlib
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from scaling.errors import UserError, did_you_mean, run_command
 from scaling.readable import plain_table
+from scaling.records.attempts.contract import LEAVE_SIGNALS
 
 COMMANDS = {
     "launch": ("scaling.launch", "scaling.launch.command:main", "plan a study, train what is missing, draw the report"),
@@ -49,7 +51,11 @@ def _load(name: str) -> Callable[[Sequence[str] | None], int]:
 def _run(name: str) -> int:
     """What `python -m scaling.NAME` and the console script `scaling-NAME` call. The command is imported inside, so that
     Ctrl-C is answered in a word from the beginning."""
-    return run_command(lambda argv: _load(name)(argv))
+    code = run_command(lambda argv: _load(name)(argv))
+    # All is done and said; one more signal, while the interpreter ends, would turn the exit code into another one.
+    for number in (signal.SIGINT, *LEAVE_SIGNALS):
+        signal.signal(number, signal.SIG_IGN)
+    return code
 
 
 launch, status, train, evaluate, data, models, bench, report, fit, weights, power = (

@@ -16,6 +16,7 @@ from pathlib import Path
 from scaling.errors import UserError
 from scaling.launch.backends.base import AGAIN, Handle, Look, Resources, next_step
 from scaling.launch.backends.local.machine_locks import DeviceLocks
+from scaling.launch.backends.local.open_files import allow_open_files
 from scaling.launch.backends.local.run import LocalRun, StartError, WarmServer
 from scaling.launch.backends.local.slots import Slot, cut_slots, this_machine
 from scaling.launch.keeper import start_keeper
@@ -81,6 +82,7 @@ class LocalBackend:
     def submit(self, run_dirs: Sequence[Path], cap: int | None) -> list[Handle]:
         if not self._slots or cap != self._cap:
             self._cap, self._slots = cap, self._cut_slots(self._need, cap)
+            allow_open_files(self._need.devices * min(len(self._slots), cap or len(self._slots)))
         known = {*self._running, *(waiting.run_dir for waiting in self._queue)}
         for run_dir in run_dirs:
             clear_stop(run_dir)
