@@ -5,6 +5,7 @@ small subset hundreds of times; decoding it once is exact and free. Large images
 then decoded at every visit.
 """
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,8 @@ from scaling.data.read.images.decode import Crop, DecodeError, decode_rgb
 from scaling.data.read.images.jpeg_region import Box
 from scaling.data.read.pixel_cache import Address, DecodedSample, OwnPixels, PixelCache, SharedPixels
 from scaling.data.storage.integrity import CorruptSampleError
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_CACHE_BYTES = 512 * 1024 * 1024
 
@@ -32,6 +35,7 @@ class PixelSource:
         self.shards = OpenShards(manifest)
         self._cache_bytes, self._shared = cache_bytes, shared
         self._cache: PixelCache = shared or OwnPixels(cache_bytes)
+        self._is_full_told = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _source_elsewhere, (self.manifest, self._cache_bytes, self._shared and self._shared.address)
@@ -68,9 +72,18 @@ class PixelSource:
                 f"shard {shard.location}: the image of sample {shard.key(index)!r} cannot be decoded ({error})"
             ) from error
         if not is_whole:
+            self._tell_full()
             return sample
         self._cache.remember((shard_id, index), sample)
         return _cropped(sample, crop)
+
+    def _tell_full(self) -> None:
+        if self._cache_bytes and not self._is_full_told:
+            self._is_full_told = True
+            logger.info(
+                "the memory for decoded images is full, and the others are decoded at each visit; with room for all of "
+                "them (launch.pixel_cache) each is decoded once"
+            )
 
     def shard_labels(self, shard_id: int) -> list[list[int]]:
         """Class numbers of every sample of a shard, without decoding images."""

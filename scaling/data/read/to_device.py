@@ -2,8 +2,7 @@
 
 A thread takes batches from the loader, moves each into pinned memory, from which alone a copy to a GPU runs beside
 everything else, and begins the copy in a stream of its own; computing waits for that copy on the GPU and nothing waits
-on the host. Up to four uint8 batches lie on the GPU: one in use, two waiting, one being copied. On a CPU batches are
-where they have to be.
+on the host. Up to four uint8 batches lie on the GPU (`BATCHES_ON_GPU`). On a CPU batches are where they have to be.
 """
 
 from collections.abc import Callable, Generator, Iterable
@@ -14,6 +13,9 @@ import torch
 
 from scaling.data.read.loader import Batch
 from scaling.data.read.look_ahead import Prefetcher
+
+BATCHES_ON_GPU = 4
+"""One in use, two that wait, one that is being copied."""
 
 Begun = TypeVar("Begun")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from scaling.data.read.to_device import BATCHES_ON_GPU
 from scaling.errors import UserError
 from scaling.records.attempts.causes import Cause
 from scaling.records.reading import RecordError, read_sealed, write_sealed
@@ -89,19 +90,25 @@ def _fits(size: int, plan: RunPlan, processes: Processes) -> bool:
     """Whether a step of two such micro-batches, or of one that is the whole share, finds room on every process."""
     share = min(2 * size, plan.schedule.batch // processes.world)
     batching = plan_batching(share * processes.world, processes.world, size)
-    images = torch.zeros(share, 3, plan.model.image_size, plan.model.image_size, dtype=torch.uint8)
+    shape = (3, plan.model.image_size, plan.model.image_size)
+    images = torch.zeros(share, *shape, dtype=torch.uint8)
     labels = torch.zeros(share, 1, dtype=torch.int64)
     built: list[Engine] = []
+    batches: list[torch.Tensor] = []
     if processes.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(processes.device)
 
     def build_and_rehearse() -> None:
+        if processes.device.type == "cuda":
+            num_images = BATCHES_ON_GPU * (plan.schedule.batch // processes.world)
+            batches.append(torch.empty(num_images, *shape, dtype=torch.uint8, device=processes.device))
         built.append(build_engine(build_planned(plan.model), plan, batching, processes.device, processes.rank))
         built[0].rehearse(images, labels)
 
     fits = _finds_room(build_and_rehearse, processes)
     fits = fits and _finds_room(lambda: built[0].train_step(1, images, labels), processes)
     built.clear()
+    batches.clear()
     gc.collect()
     if processes.device.type == "cuda":
         torch.cuda.empty_cache()

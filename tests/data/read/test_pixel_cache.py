@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from scaling.data.format.load_manifest import load_manifest
 from scaling.data.format.manifest import Manifest
+from scaling.data.read.images.transforms import Augmentation
 from scaling.data.read.loader import TrainLoader
 from scaling.data.read.pixel_cache import DecodedSample, SharedPixels
 from scaling.data.read.pixels import PixelSource
@@ -114,6 +116,18 @@ def test_what_one_process_decoded_no_other_decodes(manifest: Manifest) -> None:
     again = [other.get(shard, index) for shard in range(5) for index in range(40)]
     assert all(np.array_equal(*pair) for pair in zip((w.pixels for w in whole), (a.pixels for a in again), strict=True))
     assert [one.labels for one in whole] == [one.labels for one in again]
+
+
+def test_a_memory_that_is_full_is_told_once(manifest: Manifest, caplog: pytest.LogCaptureFixture) -> None:
+    whole = Augmentation("none")
+    image_bytes = PixelSource(manifest).get(0, 0).pixels.nbytes
+    with caplog.at_level("INFO"):
+        for room in (0, 40, 3):
+            source = PixelSource(manifest, cache_bytes=room * image_bytes)
+            for index in range(40):
+                source.get(0, index, partial(whole.crop, []))
+            assert len(caplog.records) == (room == 3)
+    assert "launch.pixel_cache" in caplog.text
 
 
 FILLING = """
