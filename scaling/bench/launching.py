@@ -1,8 +1,10 @@
 """How long a person waits for a launcher: for plans (`scaling.launch --dry-run` in fresh processes, from their start to
-their end), and for a thousand array tasks of a real Slurm (`scaling.bench.slurm_tasks`).
+their end), for two launchers that race (`scaling.bench.racing`), and for a thousand array tasks of a real Slurm
+(`scaling.bench.slurm_tasks`).
 
+    quickstart       the quickstart's 24 runs, on manifests of a million images in 1,000 shards
     data_size        Figure 2 of the Mixer paper, 28 runs of JFT-300M declared by count
-    runs             many runs of the quickstart's three models, on manifests of a million images in 1,000 shards
+    runs             many runs of the quickstart's three models, on those manifests
     runs, json       the same as JSON
 
 Time is that of the wall and of the processor, which on a busy machine tell more together; memory is the peak of the
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.bench.command import add_json, write_json
+from scaling.bench.racing import measure_race
 from scaling.bench.slurm_tasks import NUM_TASKS, measure_slurm
 from scaling.data.format.manifest import LabelType, build_manifest, declare_manifest
 from scaling.readable import plain_table
@@ -104,6 +107,10 @@ def run(args: argparse.Namespace) -> int:
         for name, case in figures["cases"].items()
     ]
     print(plain_table(["plan", "wall s", "CPU s", "peak MB", "loads PyTorch"], rows))
+    figures["race"] = race = measure_race(args.rounds)
+    rows = [[name, f"{seconds:.1f}"] for name, seconds in race["wall_seconds"].items()]
+    print("\n" + plain_table([f"{race['runs']} small runs trained by", "wall s"], rows))
+    print(f"most attempts at a run: {race['most_attempts']}")
     if args.slurm != "none":
         figures["slurm"] = _measure_slurm(args.slurm)
     write_json(figures, args.json)
@@ -116,6 +123,7 @@ def measure_launch(num_runs: int, rounds: int) -> dict[str, Any]:
         folder = Path(name)
         sweeps = _write_study(folder, num_runs)
         cases = {
+            "quickstart, 24 runs": [str(sweeps["quickstart"])],
             "data_size, 28 runs": [str(sweeps["jft"])],
             f"{num_runs:,} runs": [str(sweeps["many"])],
             f"{num_runs:,} runs, json": [str(sweeps["many"]), "--json"],
@@ -165,7 +173,7 @@ def _plan(folder: Path, options: Sequence[str]) -> dict[str, Any]:
 
 
 def _write_study(folder: Path, num_runs: int) -> dict[str, Path]:
-    """Both sweeps and the manifests that they name."""
+    """The sweeps and the manifests that they name."""
     declare_manifest("JFT-300M", "multi", 18_291, 302_000_000, folder).save(folder / "jft.json")
     declare_manifest("JFT-300M held out", "multi", 18_291, 50_000, folder).save(folder / "jft-val.json")
     splits: tuple[tuple[str, LabelType, int], ...] = (
@@ -187,8 +195,9 @@ def _write_study(folder: Path, num_runs: int) -> dict[str, Path]:
             sha256=[hashlib.sha256(f"{name} {number}".encode()).hexdigest() for number in range(num_shards)],
             origin={},
         ).save(folder / f"{name}.json")
-    sweeps = {"jft": folder / "jft.yaml", "many": folder / "many.yaml"}
+    sweeps = {name: folder / f"{name}.yaml" for name in ("jft", "quickstart", "many")}
     root = json.dumps(str(folder))
     sweeps["jft"].write_text(JFT.format(root=root))
+    sweeps["quickstart"].write_text(MANY.format(root=root, seeds=[0, 1]))
     sweeps["many"].write_text(MANY.format(root=root, seeds=list(range(max(1, -(-num_runs // 12))))))
     return sweeps

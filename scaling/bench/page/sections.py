@@ -233,13 +233,19 @@ def launch(figures: Figures) -> Section:
         )
         for name, case in figures["cases"].items()
     ]
+    race = figures["race"]
+    rows += [(f"{race['runs']} small runs, {name}", f"{s:.1f}", "", "", "") for name, s in race["wall_seconds"].items()]
     rows += [(f"Slurm, 1,000 tasks: {name}", f"{s:.2f}", "", "", "") for name, s in figures.get("slurm", {}).items()]
     return Section(
-        "Planning and submitting",
+        "Planning, racing and submitting",
         "launch --json FILE",
         ("scaling.launch --dry-run", "wall s", "CPU s", "peak MB", "loads PyTorch"),
         rows,
-        (f"Medians of {figures['rounds']} rounds.",),
+        (
+            f"Medians of {figures['rounds']} rounds.",
+            f"Launchers that race train the {race['runs']} runs of one study to the end; most attempts at a run: "
+            f"{race['most_attempts']}.",
+        ),
     )
 
 
