@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from scaling.errors import did_you_mean
+from scaling.records.attempts.contract import Execution
 from scaling.records.run_plan import Frozen
 from scaling.spec.document import Document
 
@@ -234,6 +235,15 @@ class LaunchSpec(BaseModel):
     def devices(self) -> int:
         """Processes that train one run together."""
         return self.devices_per_run or self.nodes * (self.devices_per_node or 1)
+
+    def execution(self, threads: int | None = None) -> Execution:
+        """How each process of a run is executed, with `threads` of arithmetic."""
+        return Execution(
+            threads=threads,
+            loader_threads=self.loader_threads,
+            loader_processes=self.loader_processes,
+            pixel_cache_gb=self.pixel_cache,
+        )
 
     def section(self, backend: str) -> Any:
         """The settings of a back end: the model of a built-in one, or what the sweep holds for another (a dict)."""

@@ -42,5 +42,15 @@ class Execution:
     """Memory of a node for decoded images of the training set, 10^9 bytes, shared by its processes; None: half a GB for
     each."""
 
+    def arguments(self) -> list[str]:
+        """The same as options of `python -m scaling.train`."""
+        options = {
+            "--threads": self.threads,
+            "--loader-threads": self.loader_threads,
+            "--loader-processes": self.loader_processes,
+            "--pixel-cache": self.pixel_cache_gb,
+        }
+        return [word for option, value in options.items() if value for word in (option, str(value))]
+
 
 AS_IT_COMES = Execution()

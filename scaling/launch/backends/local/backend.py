@@ -21,7 +21,7 @@ from scaling.launch.backends.local.run import LocalRun, StartError, WarmServer
 from scaling.launch.backends.local.slots import Slot, cut_slots, this_machine
 from scaling.launch.keeper import start_keeper
 from scaling.records.attempts.causes import Cause, Decision, decide
-from scaling.records.attempts.contract import BUSY, Execution
+from scaling.records.attempts.contract import BUSY
 from scaling.records.attempts.ends import End, read_ends, settle_end
 from scaling.records.ownership.lease import LifeWatch, look
 from scaling.records.ownership.stop_request import StopCause, clear_stop, request_stop, requested_stop
@@ -184,20 +184,13 @@ class LocalBackend:
                 return
             slot, locks = taken
             try:
-                run = LocalRun(waiting.run_dir, slot, locks, self._execution(slot), self._server)
+                execution = self._launch.execution(slot.threads)
+                run = LocalRun(waiting.run_dir, slot, locks, execution, self._server)
             except StartError as error:
                 self._note_failed_start(waiting, error)
                 return
             self._queue.remove(waiting)
             self._running[waiting.run_dir] = run
-
-    def _execution(self, slot: Slot) -> Execution:
-        return Execution(
-            threads=slot.threads,
-            loader_threads=self._launch.loader_threads,
-            loader_processes=self._launch.loader_processes,
-            pixel_cache_gb=self._launch.pixel_cache,
-        )
 
     def _note_failed_start(self, waiting: _Waiting, error: StartError) -> None:
         """The next try has a new warm server; UserError when that goes on."""

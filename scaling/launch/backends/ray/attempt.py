@@ -11,7 +11,6 @@ from scaling.launch.backends.ray.order import Order
 from scaling.launch.backends.ray.rank import Place, Rank
 from scaling.launch.backends.ray.shape import NODE_ID, Shape
 from scaling.records.attempts.causes import Cause
-from scaling.records.attempts.contract import Execution
 
 if TYPE_CHECKING:
     from ray.util.placement_group import PlacementGroup
@@ -80,12 +79,7 @@ class Attempt:
             self._codes = dict.fromkeys(range(len(self._ranks)), Ending(None, Cause.MACHINE_TROUBLE, told))
             return
         port = ray.get(self._ranks[0].free_port.remote()) if len(self._ranks) > 1 else 0
-        execution = Execution(
-            threads=self._shape.threads,
-            loader_threads=self._order.loader_threads,
-            loader_processes=self._order.loader_processes,
-            pixel_cache_gb=self._order.pixel_cache_gb,
-        )
+        execution = replace(self._order.execution, threads=self._shape.threads)
         ray.get(
             [rank.start.remote(execution, self._variables(number, port)) for number, rank in enumerate(self._ranks)]
         )

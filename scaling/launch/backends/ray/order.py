@@ -9,12 +9,13 @@ from pathlib import Path
 
 from scaling.launch.backends.ray.shape import Shape
 from scaling.records.attempts.attempt import latest_number
+from scaling.records.attempts.contract import Execution
 from scaling.records.job_files import read_jobs
 from scaling.records.reading import write_record
 from scaling.records.run_dir import StudyDir
 from scaling.records.run_plan import Frozen
 
-RAY_SCHEMA = 1
+RAY_SCHEMA = 2
 
 
 class Order(Frozen):
@@ -25,9 +26,8 @@ class Order(Frozen):
     """Highest attempt number when it was submitted: what ended before that is not this order's to judge."""
     retries: int
     """How often a lost process or node is made good; pre-emption is free."""
-    loader_threads: int | None
-    loader_processes: int = 0
-    pixel_cache_gb: float | None = None
+    execution: Execution
+    """But for the threads of arithmetic, which `shape` has."""
     shape: Shape
     is_embedded: bool
     """Whether the cluster is the launcher's own, on its machine."""
@@ -52,9 +52,7 @@ class Batch(Frozen):
         nonce: str,
         shape: Shape,
         retries: int,
-        loader_threads: int | None,
-        loader_processes: int,
-        pixel_cache_gb: float | None,
+        execution: Execution,
         is_embedded: bool,
         cap: int | None,
         unix_time: float,
@@ -65,9 +63,7 @@ class Batch(Frozen):
                 run_dir=str(run_dir),
                 attempts_before=latest_number(run_dir),
                 retries=retries,
-                loader_threads=loader_threads,
-                loader_processes=loader_processes,
-                pixel_cache_gb=pixel_cache_gb,
+                execution=execution,
                 shape=shape,
                 is_embedded=is_embedded,
             )

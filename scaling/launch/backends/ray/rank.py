@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scaling.records.attempts.contract import MACHINE_TROUBLE, Execution
@@ -58,10 +58,7 @@ class Rank:
             if not name.startswith("RAY_") and name not in FOREIGN_VARIABLES
         }
         threads = execution.threads or 1
-        arguments = [self._run_dir, "--log", "--threads", str(threads)]
-        arguments += ["--loader-threads", str(execution.loader_threads)] if execution.loader_threads else []
-        arguments += ["--loader-processes", str(execution.loader_processes)] if execution.loader_processes else []
-        arguments += ["--pixel-cache", str(execution.pixel_cache_gb)] if execution.pixel_cache_gb else []
+        arguments = [self._run_dir, "--log", *replace(execution, threads=threads).arguments()]
         with RunDir(Path(self._run_dir)).log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "scaling.launch.backends.ray.child", str(os.getpid()), *arguments],

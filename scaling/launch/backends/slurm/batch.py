@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from scaling.records.attempts.contract import AS_IT_COMES, Execution
 from scaling.records.files import TEMPORARY, json_text
 from scaling.records.job_files import read_jobs
 from scaling.records.reading import RecordError, read_record, read_sealed, sealed, write_record
@@ -20,7 +21,7 @@ from scaling.records.run_dir import RunDir, StudyDir
 
 logger = logging.getLogger(__name__)
 
-BATCH_SCHEMA = 1
+BATCH_SCHEMA = 2
 
 SUBMIT_SECONDS = 60.0
 """A batch of which Slurm knows nothing may still be on its way for so long."""
@@ -38,12 +39,8 @@ class ArrayJob(BaseModel):
     """Absolute run directories, by the index of their task."""
     retries: int
     """How often a lost process or node is made good for a run; pre-emption and time limits are free."""
-    loader_threads: int | None = None
-    """Threads that decode images for one process; None: as many as its cores allow."""
-    loader_processes: int = 0
-    """Processes that these threads are spread over; 0: that one has them."""
-    pixel_cache_gb: float | None = None
-    """Memory of a node for decoded training images, 10^9 bytes."""
+    execution: Execution = AS_IT_COMES
+    """But for the threads of arithmetic, for which Slurm gives the cores."""
     seconds: float
     """Time limit of one job."""
     save_before: float

@@ -109,12 +109,10 @@ def become_training(batch_path: Path) -> int:
     if batch_of(run_dir) not in (None, (batch.nonce, _index())):
         print(f"{run_dir.name} belongs to a later submission; nothing to do", flush=True)
         return BUSY
-    loader = ["--loader-threads", str(batch.loader_threads)] if batch.loader_threads else []
-    loader += ["--loader-processes", str(batch.loader_processes)] if batch.loader_processes else []
-    loader += ["--pixel-cache", str(batch.pixel_cache_gb)] if batch.pixel_cache_gb else []
     # A signal that comes before training listens waits until then; training takes the block away.
     signal.pthread_sigmask(signal.SIG_BLOCK, LEAVE_SIGNALS)
-    return os.execv(sys.executable, [sys.executable, "-m", "scaling.train", str(run_dir), "--log", *loader])
+    words = ["-m", "scaling.train", str(run_dir), "--log", *batch.execution.arguments()]
+    return os.execv(sys.executable, [sys.executable, *words])
 
 
 def conclude(
