@@ -46,7 +46,10 @@ BENCHMARKS = {
     ),
     "host": ("scaling.bench.host_time", "CPU time of the engine in a step among simulated ranks, beside bare PyTorch"),
     "study": ("scaling.bench.study.command", "where the time of a whole study goes, from the command to the report"),
-    "launch": ("scaling.bench.launching", "seconds of planning 28 and 10,000 runs, and of 1,000 array tasks of Slurm"),
+    "launch": (
+        "scaling.bench.launching.command",
+        "seconds of planning 28 and 10,000 runs, of two launchers that race, and of 1,000 array tasks of Slurm",
+    ),
     "analysis": ("scaling.bench.analysis_time", "seconds and memory of reports of 1,000 runs, 60 models and of fits"),
     "fewshot": ("scaling.bench.fewshot", "seconds of the linear few-shot probe at ImageNet's size on one core"),
     "needs": (

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scaling.bench import launching
 from scaling.bench.command import main
+from scaling.bench.launching import command as launching
 
 
 def test_planning_is_measured_and_loads_no_pytorch(tmp_path: Path, capsys) -> None:
@@ -29,7 +29,7 @@ def test_planning_is_measured_and_loads_no_pytorch(tmp_path: Path, capsys) -> No
     assert "loads PyTorch" in capsys.readouterr().out
     race = figures["race"]
     assert (race["runs"], race["most_attempts"]) == (4, 1) and min(race["wall_seconds"].values()) > 0
-    assert "scaling.bench.launching" in sys.modules
+    assert "scaling.bench.launching.command" in sys.modules
 
 
 def leave_out_planning(monkeypatch: pytest.MonkeyPatch) -> None:

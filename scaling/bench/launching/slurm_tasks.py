@@ -2,7 +2,7 @@
 
 On a Slurm of virtual nodes that is started for it (`slurm/local/up` of the clone) and ended afterwards, or on the one
 that this machine talks to. Jobs are to begin in an hour and are cancelled at the end, so none ever runs.
-`python -m scaling.bench.slurm_tasks STUDY.yaml` measures on the latter and prints the seconds as JSON.
+`python -m scaling.bench.launching.slurm_tasks STUDY.yaml` measures on the latter and prints the seconds as JSON.
 """
 
 import json
@@ -27,7 +27,7 @@ NUM_TASKS = 1_000
 
 PROFILE = "sbatch: {begin: now+1hour}\n"
 
-LOCAL = Path(__file__).parents[2] / "slurm" / "local"
+LOCAL = Path(__file__).parents[3] / "slurm" / "local"
 """Of a clone; an installed package has no such folder."""
 
 
@@ -36,7 +36,7 @@ def measure_slurm(sweep: Path, where: str) -> dict[str, float] | str:
 
     `where` is `own`, for a Slurm that is started for it, or `here`.
     """
-    command = [sys.executable, "-m", "scaling.bench.slurm_tasks", str(sweep)]
+    command = [sys.executable, "-m", "scaling.bench.launching.slurm_tasks", str(sweep)]
     if where == "here":
         if not _answers(os.environ):
             return "no Slurm answers here"

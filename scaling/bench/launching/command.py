@@ -1,6 +1,5 @@
 """How long a person waits for a launcher: for plans (`scaling.launch --dry-run` in fresh processes, from their start to
-their end), for two launchers that race (`scaling.bench.racing`), and for a thousand array tasks of a real Slurm
-(`scaling.bench.slurm_tasks`).
+their end), for two launchers that race (`racing`), and for a thousand array tasks of a real Slurm (`slurm_tasks`).
 
     quickstart       the quickstart's 24 runs, on manifests of a million images in 1,000 shards
     data_size        Figure 2 of the Mixer paper, 28 runs of JFT-300M declared by count
@@ -25,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from scaling.bench.command import add_json, write_json
-from scaling.bench.racing import measure_race
-from scaling.bench.slurm_tasks import NUM_TASKS, measure_slurm
+from scaling.bench.launching.racing import measure_race
+from scaling.bench.launching.slurm_tasks import NUM_TASKS, measure_slurm
 from scaling.data.format.manifest import LabelType, build_manifest, declare_manifest
 from scaling.readable import plain_table
 
