@@ -84,6 +84,13 @@ def run_command(body: Callable[[Sequence[str] | None], int], argv: Sequence[str]
         # What is still buffered has no reader; without this the interpreter would report it as it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except RuntimeError as error:
+        # What `Path.resolve` raises before Python 3.13 where later ones leave it to whoever opens the file.
+        _, is_loop, link = str(error).partition("Symlink loop from ")
+        if not is_loop:
+            raise
+        print(f"error: {printable(link)}: {os.strerror(errno.ELOOP).lower()}", file=sys.stderr)
+        return 2
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
