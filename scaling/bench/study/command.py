@@ -77,13 +77,13 @@ def run(args: argparse.Namespace) -> int:
 
 def measure_study(sweep: Path, settings: list[str], folder: Path) -> dict[str, Any]:
     """Launch a sweep in `folder`: wall and CPU seconds of every part, and of the whole."""
-    if load_study(sweep, settings)[0].data.make is not None:
-        settings = [*settings, f"data.root={folder / 'data'}"]
-    study, _ = load_study(sweep, settings)
+    makes_data = load_study(sweep, settings)[0].data.make is not None
+    used = [*settings, f"data.root={folder / 'data'}"] if makes_data else settings
+    study, _ = load_study(sweep, used)
     began_data = time.time()
     ensure_data(study)
-    data_seconds = time.time() - began_data if study.data.make is not None else 0.0
-    options = [word for setting in settings for word in ("--set", setting)]
+    data_seconds = time.time() - began_data if makes_data else 0.0
+    options = [word for setting in used for word in ("--set", setting)]
     command = [sys.executable, "-m", "scaling.launch", str(sweep), "--out", str(folder / "runs"), *options]
     began = time.time()
     with subprocess.Popen(command) as launcher, ProcessorTime(launcher.pid) as processor:
