@@ -151,7 +151,7 @@ def _crop_long_side(image: Pixels, needed: int) -> Pixels:
 def resize(image: Pixels, height: int, width: int) -> torch.Tensor:
     """Antialiased bilinear on uint8, as Pillow does it; (3, height, width), channels last in memory."""
     # The batch axis comes first, because only then do the strides say "channels last", and the result keeps them.
-    pixels = torch.from_numpy(np.ascontiguousarray(image)[None].transpose(0, 3, 1, 2))
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).unsqueeze(0).permute(0, 3, 1, 2)
     if image.shape[:2] == (height, width):
         return pixels[0]
     return functional.interpolate(pixels, (height, width), mode="bilinear", antialias=True)[0]
