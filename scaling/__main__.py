@@ -51,7 +51,12 @@ def _load(name: str) -> Callable[[Sequence[str] | None], int]:
 def _run(name: str) -> int:
     """What `python -m scaling.NAME` and the console script `scaling-NAME` call. The command is imported inside, so that
     Ctrl-C is answered in a word from the beginning."""
-    code = run_command(lambda argv: _load(name)(argv))
+    return _run_to_the_end(lambda argv: _load(name)(argv))
+
+
+def _run_to_the_end(body: Callable[[Sequence[str] | None], int]) -> int:
+    """`run_command` for the last thing that this process does."""
+    code = run_command(body)
     # All is done and said; one more signal, while the interpreter ends, would turn the exit code into another one.
     for number in (signal.SIGINT, *LEAVE_SIGNALS):
         signal.signal(number, signal.SIG_IGN)
@@ -63,4 +68,4 @@ launch, status, train, evaluate, data, models, bench, report, fit, weights, powe
 )
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(_run_to_the_end(main))

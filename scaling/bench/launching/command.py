@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,9 @@ evals:
 """
 
 
+PLAN_COLUMNS = ("wall s", "CPU s", "peak MB", "loads PyTorch")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command line takes."""
     parser.description = __doc__
@@ -95,17 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure and print; returns the exit code."""
     figures = measure_launch(args.runs, args.rounds)
-    rows = [
-        [
-            name,
-            f"{case['wall_seconds']:.2f}",
-            f"{case['cpu_seconds']:.2f}",
-            f"{case['peak_bytes'] / 1e6:.0f}",
-            "yes" if case["loads_torch"] else "no",
-        ]
-        for name, case in figures["cases"].items()
-    ]
-    print(plain_table(["plan", "wall s", "CPU s", "peak MB", "loads PyTorch"], rows))
+    print(plain_table(["plan", *PLAN_COLUMNS], [[name, *plan_cells(case)] for name, case in figures["cases"].items()]))
     figures["race"] = race = measure_race(args.rounds)
     rows = [[name, f"{seconds:.1f}"] for name, seconds in race["wall_seconds"].items()]
     print("\n" + plain_table([f"{race['runs']} small runs trained by", "wall s"], rows))
@@ -114,6 +107,16 @@ def run(args: argparse.Namespace) -> int:
         figures["slurm"] = _measure_slurm(args.slurm)
     write_json(figures, args.json)
     return 0
+
+
+def plan_cells(case: Mapping[str, Any]) -> tuple[str, ...]:
+    """What was measured of planning, as `PLAN_COLUMNS`."""
+    return (
+        f"{case['wall_seconds']:.2f}",
+        f"{case['cpu_seconds']:.2f}",
+        f"{case['peak_bytes'] / 1e6:,.0f}",
+        "yes" if case["loads_torch"] else "no",
+    )
 
 
 def measure_launch(num_runs: int, rounds: int) -> dict[str, Any]:

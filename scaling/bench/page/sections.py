@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scaling.bench.host_time import own_microseconds
+from scaling.bench.launching.command import PLAN_COLUMNS, plan_cells
 from scaling.bench.pipeline.command import BARE, OURS
 from scaling.bench.pipeline.decoders import cores_of_a_node
 from scaling.bench.training import PEERS
@@ -224,16 +225,7 @@ def fewshot(figures: Figures) -> Section:
 
 
 def launch(figures: Figures) -> Section:
-    rows = [
-        (
-            name,
-            f"{case['wall_seconds']:.2f}",
-            f"{case['cpu_seconds']:.2f}",
-            f"{case['peak_bytes'] / 1e6:,.0f}",
-            "yes" if case["loads_torch"] else "no",
-        )
-        for name, case in figures["cases"].items()
-    ]
+    rows = [(name, *plan_cells(case)) for name, case in figures["cases"].items()]
     remarks = [f"Medians of {figures['rounds']} rounds."]
     if race := figures.get("race"):
         seconds = race["wall_seconds"].items()
@@ -243,7 +235,7 @@ def launch(figures: Figures) -> Section:
     return Section(
         "Planning, racing and submitting",
         "launch --json FILE",
-        ("scaling.launch --dry-run", "wall s", "CPU s", "peak MB", "loads PyTorch"),
+        ("scaling.launch --dry-run", *PLAN_COLUMNS),
         rows,
         tuple(remarks),
     )

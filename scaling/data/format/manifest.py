@@ -88,8 +88,7 @@ class Manifest:
 
     def label_problem(self, labels: Sequence[int]) -> str | None:
         """What is wrong with a sample's class numbers, as the end of a sentence; None when nothing is."""
-        num_classes = len(self.classes)
-        if labels and not 0 <= min(labels) <= max(labels) < num_classes:
+        if labels and not 0 <= min(labels) <= max(labels) < len(self.classes):
             return f"has the labels {list(labels)}, but the manifest has {len(self.classes)} classes"
         if len(labels) != 1 and self.label_type == "single":
             return f"has {len(labels)} labels, but the data set is single-label"

@@ -96,11 +96,8 @@ class Shard:
 
     def read(self, index: int) -> tuple[bytes, list[int]]:
         """Encoded image and class numbers of a sample."""
-        descriptor = self._open()
-        try:
+        with self._opened() as descriptor:
             return self._image(descriptor, index), self._labels(descriptor, index)
-        finally:
-            os.close(descriptor)
 
     def read_image(self, index: int) -> bytes:
         """Encoded image of a sample."""
@@ -126,14 +123,6 @@ class Shard:
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
-        descriptor = self._open()
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-    def _open(self) -> int:
-        """A descriptor of the shard as it was indexed, to be closed by the caller."""
         descriptor = self._tar.open()
         try:
             status = os.fstat(descriptor)
@@ -145,10 +134,9 @@ class Shard:
                 # Written or replaced since it was indexed: the same bytes, or an error.
                 self._tar.check()
                 self._stamp = (status.st_mtime_ns, status.st_ino)
-        except BaseException:
+            yield descriptor
+        finally:
             os.close(descriptor)
-            raise
-        return descriptor
 
     def _image(self, descriptor: int, index: int) -> bytes:
         offset, size, _, _ = self._samples.places[index].tolist()

@@ -82,11 +82,9 @@ class TrainRows:
             (get_or_stand_in(self.source, self.subset, shard, index, partial(self.augment.crop, draws), tell), draws)
             for shard, index, draws in rows
         )
-        return _fill(images, samples, self._view)
-
-    def _view(self, pixels: Pixels, draws: list[float]) -> torch.Tensor:
-        view = self.augment.view(pixels, draws, self.size)
-        return view if self.permutation is None else permute_pixels(view, self.permutation)
+        return _fill(
+            images, samples, lambda pixels, draws: self.augment.view(pixels, draws, self.size), self.permutation
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +98,10 @@ class EvalRows:
 
     def fill(self, images: torch.Tensor, places: Places, tell: Tell) -> list[list[int]]:
         rows = zip(places.shards.tolist(), places.indices.tolist(), strict=True)
-        return _fill(images, ((self.source.get(shard, index), None) for shard, index in rows), self._view)
-
-    def _view(self, pixels: Pixels, draws: None) -> torch.Tensor:
-        view = evaluate_view(pixels, self.transform, self.size)
-        return view if self.permutation is None else permute_pixels(view, self.permutation)
+        samples = ((self.source.get(shard, index), None) for shard, index in rows)
+        return _fill(
+            images, samples, lambda pixels, _: evaluate_view(pixels, self.transform, self.size), self.permutation
+        )
 
 
 Draws = TypeVar("Draws")
@@ -114,8 +111,9 @@ def _fill(
     images: torch.Tensor,
     samples: Iterator[tuple[DecodedSample, Draws]],
     view: Callable[[Pixels, Draws], torch.Tensor],
+    permutation: torch.Tensor | None,
 ) -> list[list[int]]:
-    """Write the views of samples into `images`, uint8 (n, 3, size, size); the class numbers of each row.
+    """Write the views of samples, permuted, into `images`, uint8 (n, 3, size, size); the class numbers of each row.
 
     A few samples are decoded, then viewed, then written. A core that does one of the three again and again has its code
     at hand, which takes a third off the time of images of 32 px; large images come one by one.
@@ -124,7 +122,7 @@ def _fill(
     for group in _groups(samples):
         views = [view(sample.pixels, draws) for sample, draws in group]
         for made in views:
-            next(rows)[:] = made
+            next(rows)[:] = made if permutation is None else permute_pixels(made, permutation)
         labels += [sample.labels for sample, _ in group]
     return labels
 
