@@ -7,6 +7,7 @@ then decoded at every visit.
 
 import logging
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -103,8 +104,5 @@ def _cropped(sample: DecodedSample, crop: Crop | None) -> DecodedSample:
 
 def pad_labels(labels: list[list[int]]) -> NDArray[np.int64]:
     """Class numbers (n, L), rows filled up with -1; L is the longest list's length, at least 1."""
-    longest = max((len(row) for row in labels), default=0)
-    padded = np.full((len(labels), max(1, longest)), -1, dtype=np.int64)
-    for row, numbers in enumerate(labels):
-        padded[row, : len(numbers)] = numbers
-    return padded
+    columns = list(zip_longest(*labels, fillvalue=-1)) or [(-1,) * len(labels)]
+    return np.ascontiguousarray(np.array(columns, dtype=np.int64).T)
