@@ -18,8 +18,8 @@ from scaling.data.read.stand_in import Tell, get_or_stand_in
 from scaling.data.select.permute import permute_pixels
 from scaling.data.select.subset import Subset
 
-GROUP_BYTES = 2**20
-"""Of decoded pixels that wait for others before views are made of them; a core's own cache is about as large."""
+GROUP_BYTES = 2**22
+"""Of decoded pixels that wait for others before views are made of them: some twenty crops of photographs for 224 px."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def _fill(
     """Write the views of samples, permuted, into `images`, uint8 (n, 3, size, size); the class numbers of each row.
 
     A few samples are decoded, then viewed, then written. A core that does one of the three again and again has its code
-    at hand, which takes a third off the time of images of 32 px; large images come one by one.
+    at hand, which takes a third off the time of images of 32 px and a twentieth off that of photographs for 224 px.
     """
     labels, rows = list[list[int]](), iter(images)
     for group in _groups(samples):
