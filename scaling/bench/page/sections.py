@@ -35,16 +35,15 @@ def pipeline(figures: Figures) -> Section:
         )
         for name, values in rates.items()
     ]
-    beside_bare = ""
-    if BARE in rates:
-        beside_bare = f", and {statistics.median(rates[OURS]) / statistics.median(rates[BARE]):.0%} of bare calls"
+    of_bare = statistics.median(rates[OURS]) / statistics.median(rates[BARE])
     return Section(
         f"Input pipeline, {_images(figures)}",
-        "pipeline MANIFEST --json FILE",
+        f"pipeline MANIFEST --image-size {settings['image_size']} --images {settings['images']} "
+        f"--rounds {settings['rounds']} --json FILE",
         ("loader", "images per CPU second", "range", "peer", "ratio", "first batch, s"),
         rows,
         (
-            f"{figures['ratio_to_timm']:.2f} times timm's loader{beside_bare}.",
+            f"{figures['ratio_to_timm']:.2f} times timm's loader, and {of_bare:.0%} of bare calls.",
             f"Decoding in full and nothing else does {figures['decode_only_per_cpu_second']:,.0f} images/cpu-s.",
             f"Pixels differ from Pillow's (decode in full, crop, bilinear resize) by {figures['mean_pixel_error']:.3f} "
             "grey levels on average.",
@@ -69,7 +68,8 @@ def decoders(figures: Figures) -> Section:
     ]
     return Section(
         f"Threads and processes that decode, {_images(figures)}",
-        f"pipeline MANIFEST --decoders --image-size {settings['image_size']} --json FILE",
+        f"pipeline MANIFEST --decoders --image-size {settings['image_size']} --images {settings['images']} "
+        f"--rounds {settings['rounds']} --json FILE",
         ("decoded by", "images/s", "range", "images per CPU second", "range", "first batch, s"),
         rows,
         (*cores_of_a_node(figures), f"{settings['rounds']} rounds in turns of {settings['images']} images."),
@@ -226,18 +226,19 @@ def fewshot(figures: Figures) -> Section:
 
 def launch(figures: Figures) -> Section:
     rows = [(name, *plan_cells(case)) for name, case in figures["cases"].items()]
-    remarks = [f"Medians of {figures['rounds']} rounds."]
-    if race := figures.get("race"):
-        seconds = race["wall_seconds"].items()
-        rows += [(f"{race['runs']} small runs, {name}", f"{wall:.1f}", "", "", "") for name, wall in seconds]
-        remarks.append(f"Most attempts at a run that two launchers race for: {race['most_attempts']}.")
+    race = figures["race"]
+    for name, wall in race["wall_seconds"].items():
+        rows.append((f"{race['runs']} small runs, {name}", f"{wall:.1f}", "", "", ""))
     rows += [(f"Slurm, 1,000 tasks: {name}", f"{s:.2f}", "", "", "") for name, s in figures.get("slurm", {}).items()]
     return Section(
         "Planning, racing and submitting",
         "launch --json FILE",
         ("scaling.launch --dry-run", *PLAN_COLUMNS),
         rows,
-        tuple(remarks),
+        (
+            f"Medians of {figures['rounds']} rounds.",
+            f"Most attempts at a run that two launchers race for: {race['most_attempts']}.",
+        ),
     )
 
 

@@ -1,5 +1,6 @@
 """Training input by threads of one process and by decode processes: what each reaches, and what one more costs."""
 
+import math
 import os
 import statistics
 import time
@@ -12,7 +13,7 @@ from scaling.bench.pipeline.facts import mean_image_bytes, our_batches
 from scaling.bench.study.processor_time import TICKS_PER_SECOND, tree_cpu_seconds
 from scaling.data.format.manifest import Manifest
 from scaling.data.read.processes.decode_processes import DecodeProcesses
-from scaling.readable import plain_table
+from scaling.readable import counted, plain_table
 from scaling.train.processes.decoding import describe_decoders
 
 WAYS = ((1, 0), (2, 0), (1, 1), (2, 2))
@@ -63,8 +64,8 @@ def cores_of_a_node(figures: Mapping[str, Any]) -> list[str]:
     """On paper: the cores that decode for a node's GPUs, by the CPU time of an image in decode processes."""
     per_core = statistics.median(figures["images_per_cpu_second"][describe_decoders(*WAYS[-1])])
     return [
-        f"On paper: {GPUS} GPUs that take {rate:,} images/s each need {GPUS * rate / per_core:,.0f} cores of these "
-        "for decoding."
+        f"On paper: {GPUS} GPUs that take {rate:,} images/s each need "
+        f"{counted(math.ceil(GPUS * rate / per_core), 'core')} of these for decoding."
         for rate in IMAGES_PER_SECOND
     ]
 
