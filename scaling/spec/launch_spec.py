@@ -171,7 +171,7 @@ class LaunchSpec(BaseModel):
     loader_processes: Annotated[int, Field(ge=0, le=1000)] = Field(
         0,
         description="Processes over which these threads are spread, where one interpreter cannot hand out images fast "
-        "enough: about one for each 2,500 images/s; 0: the training process has them.",
+        "enough: about one for each 4,000 images/s; 0: the training process has them.",
     )
     pixel_cache: Gigabytes | None = Field(
         None,
