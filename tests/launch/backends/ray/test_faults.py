@@ -21,6 +21,7 @@ from tests.launch.backends.ray.lab import (
     wait_for_result,
     wait_until,
 )
+from tests.support.run_folders import steps_saved
 
 pytestmark = needs_cluster
 
@@ -32,6 +33,11 @@ def starts(run_dir: Path) -> list[int]:
     return [event.step for event in read_events(RunDir(run_dir).events).events if event.kind == "start"]
 
 
+def last_saved(run_dir: Path) -> int:
+    """Step of the newest checkpoint that is complete; they are written beside the steps."""
+    return max(steps_saved(run_dir), default=0)
+
+
 def test_a_lost_node_a_lost_process_and_a_killed_launcher(cluster: Cluster, make_study: MakeStudy) -> None:
     study = make_study(*SETTINGS)
     launcher = study.start()
@@ -39,6 +45,7 @@ def test_a_lost_node_a_lost_process_and_a_killed_launcher(cluster: Cluster, make
     with only_processes_held_at([first, second], 7) as processes:
         places = {cluster.node_of(pid): run for run, pid in processes.items()}
         assert places.keys() == {"head", "second"}
+        saved = {run: last_saved(run) for run in processes}
         launcher.kill()
         launcher.communicate()
         os.kill(processes[places["head"]], signal.SIGKILL)
@@ -47,7 +54,7 @@ def test_a_lost_node_a_lost_process_and_a_killed_launcher(cluster: Cluster, make
     assert code == 0 and "0 runs submitted" in told, told
     for run in (first, second):
         wait_for_result(run)
-        assert starts(run) == [0, 5]
+        assert starts(run) == [0, saved[run]]
     causes = {node: [end.cause for end in read_ends(run).all] for node, run in places.items()}
     assert causes == {"head": [Cause.LOST, Cause.DONE], "second": [Cause.NODE_FAILED, Cause.DONE]}
     for run in (first, second):
@@ -61,6 +68,7 @@ def test_a_lost_head(cluster: Cluster, make_study: MakeStudy) -> None:
     runs = study.planned()
     with only_processes_held_at(runs, 7) as processes:
         places = {cluster.node_of(pid): run for run, pid in processes.items()}
+        saved = last_saved(places["head"])
         cluster.kill("head")
         wait_until(lambda: is_pending(processes[places["second"]], signal.SIGTERM), 90, "request to save")
     _, told = launcher.communicate(timeout=120)
@@ -77,5 +85,5 @@ def test_a_lost_head(cluster: Cluster, make_study: MakeStudy) -> None:
     assert code == 0 and "2 runs submitted" in told, told
     for run in runs:
         wait_for_result(run)
-        assert starts(run) == [0, 5 if run == places["head"] else end.step]
+        assert starts(run) == [0, saved if run == places["head"] else end.step]
         assert_same_numbers(train_plan_here(run, study.folder / "reference" / run.name), run)
