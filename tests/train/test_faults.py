@@ -4,6 +4,8 @@ import datetime
 import os
 import resource
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,18 @@ def refuse_large_files(rank: int) -> None:
 def starts(run_dir: Path) -> list[int]:
     """The steps from which the attempts so far went on."""
     return [event.step for event in read_events(run_dir / "events.jsonl").events if event.kind == "start"]
+
+
+def test_a_killed_process_leaves_nothing_in_the_temporary_folder(plan_tiny, tmp_path: Path) -> None:
+    (run,) = plan_tiny(*LONG)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    command = [sys.executable, "-m", "scaling.train", str(run.run_dir)]
+    with subprocess.Popen(command, env=os.environ | {"TMPDIR": str(temporary)}) as process:
+        wait_for_checkpoint(run.run_dir, 10)
+        process.kill()
+    # PyTorch's cache of compiled code, of which there is one for each user.
+    assert [path.name for path in temporary.iterdir() if not path.name.startswith("torchinductor_")] == []
 
 
 @pytest.mark.parametrize("victim", [0, 1])

@@ -11,12 +11,10 @@ together, in order, destroy their groups; an exception passes without that, and 
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import deepspeed
@@ -131,42 +129,43 @@ def join_processes(execution: Execution = AS_IT_COMES, *, may_use_gpu: bool = Tr
     if device.index is not None:
         _tell_device(device.index)
     leave_out_shared_memory_operator()
-    with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
-        meeting = {} if world > 1 else {"init_method": (Path(folder) / "store").as_uri()}
-        deepspeed.init_distributed(
-            dist_backend="nccl" if device.type == "cuda" else "gloo",
-            auto_mpi_discovery=False,
-            verbose=False,
-            timeout=COLLECTIVE_TIMEOUT,
-            rank=rank,
-            world_size=world,
-            **meeting,
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if world == 1:
+        # In this process's memory: nothing stays on a disk after a kill. DeepSpeed takes what is there.
+        torch.distributed.init_process_group(
+            backend, timeout=COLLECTIVE_TIMEOUT, store=torch.distributed.HashStore(), rank=0, world_size=1
         )
-        host_group = None
-        if device.type == "cuda" and world > 1:
-            host_group = torch.distributed.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT * AGREEMENT_SHARE)
-        cores = own_cores(execution.threads, placement.local_world)
-        if device.type == "cuda" and (address := pci_address(torch.cuda.get_device_properties(device))):
-            stay_beside(address)
-            cores = min(cores, len(os.sched_getaffinity(0)))
-        arithmetic = 1 if device.type == "cuda" else torch.get_num_threads()
-        num_processes = execution.loader_processes
-        threads = execution.loader_threads or decoding_threads(cores, arithmetic, num_processes)
-        if threads < num_processes:
-            raise UserError(
-                f"{threads} loader threads are too few for {num_processes} loader processes, of which each needs one; "
-                "raise the one (--loader-threads) or lower the other (--loader-processes)"
-            )
-        try:
-            with DecodeProcesses(num_processes, threads) if num_processes else nullcontext() as decode_processes:
-                yield Processes(
-                    rank, world, device, host_group, threads, decode_processes, execution.pixel_cache_gb, cores
-                )
-        except BaseException:
-            if world == 1:
-                deepspeed.comm.destroy_process_group()
-            raise
-        deepspeed.comm.destroy_process_group()
+    deepspeed.init_distributed(
+        dist_backend=backend,
+        auto_mpi_discovery=False,
+        verbose=False,
+        timeout=COLLECTIVE_TIMEOUT,
+        rank=rank,
+        world_size=world,
+    )
+    host_group = None
+    if device.type == "cuda" and world > 1:
+        host_group = torch.distributed.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT * AGREEMENT_SHARE)
+    cores = own_cores(execution.threads, placement.local_world)
+    if device.type == "cuda" and (address := pci_address(torch.cuda.get_device_properties(device))):
+        stay_beside(address)
+        cores = min(cores, len(os.sched_getaffinity(0)))
+    arithmetic = 1 if device.type == "cuda" else torch.get_num_threads()
+    num_processes = execution.loader_processes
+    threads = execution.loader_threads or decoding_threads(cores, arithmetic, num_processes)
+    if threads < num_processes:
+        raise UserError(
+            f"{threads} loader threads are too few for {num_processes} loader processes, of which each needs one; "
+            "raise the one (--loader-threads) or lower the other (--loader-processes)"
+        )
+    try:
+        with DecodeProcesses(num_processes, threads) if num_processes else nullcontext() as decode_processes:
+            yield Processes(rank, world, device, host_group, threads, decode_processes, execution.pixel_cache_gb, cores)
+    except BaseException:
+        if world == 1:
+            deepspeed.comm.destroy_process_group()
+        raise
+    deepspeed.comm.destroy_process_group()
 
 
 def leave_out_shared_memory_operator() -> None:
