@@ -9,7 +9,6 @@ unpacked into a temporary folder of this process, bounded in size, and removed w
 
 import gzip
 import os
-import tempfile
 import threading
 import time
 import zlib
@@ -21,6 +20,7 @@ from typing import BinaryIO
 from scaling.data.storage.integrity import CorruptShardError
 from scaling.data.storage.remote import RemoteFiles, is_url
 from scaling.data.storage.shard_cache import ShardCache
+from scaling.data.storage.temporary_folder import TemporaryFolder
 from scaling.data.storage.verified_shards import VerifiedShards
 from scaling.errors import UserError
 from scaling.records.files import open_regular
@@ -55,8 +55,8 @@ class LocalTar:
             self._is_packed = stream.read(2) == GZIP_MAGIC
             if self._is_packed:
                 stream.seek(0)
-                self._folder = tempfile.TemporaryDirectory(prefix="shard-", ignore_cleanup_errors=True)
-                self.path = Path(self._folder.name) / "unpacked.tar"
+                self._folder = TemporaryFolder()
+                self.path = self._folder.path / "unpacked.tar"
                 _unpack(stream, self.path, location)
 
     def _open_copy(self, location: str) -> BinaryIO:
@@ -97,17 +97,17 @@ class ShardFiles:
         self._verified = VerifiedShards(verify=access.verify)
         self._lock = threading.Lock()
         self._cache: ShardCache | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: TemporaryFolder | None = None
 
     def open(self, location: str) -> LocalTar:
         """A shard of which nothing is known yet; a copy of it is removed with the object."""
         if not is_url(location):
             return LocalTar(location)
-        folder = tempfile.TemporaryDirectory(prefix="shard-", ignore_cleanup_errors=True)
+        folder = TemporaryFolder()
         size = self._remote.size(location)
 
         def fetch() -> Path:
-            path = Path(folder.name) / "shard"
+            path = folder.path / "shard"
             try:
                 with path.open("wb") as stream:
                     self._download(location, size, stream)
@@ -146,11 +146,10 @@ class ShardFiles:
     def _open_cache(self) -> ShardCache:
         with self._lock:
             if self._cache is None:
-                folder = self._access.cache
-                if not folder:
-                    self._folder = tempfile.TemporaryDirectory(prefix="shards-", ignore_cleanup_errors=True)
-                    folder = self._folder.name
-                self._cache = ShardCache(Path(folder), int(self._access.cache_gb * 1e9))
+                if not self._access.cache:
+                    self._folder = TemporaryFolder()
+                folder = self._folder.path if self._folder else Path(self._access.cache)
+                self._cache = ShardCache(folder, int(self._access.cache_gb * 1e9))
             return self._cache
 
 
