@@ -124,5 +124,5 @@ def _caption(records: Records, table: pd.DataFrame, metric: str) -> str:
     if chance_level(records, metric) is not None:
         text += f" Dotted: chance, {records.metric(metric).text(chance_level(records, metric) or 0.0)} %."
     if evaluation_noise(records, metric) is not None:
-        text += " Grey bars: 90 % noise of the evaluation of one run (test images and support draws)."
+        text += " Grey bars: 90 % noise of the evaluation of one run (test images and, where there are, support draws)."
     return text

@@ -24,6 +24,7 @@ from typing import Any
 from scaling.bench.command import add_json, write_json
 from scaling.bench.machine import describe_machine
 from scaling.bench.synthetic_study import Truth, make_study
+from scaling.launch.options import above_zero
 from scaling.readable import plain_table
 from scaling.records.study import load_plan_order, save_plan_order
 
@@ -51,10 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = __doc__
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "example:\n  python -m scaling.bench analysis --runs 200 --rows 100 --json analysis.json"
-    parser.add_argument("--runs", type=int, default=NUM_RUNS, help=f"of the largest study (default: {NUM_RUNS:,})")
-    parser.add_argument("--rows", type=int, default=NUM_ROWS, help=f"of each run's log (default: {NUM_ROWS:,})")
-    parser.add_argument("--models", type=int, default=MANY_MODELS, help=f"of many models (default: {MANY_MODELS})")
-    parser.add_argument("--curves", type=int, default=NUM_CURVES, help=f"to fit (default: {NUM_CURVES})")
+    parser.add_argument(
+        "--runs", type=above_zero, default=NUM_RUNS, help=f"of the largest study (default: {NUM_RUNS:,})"
+    )
+    parser.add_argument("--rows", type=above_zero, default=NUM_ROWS, help=f"of each run's log (default: {NUM_ROWS:,})")
+    parser.add_argument(
+        "--models", type=above_zero, default=MANY_MODELS, help=f"of many models (default: {MANY_MODELS})"
+    )
+    parser.add_argument("--curves", type=above_zero, default=NUM_CURVES, help=f"to fit (default: {NUM_CURVES})")
     add_json(parser)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from scaling.bench.command import add_json, add_model_options, model_settings, write_json
 from scaling.bench.machine import describe_machine, prepare_device
+from scaling.launch.options import above_zero
 from scaling.readable import plain_table
 
 DEEPSPEED, WAITED, BESIDE = "DeepSpeed save_checkpoint", "ours, waited for", "ours, beside the steps"
@@ -33,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = __doc__
     parser.epilog = "example:\n  python -m scaling.bench checkpoint --model mixer-l/32 --batch 2 --rounds 3"
     parser.add_argument("--model", default="mixer-b/32", help="default: mixer-b/32")
-    parser.add_argument("--batch", type=int, default=2, help="images a step (default: 2)")
+    parser.add_argument("--batch", type=above_zero, default=2, help="images a step (default: 2)")
     add_model_options(parser)
-    parser.add_argument("--rounds", type=int, default=3, help="default: 3")
+    parser.add_argument("--rounds", type=above_zero, default=3, help="default: 3")
     parser.add_argument("--dir", type=Path, metavar="DIR", help="write on this disk (default: that of temporary files)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in scaling.launch")
     add_json(parser)

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from scaling.launch.options import above_zero
 from scaling.records.attempts.provenance import describe_harness_source
 from scaling.records.files import write_text_atomic
 
@@ -87,10 +88,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """How models are computed."""
-    parser.add_argument("--image-size", type=int, help="side of the input, pixels (default: the model's own)")
+    parser.add_argument("--image-size", type=above_zero, help="side of the input, pixels (default: the model's own)")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: fp32")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU arithmetic (default: 1)")
+    parser.add_argument("--threads", type=above_zero, default=1, help="of the CPU arithmetic (default: 1)")
 
 
 def model_settings(args: argparse.Namespace) -> list[str]:
@@ -100,7 +101,17 @@ def model_settings(args: argparse.Namespace) -> list[str]:
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file as well")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="write the figures to a file as well")
+
+
+def new_file(text: str) -> Path:
+    """Type of an argument that names a file to be written, which is known before anything is measured."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: the folder {path.parent} does not exist; make it first")
+    return path
 
 
 def write_json(figures: Mapping[str, Any], path: Path | None) -> None:

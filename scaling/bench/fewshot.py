@@ -64,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
     if importlib.util.find_spec("sklearn") is None:
         raise UserError("the probe is measured beside scikit-learn, which is not installed; add the extra 'bench'")
     sizes = Sizes(**{name: getattr(args, name) for name in asdict(IMAGENET)})
+    if sizes.classes < 2:
+        raise UserError("--classes 1: a probe tells classes apart; give at least 2")
     figures = measure_probe(sizes, args.rounds)
     rows = [
         [

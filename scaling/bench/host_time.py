@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from scaling.bench.command import add_json, write_json
 from scaling.bench.machine import describe_machine, prepare_device, ratio_summary, timed
 from scaling.errors import UserError
+from scaling.launch.options import above_zero
 from scaling.models.family import Family
 from scaling.models.registry import find_model, register_family
 from scaling.models.shapes import BitShape, MixerShape, VitShape
@@ -44,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--zero-stages", type=int, nargs="+", choices=(0, 1, 2), default=[0, 1, 2], help="default: all, 0 1 2"
     )
-    parser.add_argument("--steps", type=int, default=5, help="per loop and round (default: 5)")
-    parser.add_argument("--rounds", type=int, default=15, help="default: 15")
+    parser.add_argument("--steps", type=above_zero, default=5, help="per loop and round (default: 5)")
+    parser.add_argument("--rounds", type=above_zero, default=15, help="default: 15")
     add_json(parser)
 
 

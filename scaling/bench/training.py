@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from scaling.bench.command import add_json, add_model_options, model_settings, write_json
 from scaling.bench.machine import describe_machine, prepare_device, ratio_summary, timed
+from scaling.launch.options import above_zero
 from scaling.readable import plain_table
 from scaling.records.events import read_events
 from scaling.records.run_dir import RunDir
@@ -51,12 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  python -m scaling.bench training --batch 256 --set defaults.zero_stage=1"
     )
     parser.add_argument("--model", default="mixer-laptop-32px", help="default: mixer-laptop-32px")
-    parser.add_argument("--batch", type=int, help="images a step (default: what takes --step-ms)")
+    parser.add_argument("--batch", type=above_zero, help="images a step (default: what takes --step-ms)")
     parser.add_argument("--step-ms", type=float, default=200, help="time of a bare step, ms (default: 200)")
     add_model_options(parser)
     parser.add_argument("--data", type=Path, metavar="MANIFEST", help="photographs in shards (default: made up)")
-    parser.add_argument("--steps", type=int, default=5, help="per loop and round (default: 5)")
-    parser.add_argument("--rounds", type=int, default=15, help="default: 15")
+    parser.add_argument("--steps", type=above_zero, default=5, help="per loop and round (default: 5)")
+    parser.add_argument("--rounds", type=above_zero, default=15, help="default: 15")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in scaling.launch")
     add_json(parser)
 

@@ -67,6 +67,13 @@ class StudyData:
             data, manifest = self._study.data, self.sources.manifest(self.train)
             if problem := subset_problem(manifest, data.train, fraction, data.allow_unfair_subsets):
                 raise self._document.error(("data", "train"), problem)
+            num_images = manifest.num_samples - len(exclusion)
+            if round(fraction * num_images) < 1:
+                raise self._document.error(
+                    ("grid", "fraction"),
+                    f"{fraction:g}: less than half an image of the {num_images:,} of {data.train}; take "
+                    f"{1 / num_images:.2g} or more",
+                )
             subset = select_subset(manifest, fraction, seed, exclusion)
             self._subsets[fraction, seed] = SubsetPlan(
                 fraction=fraction,

@@ -27,6 +27,15 @@ def test_every_file_is_on_the_page_and_another_figure_changes_it(tmp_path: Path)
     assert "| 0.12 (0.11-0.13) |" in make_page(results) and "| 0.12 (0.11-0.13) |" not in page
 
 
+def test_a_folder_without_figures_leaves_the_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("as it was")
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(UserError, match="there is no file of figures"):
+            main(["page", "--results", str(folder), "--out", str(page)])
+    assert page.read_text() == "as it was"
+
+
 def test_a_file_of_no_benchmark_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.json").write_text("{}")
     with pytest.raises(

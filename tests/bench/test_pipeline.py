@@ -81,3 +81,28 @@ def test_planning_at_the_largest_size_needs_little_memory(tmp_path: Path, capsys
 def test_without_a_manifest_it_says_what_is_missing() -> None:
     with pytest.raises(UserError, match="name the manifest"):
         main(["pipeline"])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--images", "8"), r"--images 8: rounds are of whole batches, of --batch 64"),
+        (("--image-size", "100000"), r"--image-size 100000: a batch of 64 has more than 500,000,000 pixels"),
+        ((), r"timm's loader takes labels from \.cls alone"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(words: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    image = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(image, "PNG")
+    with TarWriter(str(tmp_path / "a.tar")) as shard:
+        shard.write({"__key__": "0", "png": image.getvalue(), "json": [1, 3]})
+    index_shards(expand_urls([str(tmp_path / "a.tar")]), tmp_path / "a.json", name="several labels an image")
+    with pytest.raises(UserError, match=told):
+        main(["pipeline", str(tmp_path / "a.json"), *words])
+
+
+@pytest.mark.parametrize("option", ["--image-size", "--batch", "--images", "--rounds"])
+def test_numbers_are_above_zero(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["pipeline", "train.json", option, "0"])
+    assert end.value.code == 2 and f"{option}: 0 is not above 0" in capsys.readouterr().err

@@ -42,3 +42,12 @@ def test_mixup_needs_pairs_on_every_device(plan_tiny) -> None:
     plan_tiny("defaults.mixup=0.5", "launch.devices_per_run=8")
     with pytest.raises(UserError, match=r"mixup.*16 devices takes an odd number, 1, of a batch of 16; let 32 divide"):
         plan_tiny("defaults.mixup=0.5", "launch.devices_per_run=16")
+
+
+def test_a_fraction_without_an_image_is_refused(plan_tiny) -> None:
+    with pytest.raises(
+        UserError, match=r"grid\.fraction: 0\.002: less than half an image of the 200 of .*; take 0\.005"
+    ):
+        plan_tiny("grid.fraction=[0.002]")
+    [run] = plan_tiny("grid.fraction=[0.005]")
+    assert run.plan.subset.num_samples == 1

@@ -90,6 +90,12 @@ def is_known(runs: pd.DataFrame, cost: str) -> bool:
     return cost in runs and bool((runs[cost] > 0).all())
 
 
+def _pooled_text(cost: str) -> str:
+    if cost == "flops":
+        return ""
+    return "Times of a model's runs that did equal work count together: one mean and one range for all such sizes. "
+
+
 def _draw(records: Records, table: pd.DataFrame, metric: str, cost: str, where: str, slug: str) -> Drawing:
     figure = new_figure()
     ax = figure.add_subplot()
@@ -103,7 +109,7 @@ def _draw(records: Records, table: pd.DataFrame, metric: str, cost: str, where: 
         caption=(
             f"{measure.title} against {_COST_TITLES[cost]}{where}, log scale. Markers: mean over the runs of "
             "one model and subset size; a line joins a model's sizes, the larger markers are its largest. Bars: "
-            f"smallest to largest run. {_front_text(cost, has_front)}"
+            f"smallest to largest run. {_pooled_text(cost)}{_front_text(cost, has_front)}"
         ),
         figure=figure,
         points=table,

@@ -27,6 +27,7 @@ from scaling.bench.command import add_json, write_json
 from scaling.bench.launching.racing import measure_race
 from scaling.bench.launching.slurm_tasks import NUM_TASKS, measure_slurm
 from scaling.data.format.manifest import LabelType, build_manifest, declare_manifest
+from scaling.launch.options import above_zero
 from scaling.readable import plain_table
 
 NUM_RUNS = 10_000
@@ -83,8 +84,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command line takes."""
     parser.description = __doc__
     parser.epilog = "example:\n  python -m scaling.bench launch --rounds 5 --json planning.json"
-    parser.add_argument("--runs", type=int, default=NUM_RUNS, help=f"runs of the large study (default: {NUM_RUNS:,})")
-    parser.add_argument("--rounds", type=int, default=3, help="default: 3")
+    parser.add_argument(
+        "--runs", type=above_zero, default=NUM_RUNS, help=f"runs of the large study (default: {NUM_RUNS:,})"
+    )
+    parser.add_argument("--rounds", type=above_zero, default=3, help="default: 3")
     parser.add_argument(
         "--slurm",
         choices=("own", "here", "none"),

@@ -4,6 +4,7 @@ import argparse
 import math
 from pathlib import Path
 
+from scaling.bench.command import new_file
 from scaling.bench.needs.cluster import Assumptions, page, run_needs
 from scaling.errors import UserError
 from scaling.launch.graph.beginning import Beginning
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value of the sweep"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the page (default: print it)")
+    parser.add_argument("--out", type=new_file, metavar="FILE.md", help="write the page (default: print it)")
     parser.add_argument("--devices", type=int, default=64, help="in all (default: 64)")
     parser.add_argument("--devices-per-run", type=int, default=8, help="(default: 8)")
     parser.add_argument("--devices-per-node", type=int, default=8, help="(default: 8)")
@@ -44,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--image-bytes", type=float, default=110e3, help="of a stored image (default: 110000)")
     parser.add_argument("--shard-images", type=int, default=1000, help="(default: 1000)")
-    parser.add_argument("--images-per-core-second", type=float, default=789, help="(default: 789, as in pipeline.json)")
+    parser.add_argument(
+        "--images-per-core-second", type=float, default=810, help="(default: 810, as in decoders-s224.json)"
+    )
     parser.add_argument("--request-bytes", type=float, default=8 * 2**20, help="asked for at once (default: 8 MiB)")
     parser.add_argument("--cache-gb", type=float, default=0, help="shard cache of a node (default: 0)")
     parser.add_argument("--keep-checkpoints", type=int, default=2, help="(default: 2)")

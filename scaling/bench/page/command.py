@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import scaling
+from scaling.bench.command import new_file
 from scaling.bench.page.sections import SECTIONS, Section
 from scaling.errors import UserError
 from scaling.records.files import write_text_atomic
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = __doc__
     parser.epilog = "example:\n  python -m scaling.bench page"
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of figures (default: the repository's)")
-    parser.add_argument("--out", type=Path, default=PAGE, help="default: BENCHMARKS.md of the repository")
+    parser.add_argument("--out", type=new_file, default=PAGE, help="default: BENCHMARKS.md of the repository")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,9 +40,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def make_page(results: Path) -> str:
-    """The page of all figures in a folder; UserError for a file that is none of a benchmark's."""
-    parts = [HEAD]
-    for path in sorted(results.glob("*.json"), key=_place):
+    """The page of all figures in a folder; UserError for a folder without any, and a file that is none of a
+    benchmark's."""
+    parts, paths = [HEAD], sorted(results.glob("*.json"), key=_place)
+    if not paths:
+        raise UserError(f"--results {results}: there is no file of figures (*.json); name the folder of some")
+    for path in paths:
         figures = json.loads(path.read_text())
         parts.append(_text(SECTIONS[_kind(path)](figures), figures, path.name))
     names = sorted(path.name for path in results.glob("*.md") if path.name != "README.md")

@@ -105,7 +105,7 @@ def training(figures: Figures) -> Section:
             (
                 name,
                 f"{1000 * statistics.median(figures['step_seconds'][name]):,.1f}",
-                f"{figures['images_per_second'][name]:,.0f}",
+                f"{(rate := figures['images_per_second'][name]):,.{0 if rate >= 100 else 1}f}",
                 PEERS[name],
                 f"{ratio['median']:.3f}",
                 f"{ratio['lower_quartile']:.3f}-{ratio['upper_quartile']:.3f}",

@@ -33,10 +33,11 @@ from scaling.bench.pipeline.facts import (
     remembered_batches,
 )
 from scaling.bench.pipeline.planning import measure_planning
-from scaling.bench.pipeline.rivals import timm_batches, webdataset_batches
+from scaling.bench.pipeline.rivals import check_labels, timm_batches, webdataset_batches
 from scaling.data.format.load_manifest import load_manifest
 from scaling.data.format.manifest import Manifest
 from scaling.errors import UserError
+from scaling.launch.options import above_zero
 from scaling.readable import plain_table
 
 Batches = Generator[torch.Tensor, None, None]
@@ -44,6 +45,9 @@ Batches = Generator[torch.Tensor, None, None]
 BASELINE, TIMM, OURS = "webdataset + PIL + torchvision", "timm create_loader", "scaling.data.read.loader"
 
 REMEMBERED, BARE = "the same, images remembered", "bare calls of the libraries"
+
+MAX_PIXELS = 500_000_000
+"""Of a batch, which takes 12 bytes for each in the loaders that hand out floats."""
 
 LIBRARIES = (
     *("torch", "torchvision", "timm", "webdataset", "numpy"),
@@ -55,10 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = __doc__
     parser.epilog = "example:\n  python -m scaling.bench pipeline data/photos/manifest.json --images 600 --rounds 5"
     parser.add_argument("manifest", type=Path, nargs="?", metavar="MANIFEST", help="photographs in shards")
-    parser.add_argument("--image-size", type=int, default=224, help="side of the input, pixels (default: 224)")
-    parser.add_argument("--batch", type=int, default=64, help="default: 64")
-    parser.add_argument("--images", type=int, default=600, help="images per loader and round (default: 600)")
-    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
+    parser.add_argument("--image-size", type=above_zero, default=224, help="side of the input, pixels (default: 224)")
+    parser.add_argument("--batch", type=above_zero, default=64, help="default: 64")
+    parser.add_argument("--images", type=above_zero, default=600, help="images per loader and round (default: 600)")
+    parser.add_argument("--rounds", type=above_zero, default=5, help="default: 5")
     parser.add_argument(
         "--decoders", action="store_true", help="instead of other loaders: ours with 1 and 2 threads, and processes"
     )
@@ -75,6 +79,12 @@ def run(args: argparse.Namespace) -> int:
         print(plain_table(["planning one rank", "value"], rows))
     elif args.manifest is None:
         raise UserError("name the manifest of some photographs, or give --plan-only")
+    elif args.images < args.batch:
+        raise UserError(f"--images {args.images}: rounds are of whole batches, of --batch {args.batch}; raise the one")
+    elif args.batch * args.image_size**2 > MAX_PIXELS:
+        raise UserError(
+            f"--image-size {args.image_size}: a batch of {args.batch} has more than {MAX_PIXELS:,} pixels; lower one"
+        )
     elif args.decoders:
         figures = measure_decoders(
             load_manifest(args.manifest),
@@ -86,7 +96,9 @@ def run(args: argparse.Namespace) -> int:
         print(decoders_table(figures), *cores_of_a_node(figures), sep="\n")
     else:
         # timm joins its root and the names of shards: a relative one would stand there twice.
-        figures = measure_loaders(load_manifest(args.manifest.resolve()), args)
+        manifest = load_manifest(args.manifest.resolve())
+        check_labels(manifest)
+        figures = measure_loaders(manifest, args)
         print(_table(figures))
         print(_sentences(figures))
     write_json(figures, args.json)

@@ -1,5 +1,6 @@
 """The loaders that people use today, set up as their documentation says, with the same crop and flip as ours."""
 
+import tarfile
 from collections.abc import Generator
 
 import torch
@@ -8,6 +9,7 @@ from timm.data import create_dataset, create_loader
 from torchvision import transforms
 
 from scaling.data.format.manifest import Manifest
+from scaling.errors import UserError
 
 SHUFFLED_SAMPLES = 256
 """Kept small: the figure is the cost of an image, and a larger shuffle would only fill later."""
@@ -17,6 +19,16 @@ MEAN = STD = (0.5, 0.5, 0.5)
 AREA_RANGE = (0.05, 1.0)
 
 IMAGE_EXTENSIONS = "jpg;jpeg;png;webp"
+
+
+def check_labels(manifest: Manifest) -> None:
+    """UserError where timm would pass over every sample, for ever."""
+    with tarfile.open(_shards(manifest)[0]) as shard:
+        if not any(member.name.endswith(".cls") for member in shard):
+            raise UserError(
+                f"{manifest.name}: timm's loader takes labels from .cls alone, and the first shard has none; name a "
+                "manifest of such labels, or give --decoders to measure this project's loader alone"
+            )
 
 
 def webdataset_batches(manifest: Manifest, image_size: int, batch: int) -> Generator[torch.Tensor, None, None]:

@@ -8,6 +8,7 @@ takes a seventh of the whole, and again and again in training, and copies every 
 import gc
 import logging
 import os
+import signal
 import warnings
 
 from scaling.train.processes.placement import may_have_gpu
@@ -17,12 +18,15 @@ os.environ.setdefault("DS_ACCELERATOR", "cuda" if may_have_gpu() else "cpu")
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
+# Ctrl-C reaches every process of a terminal; what it means here is for the launcher to say.
+interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
 gc.disable()
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import scaling.train.session
 gc.freeze()
 gc.enable()
+signal.signal(signal.SIGINT, interrupt)
 
 logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
