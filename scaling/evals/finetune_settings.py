@@ -1,14 +1,26 @@
 """What a sweep may say about fine-tuning; whatever it leaves out is the recipe's. No torch here."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from scaling.records.run_plan import Frozen
 
 Count = Annotated[int, Field(gt=0, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+Values = TypeVar("Values", bound=tuple[float, ...])
+
+
+def _each_once(values: Values) -> Values:
+    if len(set(values)) < len(values):
+        raise ValueError(f"a value stands there twice: {list(values)}; each counts once")
+    return values
+
+
+Once = AfterValidator(_each_once)
+"""Of a list in which a value that is repeated would count twice."""
 
 
 class FineTuneSettings(Frozen):
@@ -30,7 +42,7 @@ class FineTuneSettings(Frozen):
     augment: Literal["none", "flip", "inception", "crop", "crop_flip"] | None = Field(
         None, description="How training images are varied; default: the recipe's."
     )
-    learning_rates: Annotated[tuple[Rate, ...], Field(min_length=1)] | None = Field(
+    learning_rates: Annotated[tuple[Rate, ...], Field(min_length=1), Once] | None = Field(
         None, description="Peak rates that are tried; of one alone there is no choice. Default: the recipe's."
     )
     steps: Count | None = Field(None, description="Optimiser steps; default: the recipe's for so many images.")
@@ -48,17 +60,10 @@ class FineTuneSettings(Frozen):
         False, description="Train also where classes of the test set have no training image, and so cannot be learnt."
     )
     dev_seed: Seed = Field(0, description="Draws those images.")
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = Field(
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), Once] = Field(
         (0, 1, 2), description="Seeds of the runs on all training images; the score is the mean over them."
     )
     image_area: Count | None = Field(
         None,
         description="Pixels of a training image, where a recipe goes by them; default: looked up in the first shard.",
     )
-
-    @field_validator("seeds", "learning_rates")
-    @classmethod
-    def _once(cls, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        if values is not None and len(set(values)) < len(values):
-            raise ValueError(f"a value stands there twice: {list(values)}; each counts once")
-        return values

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from scaling.evals.finetune_settings import FineTuneSettings
+from scaling.evals.finetune_settings import FineTuneSettings, Once
 from scaling.installed import Extensible
 from scaling.records.run_plan import Frozen
 
@@ -15,10 +15,10 @@ Positive = Annotated[int, Field(gt=0, le=1_000_000)]
 class FewShotSettings(Frozen):
     """Linear few-shot probe, as big_vision's `fewshot_lsr` evaluates Mixer and ViT."""
 
-    shots: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
+    shots: Annotated[tuple[Positive, ...], Field(min_length=1), Once] = Field(
         (5,), description="Numbers of support images per class."
     )
-    support_seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(min_length=1)] = Field(
+    support_seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(min_length=1), Once] = Field(
         (0, 1, 2), description="Seeds of the support draw; the score is the mean over them."
     )
     l2: Annotated[float, Field(gt=0)] = Field(1024.0, description="Ridge penalty; big_vision's constant is 2^10.")
@@ -29,7 +29,7 @@ class FewShot2021Settings(Frozen):
     """The linear probe of 2020-21: the first images of each class; the penalty, of 2^-10 to 2^19, is chosen on held-out
     support images, never on the test set."""
 
-    shots: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)] = Field(
+    shots: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1), Once] = Field(
         (5,), description="Numbers of support images per class; two or more, so that one can be held out."
     )
     batch: Positive = Field(256, description="Images per forward pass.")
@@ -38,7 +38,7 @@ class FewShot2021Settings(Frozen):
 class ThroughputSettings(Frozen):
     """Inference speed on random images: the best of several batch sizes, as the Mixer paper measures it."""
 
-    batch_sizes: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
+    batch_sizes: Annotated[tuple[Positive, ...], Field(min_length=1), Once] = Field(
         (32, 128, 512), description="Batch sizes tried; the fastest counts."
     )
     repeats: Annotated[int, Field(ge=2, le=10_000)] = Field(

@@ -47,6 +47,7 @@ def dry_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     ("options", "expected"),
     [
         (["support=without.json"], ["1 of 4 classes of without.json", "'2' with 0, although the test set has it"]),
+        (["shots=[2, 2]"], ["shots: [2, 2]: a value stands there twice", "each counts once"]),
         (["shots=[1000]"], ["4 of 4 classes of train.json have fewer than 1000 images", "lower shots"]),
         (["support=multi.json"], ["multi.json is multi-label; give a set with one class per image"]),
         (["test=multi.json"], ["multi.json is multi-label"]),
