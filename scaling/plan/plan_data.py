@@ -11,7 +11,7 @@ from scaling.data.format.exclusion_list import load_exclusion
 from scaling.data.format.load_manifest import find_manifest
 from scaling.data.format.manifest import Manifest
 from scaling.data.select.exclusion import NO_EXCLUSION, Exclusion
-from scaling.data.select.subset import select_subset
+from scaling.data.select.subset import select_subset, subset_size
 from scaling.errors import UserError
 from scaling.plan.check_data import class_problem, subset_problem, unfair_spread, warn_of_shared_shards
 from scaling.plan.plan_evals import plan_evaluations
@@ -67,8 +67,8 @@ class StudyData:
             data, manifest = self._study.data, self.sources.manifest(self.train)
             if problem := subset_problem(manifest, data.train, fraction, data.allow_unfair_subsets):
                 raise self._document.error(("data", "train"), problem)
-            num_images = manifest.num_samples - len(exclusion)
-            if round(fraction * num_images) < 1:
+            if not subset_size(manifest, fraction, exclusion):
+                num_images = manifest.num_samples - len(exclusion)
                 raise self._document.error(
                     ("grid", "fraction"),
                     f"{fraction:g}: less than half an image of the {num_images:,} of {data.train}; take "

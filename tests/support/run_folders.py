@@ -21,6 +21,11 @@ def steps_saved(run_dir: Path) -> list[int]:
     return [int(path.name[5:13]) for path in checkpoints(run_dir)]
 
 
+def starts(run_dir: Path) -> list[int]:
+    """The step at which each attempt began."""
+    return [event.step for event in read_events(RunDir(run_dir).events).events if event.kind == "start"]
+
+
 def wait_for_checkpoint(run_dir: Path, step: int) -> None:
     """Until a checkpoint of that step or a later one is recorded."""
     deadline = time.monotonic() + 60

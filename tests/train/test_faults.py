@@ -16,7 +16,7 @@ from scaling.records.result import RunResult
 from scaling.records.standing import find_standing
 from scaling.records.state import RunState, Status
 from tests.support.ranks import codes, start_run
-from tests.support.run_folders import steps_saved, wait_for_checkpoint
+from tests.support.run_folders import starts, steps_saved, wait_for_checkpoint
 
 LONG = ("protocol.steps=400", "defaults.log_every=5steps", "defaults.checkpoint_every=5steps")
 
@@ -51,11 +51,6 @@ def refuse_weights(rank: int) -> None:
 def refuse_large_files(rank: int) -> None:
     """The kernel refuses to let any file grow past 700 kB: the weights fit, weights with optimiser state do not."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, 700_000))
-
-
-def starts(run_dir: Path) -> list[int]:
-    """The steps from which the attempts so far went on."""
-    return [event.step for event in read_events(run_dir / "events.jsonl").events if event.kind == "start"]
 
 
 def test_a_killed_process_leaves_nothing_in_the_temporary_folder(plan_tiny, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ class TrainLoader:
         with FetchAhead(self._shards, self._shard_ids) as fetches:
             for places in self._places():
                 if fetches.is_needed:
-                    self._fetch_ahead(position, fetches)
+                    self._fetch_ahead(position, places, fetches)
                 yield _PendingBatch(pool, self._decoder.rows, places, position, self._corrupt)
                 position += self._batch
 
@@ -117,11 +117,11 @@ class TrainLoader:
             draws = self._augment.draw(self._seed, start, num_positions).reshape(num_batches, self._batch, -1)
             yield from map(Places, shards, indices, draws[:, self._rank :: self._world])
 
-    def _fetch_ahead(self, position: int, fetches: FetchAhead) -> None:
+    def _fetch_ahead(self, position: int, places: Places, fetches: FetchAhead) -> None:
         """Half a window ahead, a batch's shards are those of the next window, a few more in every step."""
         mine = np.arange(position, position + self._batch)[self._rank :: self._world]
         ahead = self._order.num_streams * self._order.window // 2
-        fetches.ask(np.unique(self._order.locate(mine)[0]).tolist())
+        fetches.ask(np.unique(places.shards).tolist())
         fetches.ask(np.unique(self._order_ahead.locate(mine + ahead)[0]).tolist())
 
 

@@ -51,13 +51,18 @@ class Subset:
         return self.exclusion.skip(np.full_like(kept, self.shard_ids[place]), kept).tolist()
 
 
+def subset_size(data: ShardedData, fraction: float, exclusion: Exclusion = NO_EXCLUSION) -> int:
+    """Samples of the subset at `fraction`; 0 where that is less than half a sample."""
+    return round(fraction * (data.num_samples - len(exclusion)))
+
+
 def select_subset(data: ShardedData, fraction: float, seed: int, exclusion: Exclusion = NO_EXCLUSION) -> Subset:
     """The subset of a data set at `fraction` in (0, 1]; at least one sample.
 
     A declared data set gives the count and a digest, with no shards.
     """
     assert 0 < fraction <= 1, fraction
-    num_samples = max(1, round(fraction * (data.num_samples - len(exclusion))))
+    num_samples = max(1, subset_size(data, fraction, exclusion))
     shard_ids = generator(seed, RandomStream.SUBSET).permutation(len(data.shard_samples)).astype(np.int64)
     shard_samples = exclusion.num_kept(data.shard_samples)
     # Shards without samples would make "the last shard" ambiguous and carry nothing.

@@ -12,7 +12,7 @@ nothing."""
 
 INTERPRETER_RATE = 1500.0
 """Images a second, from where on the threads of one interpreter wait for each other: on images of 32 px two of them
-reach 6,500 together, and one alone 8,400 (`scaling/bench/results`); slow cores a third of that."""
+reach 6,500 together, and one alone 8,400 (`scaling/bench/results`); slow cores do fewer."""
 
 STARVING_SHARE, STARVING_SECONDS = 0.2, 2.0
 """Of the time of some steps, and at least so long: a run that waits more for images logs a warning."""

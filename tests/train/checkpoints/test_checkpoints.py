@@ -7,17 +7,11 @@ import pytest
 
 from scaling.records.attempts.contract import DONE, MACHINE_TROUBLE, PREEMPTED
 from scaling.records.attempts.ends import read_ends
-from scaling.records.events import read_events
 from scaling.records.result import RunResult
 from tests.support.ranks import codes, leave_at, start_run
-from tests.support.run_folders import checkpoints, steps_saved
+from tests.support.run_folders import checkpoints, starts, steps_saved
 
 OPTIONS = ("protocol.steps=30", "defaults.checkpoint_every=5steps", "defaults.keep_checkpoints=2")
-
-
-def starts(run_dir: Path) -> list[int]:
-    """Steps from which the attempts so far began."""
-    return [event.step for event in read_events(run_dir / "events.jsonl").events if event.kind == "start"]
 
 
 def damage(checkpoint: Path) -> None:

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.ends import read_ends
-from scaling.records.events import read_events
-from scaling.records.run_dir import RunDir
 from tests.launch.backends.ray.conftest import MakeStudy
 from tests.launch.backends.ray.lab import (
     Cluster,
@@ -21,16 +19,11 @@ from tests.launch.backends.ray.lab import (
     wait_for_result,
     wait_until,
 )
-from tests.support.run_folders import steps_saved
+from tests.support.run_folders import starts, steps_saved
 
 pytestmark = needs_cluster
 
 SETTINGS = ("launch.ray.num_gpus=0", "grid.seed=[0, 1]", "defaults.checkpoint_every=5")
-
-
-def starts(run_dir: Path) -> list[int]:
-    """The step at which each attempt began."""
-    return [event.step for event in read_events(RunDir(run_dir).events).events if event.kind == "start"]
 
 
 def last_saved(run_dir: Path) -> int:
