@@ -7,6 +7,7 @@
 Whatever ends it early is recorded before the processes part, with the reason of every process that failed.
 """
 
+import hashlib
 import logging
 import time
 from contextlib import ExitStack, closing
@@ -68,7 +69,7 @@ def run_session(
     settle_arithmetic(plan)  # Before CUDA starts, and also for an attempt that only scores.
     try:
         with ExitStack() as stack:
-            processes = _meet(stack, execution)
+            processes = _meet(stack, plan, execution)
             recorder = Recorder(
                 run_dir,
                 plan,
@@ -90,10 +91,12 @@ def run_session(
         return ended.code
 
 
-def _meet(stack: ExitStack, execution: Execution) -> Processes:
+def _meet(stack: ExitStack, plan: RunPlan, execution: Execution) -> Processes:
     """Join the run's processes; MachineError when they do not find each other or their device is not to be had."""
+    content = hashlib.sha256(plan.model_dump_json().encode()).hexdigest()
+    run = f"{plan.run_id} of study {plan.study} (plan {content[:12]})"
     try:
-        return stack.enter_context(join_processes(execution))
+        return stack.enter_context(join_processes(execution, run=run))
     except (UserError, MemoryError):
         raise
     except Exception as error:

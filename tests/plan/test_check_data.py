@@ -118,21 +118,26 @@ def test_a_validation_set_that_is_learned_from_is_warned_of(
     assert "val.json and train.json hold the same images (1 of the shards are in both)" in caplog.text
 
 
-PROBE = "{{kind: fewshot, support: support.json, test: test.json, shots: [1, {shots}]}}"
+PROBE = "{{kind: fewshot, support: support.json, test: test.json, shots: {shots}}}"
 
 
 @pytest.mark.parametrize(
     ("support", "test", "shots", "told"),
     [
-        ((["a", "b"], [[0, 0, 1]]), (["a", "b"], [[0, 1]]), 2, r"1 of 2 classes.*fewer than 2 images.*'b' with 1"),
-        ((["a", "b"], [[0, 0, 1, 1]]), (["c", "d"], [[0, 1]]), 2, "the classes of test.json are not those of support"),
-        ((["a", "b"], [[0, 0, 0]]), (["a", "b"], [[0, 1]]), 1, "'b' with 0, although the test set has it"),
-        ((["a", "b"], [[0, 0, 1, 1]]), (["a", "b", "c"], [[0, 2]]), 2, "has 2 classes and test.json has 3"),
-        ((["a", "b"], [[0, 0, 1, 1]]), (["a", "b"], [[0, 1]]), 2, None),
+        ((["a", "b"], [[0, 0, 1]]), (["a", "b"], [[0, 1]]), [1, 2], r"1 of 2 classes.*fewer than 2 images.*'b' with 1"),
+        (
+            (["a", "b"], [[0, 0, 1, 1]]),
+            (["c", "d"], [[0, 1]]),
+            [1, 2],
+            "the classes of test.json are not those of support",
+        ),
+        ((["a", "b"], [[0, 0, 0]]), (["a", "b"], [[0, 1]]), [1], "'b' with 0, although the test set has it"),
+        ((["a", "b"], [[0, 0, 1, 1]]), (["a", "b", "c"], [[0, 2]]), [1, 2], "has 2 classes and test.json has 3"),
+        ((["a", "b"], [[0, 0, 1, 1]]), (["a", "b"], [[0, 1]]), [1, 2], None),
     ],
 )
 def test_what_a_probe_needs_is_known_before_training(
-    write: Write, tmp_path: Path, capsys, support, test, shots: int, told: str | None
+    write: Write, tmp_path: Path, capsys, support, test, shots: list[int], told: str | None
 ) -> None:
     write("train", ["a", "b"], [[0, 1]])
     write("val", ["a", "b"], [[1, 0]])

@@ -18,15 +18,8 @@ Prepare = Callable[[int], None]
 
 def start(target: Callable[..., None], *args: Any, world: int) -> list[ForkServerProcess]:
     """`world` processes that run `target(*args)` as ranks of one torch.distributed job."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["scaling.train.processes.preload"])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    processes = [context.Process(target=_run, args=(target, args, rank, world, port)) for rank in range(world)]
-    for process in processes:
-        process.start()
-    return processes
+    port = free_port()
+    return [_start_rank(target, args, rank, world, port) for rank in range(world)]
 
 
 def start_run(
@@ -34,6 +27,17 @@ def start_run(
 ) -> list[ForkServerProcess]:
     """The processes of one run; each ends with `train_run`'s exit code."""
     return start(_train, run_dir, prepare, threads, world=world)
+
+
+def start_rank(run_dir: Path, rank: int, world: int, port: int, prepare: Prepare | None = None) -> ForkServerProcess:
+    """One process of a run by itself, which meets the others at a port of this machine."""
+    return _start_rank(_train, (run_dir, prepare, 1), rank, world, port)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def leave_at(rank: int, step: int) -> None:
@@ -60,6 +64,16 @@ def codes(processes: list[ForkServerProcess], seconds: float = 120) -> list[int 
         process.kill()
         process.join()
     return ended
+
+
+def _start_rank(
+    target: Callable[..., None], args: tuple[Any, ...], rank: int, world: int, port: int
+) -> ForkServerProcess:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["scaling.train.processes.preload"])
+    process = context.Process(target=_run, args=(target, args, rank, world, port))
+    process.start()
+    return process
 
 
 def _run(target: Callable[..., None], args: tuple[Any, ...], rank: int, world: int, port: int) -> None:

@@ -9,6 +9,7 @@ GPU.
 import os
 import re
 import socket
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,14 +108,14 @@ def _from_open_mpi(environment: Mapping[str, str]) -> Placement:
                 "add -x MASTER_ADDR=HOST to mpirun, with the host of rank 0"
             )
         address = "127.0.0.1"
-    seed = sum(environment.get("OMPI_MCA_ess_base_jobid", environment.get("PMIX_NAMESPACE", "")).encode())
+    job = environment.get("OMPI_MCA_ess_base_jobid", environment.get("PMIX_NAMESPACE", ""))
     return Placement(
         rank=_number(environment, "OMPI_COMM_WORLD_RANK", 0),
         world=world,
         local_rank=_number(environment, "OMPI_COMM_WORLD_LOCAL_RANK", 0),
         local_world=local_world,
         master_address=address,
-        master_port=_number(environment, "MASTER_PORT", FIRST_PORT + seed % NUM_PORTS),
+        master_port=_number(environment, "MASTER_PORT", FIRST_PORT + zlib.crc32(job.encode()) % NUM_PORTS),
     )
 
 

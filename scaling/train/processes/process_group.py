@@ -1,7 +1,7 @@
 """The processes of one run: how they meet, how the loss of one is noticed, and how they part.
 
-A single process meets itself through a file, which needs no port. What the hosts have to agree on travels through gloo
-on the CPU, also beside NCCL, so that agreeing never waits for a GPU.
+They find each other as `meeting` says; a single process needs no port. What the hosts have to agree on travels through
+gloo on the CPU, also beside NCCL, so that agreeing never waits for a GPU.
 
 With NCCL a collective that times out does not raise, it kills the process, and `destroy_process_group` waits for
 partners that may wait for this process. So agreements time out well before NCCL does, and only processes that end
@@ -26,6 +26,7 @@ from scaling.errors import UserError
 from scaling.records.attempts.contract import AS_IT_COMES, Execution
 from scaling.train.processes.decoding import decoding_threads, own_cores
 from scaling.train.processes.failures import MachineError
+from scaling.train.processes.meeting import meet
 from scaling.train.processes.near_gpu import pci_address, stay_beside
 from scaling.train.processes.placement import Placement, find_placement, given_gpus
 
@@ -119,8 +120,11 @@ NO_VOTE = Vote(None, None)
 
 
 @contextmanager
-def join_processes(execution: Execution = AS_IT_COMES, *, may_use_gpu: bool = True) -> Iterator[Processes]:
-    """Meet the run's other processes; on a way out without an exception, leave them in order."""
+def join_processes(
+    execution: Execution = AS_IT_COMES, *, run: str = "", may_use_gpu: bool = True
+) -> Iterator[Processes]:
+    """Meet the other processes of `run`, whose name only they share; on a way out without an exception, leave them in
+    order."""
     placement = find_placement()
     os.environ.update(placement.environment())  # DeepSpeed insists on them, also for a single process.
     rank, world = placement.rank, placement.world
@@ -130,18 +134,12 @@ def join_processes(execution: Execution = AS_IT_COMES, *, may_use_gpu: bool = Tr
         _tell_device(device.index)
     leave_out_shared_memory_operator()
     backend = "nccl" if device.type == "cuda" else "gloo"
-    if world == 1:
-        # In this process's memory: nothing stays on a disk after a kill. DeepSpeed takes what is there.
-        torch.distributed.init_process_group(
-            backend, timeout=COLLECTIVE_TIMEOUT, store=torch.distributed.HashStore(), rank=0, world_size=1
-        )
+    # A single process meets itself in its own memory: nothing stays on a disk after a kill.
+    store = meet(placement, run, COLLECTIVE_TIMEOUT) if world > 1 else torch.distributed.HashStore()
+    torch.distributed.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT, store=store, rank=rank, world_size=world)
+    # DeepSpeed takes what is there.
     deepspeed.init_distributed(
-        dist_backend=backend,
-        auto_mpi_discovery=False,
-        verbose=False,
-        timeout=COLLECTIVE_TIMEOUT,
-        rank=rank,
-        world_size=world,
+        dist_backend=backend, auto_mpi_discovery=False, verbose=False, timeout=COLLECTIVE_TIMEOUT
     )
     host_group = None
     if device.type == "cuda" and world > 1:

@@ -56,6 +56,12 @@ def test_all_processes_of_a_step_name_the_same_port_and_two_steps_different_ones
     assert all(FIRST_PORT <= port < FIRST_PORT + NUM_PORTS for port in ports)
 
 
+def test_two_mpiruns_of_a_node_name_different_ports() -> None:
+    """Also where their numbers have the same digits."""
+    spaces = [f"prterun-node-{number}@1" for number in (17, 71, 107, 170)]
+    assert len({find_placement({**OPEN_MPI, "PMIX_NAMESPACE": space}).master_port for space in spaces}) == len(spaces)
+
+
 def test_an_empty_environment_is_a_single_process() -> None:
     found = find_placement({})
     assert (found.rank, found.world, found.local_rank) == (0, 1, 0)
