@@ -16,6 +16,7 @@ from scaling.jft_like.config import JftLikeConfig
 from scaling.launch.command import main as launch
 from scaling.launch.price.forecast import train_flops
 from scaling.plan.planner import Planner
+from scaling.records.run_plan import canonical_json
 from scaling.spec.document import load_document
 from scaling.spec.schema import SHIPPED, sweep_schema
 from scaling.spec.settings import RunSettings
@@ -44,6 +45,13 @@ def test_shipped_sweeps_plan(path: Path, tmp_path: Path) -> None:
     # A study that searches plans its trials elsewhere.
     assert len(plans) == len({plan.run_id for plan in plans}) >= (3 if study.tune else 8)
     assert all(plan.schedule.steps > 0 and plan.subset.num_samples > 0 for plan in plans)
+
+
+def test_studies_that_make_their_images_make_the_quickstart_s_once_and_outside_of_the_sources() -> None:
+    data = [load_study(path)[0].data for path in SWEEPS]
+    assert {(Path(one.root).resolve(), canonical_json(one.make)) for one in data if one.make} == {
+        (ROOT / "data" / "jft-like", canonical_json(load_study(ROOT / "sweeps" / "quickstart.yaml")[0].data.make))
+    }
 
 
 def test_the_quickstart_is_the_study_that_the_readme_promises() -> None:

@@ -45,6 +45,10 @@ class Document:
         """Whether a `--set` option gave the value at `place`, or one around it."""
         return any(tuple(place[:length]) in self._options for length in range(1, len(place) + 1))
 
+    def has_option_in(self, sections: Iterable[str]) -> bool:
+        """Whether a `--set` option gave a value somewhere in one of these top-level fields."""
+        return not {place[0] for place in self._options}.isdisjoint(sections)
+
     def error(self, place: Sequence[str | int], message: str) -> UserError:
         """A UserError that begins with the place: `file:line: field: message`."""
         name = dotted(place)

@@ -221,7 +221,7 @@ def check_setting(document: Document, place: KeyPath, name: str, value: Any) -> 
     if any(isinstance(item, bool) for item in items) and not _takes_switch(field.annotation):
         raise document.error(place, f"{shown(value)}: it is not a switch{hint}")
     try:
-        return _setting_adapter(name).validate_python(value)
+        return setting_adapter(name).validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         message = first["msg"].removeprefix("Value error, ")
@@ -229,7 +229,8 @@ def check_setting(document: Document, place: KeyPath, name: str, value: Any) -> 
 
 
 @functools.cache
-def _setting_adapter(name: str) -> TypeAdapter[Any]:
+def setting_adapter(name: str) -> TypeAdapter[Any]:
+    """Validates and parses values of one run setting."""
     field = RunSettings.model_fields[name]
     annotated: Any = Annotated[(field.annotation, *field.metadata, field)]
     # Pydantic takes no config for a dataclass; a duration checks its own bounds.

@@ -8,13 +8,16 @@
     recipe    a setting that names published values; they lie under all that the study writes itself:
               recipe < defaults < grid, zip, include < overrides
 
+Rules (`exclude`, `match`) go by what a run has, also by a recipe or a default. A rule that fits no run, and a setting
+that no run uses, are refused.
+
 A key is a run setting (`learning_rate`) or a field of the protocol (`protocol.steps`), so that the length of a
 run may vary too.
 """
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,8 +25,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from scaling.errors import UserError, did_you_mean, shown
 from scaling.spec.document import Document, KeyPath
+from scaling.spec.effects import check_effects
 from scaling.spec.recipe import recipe_values
-from scaling.spec.settings import RunSettings, matches
+from scaling.spec.rules import Rule, Rules
+from scaling.spec.settings import RunSettings
 from scaling.spec.study import Protocol, Study, check_setting
 
 MAX_RUNS = 100_000
@@ -52,9 +57,10 @@ def expand(study: Study, document: Document) -> list[RunSpec]:
         name: check_setting(document, ("defaults", name), name, value) for name, value in study.defaults.items()
     }
     points: list[tuple[dict[str, Any], KeyPath]] = [(point, ("grid",)) for point in _grid_points(study, document)]
-    points = [
-        (point, place) for point, place in points if not any(matches(rule, defaults | point) for rule in study.exclude)
-    ]
+    excludes: dict[KeyPath, Rule] = {("exclude", i): rule for i, rule in enumerate(study.exclude)}
+    overrides: dict[KeyPath, Rule] = {("overrides", i, "match"): rule.match for i, rule in enumerate(study.overrides)}
+    rules = Rules(excludes | overrides, study.protocol)
+    points = [(point, place) for point, place in points if not rules.fit(excludes, defaults | point)]
     for position, extra in enumerate(study.include):
         parsed = {key: _check(study, document, ("include", position, key), key, v) for key, v in extra.items()}
         points.append((parsed, ("include", position)))
@@ -64,12 +70,20 @@ def expand(study: Study, document: Document) -> list[RunSpec]:
             ("exclude",) if study.exclude else ("grid",),
             f"{rule}; give at least grid: {{model: [mixer-b/32], fraction: [1.0]}}",
         )
-    # Checked once and not for every run that they fit.
-    overrides = [
-        (rule.match, {k: _check(study, document, ("overrides", i, "set", k), k, v) for k, v in rule.set.items()})
+    changes = [
+        {k: _check(study, document, ("overrides", i, "set", k), k, v) for k, v in rule.set.items()}
         for i, rule in enumerate(study.overrides)
     ]
-    return [_resolve(study, document, defaults, overrides, point, place) for point, place in points]
+    specs = []
+    for point, place in points:
+        values = {**defaults, **point}
+        for override, change in zip(overrides, changes, strict=True):
+            if rules.fit([override], values):
+                values.update(change)
+        specs.append(_resolve(study, document, values, point, place))
+    rules.check_each_fits(document, [(spec.settings, spec.protocol) for spec in specs])
+    check_effects(study, document, [spec.settings for spec in specs])
+    return specs
 
 
 def with_values(spec: RunSpec, study: Study, document: Document, values: Mapping[str, Any], place: KeyPath) -> RunSpec:
@@ -134,16 +148,11 @@ def _grid_points(study: Study, document: Document) -> list[dict[str, Any]]:
 def _resolve(
     study: Study,
     document: Document,
-    defaults: Mapping[str, Any],
-    overrides: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
+    values: Mapping[str, Any],
     point: Mapping[str, Any],
     place: KeyPath,
 ) -> RunSpec:
-    """Lay overrides (rule and values) over the point and the defaults, and split run settings from protocol fields."""
-    values = {**defaults, **point}
-    for match, changes in overrides:
-        if matches(match, values):
-            values.update(changes)
+    """Lay all that the study writes of a run over its recipe, and split run settings from protocol fields."""
     protocol_values = {
         key.removeprefix("protocol."): value for key, value in values.items() if key.startswith("protocol.")
     }

@@ -34,7 +34,7 @@ def test_randaugment_and_mixup_are_frozen_and_told_apart(plan_tiny) -> None:
         *((0, 0.0, 0.0), (0, 0.0, 0.5), (2, 10.0, 0.0), (2, 10.0, 0.5))
     ]
     # A magnitude that nothing uses makes no other run.
-    (strong,) = plan_tiny("defaults.randaugment_magnitude=20", name="strong")
+    strong, _ = plan_tiny("grid.randaugment_layers=[0, 2]", "defaults.randaugment_magnitude=20", name="strong")
     assert strong.plan.recipe == recipes[0]
 
 

@@ -88,8 +88,19 @@ def test_what_can_change_the_numbers_is_in_the_identity(option: str, plan_tiny) 
     assert plain.plan.identity != changed.plan.identity
 
 
-@pytest.mark.parametrize("option", ["non_finite=skip", "momentum=0.5", "head_weight_decay=0.1", "decay_factor=0.5"])
-def test_what_cannot_is_not(option: str, plan_tiny) -> None:
-    """A momentum under Adam, the body's own decay for the head, and a staircase's factor without a staircase."""
-    (plain,), (changed,) = plan_tiny(name="plain"), plan_tiny(f"defaults.{option}", name="changed")
+@pytest.mark.parametrize(
+    ("option", "user"),
+    [
+        ("non_finite=skip", ""),
+        ("momentum=0.5", "optimizer: sgd"),
+        ("head_weight_decay=0.1", ""),
+        ("decay_factor=0.5", "decay: staircase, decay_at: [50%]"),
+    ],
+)
+def test_what_cannot_is_not(option: str, user: str, plan_tiny) -> None:
+    """A momentum under Adam, the body's own decay for the head, and a staircase's factor without a staircase; `user`:
+    another run of the study, without which such a setting is refused."""
+    others = [f"include=[{{model: mixer-laptop-32px, {user}}}]"] if user else []
+    plain, *_ = plan_tiny(name="plain")
+    changed, *_ = plan_tiny(f"defaults.{option}", *others, name="changed")
     assert plain.plan.identity == changed.plan.identity

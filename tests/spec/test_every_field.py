@@ -27,11 +27,11 @@ study: fields
 data: {{root: {root}, train: train.json, val: val.json}}
 protocol: {protocol}
 defaults: {{warmup: 10%}}
-grid: {{model: [mixer-laptop-32px], fraction: [0.5], seed: [0]}}
+grid: {{model: [mixer-laptop-32px], fraction: [0.5], seed: [0, 2]}}
 zip: {{log_every: [5], validate_every: [10]}}
 include: [{{model: mixer-laptop-32px, seed: 1}}]
 exclude: [{{seed: 2}}]
-overrides: [{{match: {{model: "vit-*"}}, set: {{clip: 2.0}}}}]
+overrides: [{{match: {{model: "mixer-*"}}, set: {{clip: 2.0}}}}]
 evals:
   - {{kind: fewshot, support: train.json, test: val.json, shots: [2]}}
   - {{kind: throughput}}

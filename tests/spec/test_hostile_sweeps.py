@@ -77,7 +77,7 @@ HOSTILE = {
     "two documents": (SWEEP + "---\nstudy: again\n", "second document"),
     "number as key": (SWEEP + "1: 2\n", "quote it"),
     "null as section": (edited("{root: DATA, train: train.json, val: val.json}", "null"), "data"),
-    "patterns": (SWEEP + f"exclude: [{{model: '{'*a' * 500}'}}]\n", "finds its data"),
+    "patterns": (SWEEP + f"exclude: [{{model: '{'*a' * 500}'}}]\n", "fits no run"),
 }
 
 

@@ -59,6 +59,10 @@ class Lab:
         """Process id of `slurmctld` or `slurmd.n1`."""
         return int((self.folder / "run" / f"{name}.pid").read_text())
 
+    def controller_log(self) -> str:
+        """The end of it, for a failure that Slurm alone can explain."""
+        return (self.folder / "log" / "slurmctld.log").read_text()[-4000:]
+
     def start_missing(self) -> None:
         """Start the daemons that were killed."""
         subprocess.run([LOCAL / "up", "--dir", self.folder], env=self.environment, check=True, capture_output=True)

@@ -57,7 +57,7 @@ def test_a_killed_process_a_shot_node_and_a_restarted_controller(
 ) -> None:
     runs = [run.run_dir for run in plan_tiny(*STEPS, "grid.seed=[0, 1]", name="losses")]
     reference = train_here(runs[0], tmp_path / "reference")
-    lab = start_lab("--nodes", "2", "--cpus", "1")
+    lab = start_lab("--nodes", "2", "--cpus", "1", "--conf", "SlurmdTimeout=10")
     backend = make_backend()
     backend.submit(runs, None)
     with all_held_at(runs, 7) as held:

@@ -68,7 +68,7 @@ def test_two_nodes_of_two_processes_equal_one_process_by_plain_srun_and_after_a_
         assert len(pids) == 4
         os.kill(pids[-1], signal.SIGKILL)
     wait_for_result(run)
-    assert [end.cause for end in read_ends(run).all] == [Cause.LOST, Cause.DONE]
+    assert [end.cause for end in read_ends(run).all] == [Cause.LOST, Cause.DONE], lab.controller_log()
     assert load_attempt(run, 1).num_devices == load_attempt(run, 2).num_devices == 4
     assert_close(run, reference)
 
