@@ -10,7 +10,8 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 REFUSALS = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
@@ -52,6 +53,14 @@ def shown(value: object, limit: int = 80) -> str:
     """A value as an error can quote it: on one line and at most `limit` characters long."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 20]}… ({len(text):,} characters)"
+
+
+def broken_rule(problem: Mapping[str, Any]) -> str:
+    """What one of pydantic's errors says of a value, as the middle of a sentence."""
+    if problem["type"] == "too_short":
+        return "at least one value is needed" if problem["ctx"]["min_length"] == 1 else "more values are needed"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
 
 
 def did_you_mean(name: str, known: Iterable[str], limit: int = 12) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from scaling.bench.command import add_json, add_model_options
 from scaling.errors import UserError
 from scaling.launch.options import above_zero
+from scaling.models.registry import check_name
 
 EXAMPLES = """\
 examples:
@@ -66,6 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.study is not None and args.models:
         raise UserError("--study measures the models of that study; leave --models out, or --study")
+    for name in args.models or ():
+        check_name(name)
     if args.search_batch or args.study is not None:
         from scaling.bench.throughput.command import run_alone
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from scaling.errors import UserError, did_you_mean
+from scaling.errors import UserError, broken_rule, did_you_mean
 from scaling.evals.settings import EVALUATIONS
 from scaling.plan.plan_evals import plan_evaluations
 from scaling.plan.sources import Sources
@@ -78,7 +78,7 @@ def _plan(word: str, wish: Wish, planned: Sequence[str]) -> tuple[EvalPlan, ...]
         specs = _SPECS.validate_python(document.data["evals"])
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise document.error(("evals", *first["loc"]), first["msg"]) from error
+        raise document.error(("evals", *first["loc"]), broken_rule(first)) from error
     return plan_evaluations(specs, Sources(document, root, wish.access))
 
 

@@ -23,7 +23,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from scaling.errors import UserError, did_you_mean
+from scaling.errors import UserError, broken_rule, did_you_mean
 from scaling.records.run_plan import Frozen, SourcePlan, SuitePlace
 from scaling.spec.document import load_document
 
@@ -115,10 +115,10 @@ def read_suite(path: Path) -> Suite:
         return Suite.model_validate(document.data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        message = first["msg"].removeprefix("Value error, ")
+        message = broken_rule(first)
         if first["type"] == "extra_forbidden":
             message = f"unknown key; {did_you_mean(str(first['loc'][-1]), Suite.model_fields)}"
-        raise document.error(first["loc"], message[:1].lower() + message[1:]) from error
+        raise document.error(first["loc"], message) from error
 
 
 def facts_problem(member: Member, sources: Mapping[str, SourcePlan]) -> str | None:

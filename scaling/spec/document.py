@@ -32,13 +32,17 @@ class Document:
     _options: dict[KeyPath, str] = field(default_factory=dict)
 
     def where(self, place: Sequence[str | int]) -> str:
-        """`file:line` of the value at `place`, or of its nearest enclosing value that has one."""
+        """`file:line` of the value at `place`, or of its nearest enclosing value that has one; or the option."""
         for length in range(len(place), -1, -1):
             prefix = tuple(place[:length])
             if prefix in self._options:
                 return self._options[prefix]
             if prefix in self._lines:
                 return f"{self.path}:{self._lines[prefix]}"
+            # An option has made a value around its own that the file does not have.
+            for known, label in self._options.items():
+                if known[:length] == prefix:
+                    return label
         return str(self.path)
 
     def is_from_option(self, place: Sequence[str | int]) -> bool:
@@ -61,6 +65,9 @@ class Document:
         label = f"--set {_cut(option)}"
         if not separator or not key:
             raise UserError(f"{label}: write key=value, for example --set protocol.steps=100")
+        if "[" in key and "]" in key:
+            dots = key.replace("[", ".").replace("]", "").strip(".")
+            raise UserError(f"{label}: positions of a list are written with dots: --set {_cut(dots)}=…")
         place = self._resolve(key, label, at)
         try:
             value, _ = read_yaml(text)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from scaling.errors import UserError, did_you_mean, shown
+from scaling.errors import UserError, broken_rule, did_you_mean, shown
 from scaling.records.run_plan import Frozen
 from scaling.spec.document import Document, KeyPath, load_document
 from scaling.spec.duration import Duration
@@ -203,10 +203,9 @@ def explain(
     if first["type"] in ("union_tag_not_found", "union_tag_invalid"):
         kinds = "constant_steps, constant_epochs or matched_compute"
         return document.error(location, f"kind must be {kinds}; write for example {{kind: constant_steps, …}}")
-    message = first["msg"].removeprefix("Value error, ")
     value = "" if isinstance(first["input"], Mapping) else f"{shown(first['input'])}: "
     hint = _description(model, _at(document.data, place), location[len(place) :])
-    return document.error(location, f"{value}{message[:1].lower()}{message[1:]}{'; ' + hint if hint else ''}")
+    return document.error(location, f"{value}{broken_rule(first)}{'; ' + hint if hint else ''}")
 
 
 def check_setting(document: Document, place: KeyPath, name: str, value: Any) -> Any:
@@ -223,9 +222,8 @@ def check_setting(document: Document, place: KeyPath, name: str, value: Any) -> 
     try:
         return setting_adapter(name).validate_python(value)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        message = first["msg"].removeprefix("Value error, ")
-        raise document.error(place, f"{shown(value)}: {message[:1].lower()}{message[1:]}{hint}") from error
+        rule = broken_rule(error.errors(include_url=False)[0])
+        raise document.error(place, f"{shown(value)}: {rule}{hint}") from error
 
 
 @functools.cache

@@ -23,7 +23,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from scaling.errors import UserError, did_you_mean, shown
+from scaling.errors import UserError, broken_rule, did_you_mean, shown
 from scaling.spec.document import Document, KeyPath
 from scaling.spec.effects import check_effects
 from scaling.spec.recipe import recipe_values
@@ -187,8 +187,7 @@ def _check(study: Study, document: Document, place: KeyPath, name: str, value: A
     try:
         checked = _PROTOCOL.validate_python(study.protocol.model_dump() | {field: value})
     except ValidationError as error:
-        message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-        raise document.error(place, f"{shown(value)}: {message[:1].lower()}{message[1:]}") from error
+        raise document.error(place, f"{shown(value)}: {broken_rule(error.errors(include_url=False)[0])}") from error
     return getattr(checked, field)
 
 

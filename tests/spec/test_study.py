@@ -136,3 +136,17 @@ def test_a_match_rule_with_an_unknown_name_is_refused(tmp_path: Path) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         load_study(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("nope.a=1", "--set nope.a=1: nope: unknown key"),
+        ("launch.nope.a=1", "--set launch.nope.a=1: launch.nope: unknown key"),
+        ("grid.seed[0]=4", "--set grid.seed[0]=4: positions of a list are written with dots: --set grid.seed.0=…"),
+        ("grid.seed=[]", "--set grid.seed=[]: grid.seed: the list is empty"),
+        ("data.storage.s4.key=1", "--set data.storage.s4.key=1: data.storage.s4"),
+    ],
+)
+def test_what_an_option_says_is_not_blamed_on_the_file(option: str, told: str, tmp_path: Path) -> None:
+    assert message(tmp_path, option).startswith(told)

@@ -98,8 +98,9 @@ def _assumptions(args: argparse.Namespace) -> Assumptions:
         raise UserError(f"--devices {args.devices} is no multiple of --devices-per-run {args.devices_per_run}")
     if not 0 <= args.lost_share < 1:
         raise UserError(f"--lost-share {args.lost_share} has to be at least 0 and below 1")
-    if not 0 <= args.cache_gb < math.inf or not 0 <= (args.price or 0.0) < math.inf:
-        raise UserError(f"--cache-gb {args.cache_gb} and --price {args.price} cannot be negative or infinite")
+    for name, value in (("--cache-gb", args.cache_gb), ("--price", args.price or 0.0)):
+        if not 0 <= value < math.inf:
+            raise UserError(f"{name} {value:g} has to be at least 0 and finite")
     return Assumptions(
         devices=args.devices,
         devices_per_run=args.devices_per_run,
