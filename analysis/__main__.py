@@ -27,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
     # Imported late, so that --help and a wrong option answer at once.
     from analysis.report.check import check_report
     from analysis.report.make_report import make_report
@@ -37,6 +38,10 @@ def _run(argv: Sequence[str] | None) -> int:
     from analysis.runs.tables.from_csv import records_from_csv
 
     if options.published_only:
+        for name, value in vars(options).items():
+            if name not in ("published_only", "out") and value and value != parser.get_default(name):
+                word = "a study" if name == "sources" else f"--{name.replace('_', '-')}"
+                raise UserError(f"{word}: --published-only draws the papers' figures alone; leave one of them out")
         print(make_published_report(options.out or Path("published_report")).words)
         return 0
     if not options.sources:

@@ -82,8 +82,9 @@ def make_report(
     check_direction(records.metric(metric))
     records, impossible = without_impossible(records, metric)
     across, _ = without_impossible(across, metric)
-    excluded = pd.concat([records.excluded, impossible, runs_without(records, metric)], ignore_index=True)
-    excluded = excluded[EXCLUDED_COLUMNS].drop_duplicates(["study", "run_id"]).reset_index(drop=True)
+    without = pd.concat([impossible, runs_without(records, metric)], ignore_index=True)
+    without = without[EXCLUDED_COLUMNS].drop_duplicates(["study", "run_id"])
+    excluded = records.excluded[EXCLUDED_COLUMNS].drop_duplicates(["study", "run_id"])
     out.mkdir(parents=True, exist_ok=True)
     arrow_rows, lost_rows = read_rows(records.run_dirs.values())
     rows = with_known_counts(arrow_rows.to_pandas(), records.plans)
@@ -128,16 +129,17 @@ def make_report(
         added = installed_figures(records, rows, metric)
         sections += [Section("Further figures", drawings=tuple(added))] if added else []
         sections += search_sections(records.searches)
-        sections += _closing_sections(records, metric, excluded, laws, lost_rows)
+        sections += _closing_sections(records, metric, excluded, without, laws, lost_rows)
         drawings = [drawing for section in sections for drawing in section.drawings]
         for drawing in drawings if not options.show_titles else ():
             drawing.hide_titles()
         files += save_drawings(drawings, out, progress)
-        files += _save_tables(records, excluded, arrow_rows, out)
+        listed = pd.concat([excluded, without], ignore_index=True)
+        files += _save_tables(records, listed, arrow_rows, out)
         files += [save_csv(records.searches, out / "trials.csv")] if len(records.searches) else []
         title = " + ".join(sorted(records.runs["study"].unique()))
-        files += write_page(title, " ".join([*records.questions, _counts(records, excluded)]), sections, out)
-    return Report(files, "\n".join([*words, *_closing_words(excluded, files), *_glyph_words(records)]))
+        files += write_page(title, " ".join([*records.questions, _counts(records, excluded, without)]), sections, out)
+    return Report(files, "\n".join([*words, *_closing_words(listed, files), *_glyph_words(records)]))
 
 
 def _glyph_words(records: Records) -> list[str]:
@@ -152,20 +154,29 @@ def _glyph_words(records: Records) -> list[str]:
 
 
 def _closing_sections(
-    records: Records, metric: str, excluded: pd.DataFrame, laws: dict[str, Law], lost_rows: dict[str, tuple[int, int]]
+    records: Records,
+    metric: str,
+    excluded: pd.DataFrame,
+    without: pd.DataFrame,
+    laws: dict[str, Law],
+    lost_rows: dict[str, tuple[int, int]],
 ) -> list[Section]:
     sections = [Section("Methods", methods_text(records, metric, laws, len(excluded)))]
-    if len(excluded):
-        table = PageTable("Runs left out. No number above comes from them.", excluded)
-        sections.append(Section("Runs left out", tables=(table,)))
-    tables = [PageTable("One row per finished run; all columns are in runs.csv.", _run_table(records, metric))]
+    left_out = [("No number above comes from them.", excluded)] if len(excluded) else []
+    if len(without):
+        name = records.metric(metric).title
+        left_out.append((f"They have no value of {name} that counts, and are part of all other numbers.", without))
+    if left_out:
+        tables = tuple(PageTable(f"Runs left out. {text}", table.reset_index(drop=True)) for text, table in left_out)
+        sections.append(Section("Runs left out", tables=tables))
+    of_runs = [PageTable("One row per finished run; all columns are in runs.csv.", _run_table(records, metric))]
     if lost_rows:
         lost = pd.DataFrame(
             [(run, superseded, torn) for run, (superseded, torn) in lost_rows.items()],
             columns=["run_id", "superseded rows", "torn lines"],
         )
-        tables.append(PageTable("Log rows left out: work that a resumed run did again, half-written lines.", lost))
-    sections.append(Section("Runs", tables=tuple(tables)))
+        of_runs.append(PageTable("Log rows left out: work that a resumed run did again, half-written lines.", lost))
+    sections.append(Section("Runs", tables=tuple(of_runs)))
     return sections
 
 
@@ -205,9 +216,11 @@ def _save_tables(records: Records, excluded: pd.DataFrame, rows: pa.Table, out: 
     return paths
 
 
-def _counts(records: Records, excluded: pd.DataFrame) -> str:
+def _counts(records: Records, excluded: pd.DataFrame, without: pd.DataFrame) -> str:
     text = f"{len(records.runs)} finished runs of {records.runs['model'].nunique()} models"
-    return text + (f"; {len(excluded)} runs are left out, listed with reasons below." if len(excluded) else ".")
+    told = [f"{len(excluded)} runs are left out"] if len(excluded) else []
+    told += [f"{len(without)} of the finished ones have no value of the headline metric"] if len(without) else []
+    return f"{text}; {' and '.join(told)}, listed with reasons below." if told else f"{text}."
 
 
 def _closing_words(excluded: pd.DataFrame, files: Sequence[Path]) -> list[str]:

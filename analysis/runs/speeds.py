@@ -33,8 +33,8 @@ _BLANKS = {"num_devices": 1, "threads": 0, "harness_version": "", "torch": ""}
 
 
 def with_throughput(records: Records, files: Sequence[Path]) -> Records:
-    """The records with the rows of these files in place of all other throughput; UserError when a file cannot be read
-    or none of its rows is about a model of these runs."""
+    """The records with the rows of these files in place of all other throughput; UserError when one cannot be read or
+    has no row about a model of these runs."""
     rows: dict[str, ThroughputRow] = {}
     for path in files:
         try:
@@ -45,14 +45,13 @@ def with_throughput(records: Records, files: Sequence[Path]) -> Records:
                 "writes one"
             ) from None
         rows |= {row.key: row for row in found}
-    records = replace(records, throughput=tuple(rows.values()))
-    if alone_speeds(records).empty:
-        measured = ", ".join(sorted({f"{row.model} at {row.image_size} px" for row in rows.values()})) or "nothing"
-        raise UserError(
-            f"--throughput {', '.join(map(str, files))}: no row is about a model of these runs as they were trained "
-            f"(name, image size and options); measured is {measured}"
-        )
-    return records
+        if alone_speeds(replace(records, throughput=tuple(found))).empty:
+            measured = ", ".join(sorted({f"{row.model} at {row.image_size} px" for row in found})) or "nothing"
+            raise UserError(
+                f"--throughput {path}: no row is about a model of these runs as they were trained (name, image size "
+                f"and options); measured is {measured}"
+            )
+    return replace(records, throughput=tuple(rows.values()))
 
 
 def speeds(records: Records) -> pd.DataFrame:

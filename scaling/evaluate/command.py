@@ -42,6 +42,9 @@ what is missing, also after a kill. Those of weights are recorded in --out, with
 exit code: 0 done, 1 some evaluations failed, 2 bad input, 130 stopped.
 """
 
+DEFAULT_OUT = Path("scores")
+"""Where scores of weights are kept."""
+
 MAX_COLUMNS = 6
 """Metrics shown for each run of a study; --json has all."""
 
@@ -67,6 +70,7 @@ def _evaluate(args: argparse.Namespace, wish: Wish) -> int:
         return _weights(args, wish)
     if args.model or args.image_size or args.option or args.num_classes:
         raise UserError(f"{target} knows its models; leave out --model, --image-size, --num-classes and --option")
+    _refuse_unused(args)
     run_dirs = [target] if RunDir(target).plan.exists() else study_runs(target)
     if args.no_record:
         return _trial(args, wish, run_dirs)
@@ -79,17 +83,31 @@ def _evaluate(args: argparse.Namespace, wish: Wish) -> int:
     return 1 if any(one.missing for one in scored) else 0
 
 
+def _refuse_unused(args: argparse.Namespace) -> None:
+    """UserError for an option that scoring trained runs does not go by."""
+    given = {"--num-images": args.num_images, "--out": args.out}
+    if not args.no_record:
+        given["--precision"] = args.precision
+    for option, value in given.items():
+        if value is not None:
+            raise UserError(f"{option} {value}: runs are scored in their folders as they were trained; leave it out")
+    for option, value in {"--name": args.name, "--root": args.root, "--set": " ".join(args.set)}.items():
+        if value and not args.eval:
+            raise UserError(f"{option} {value}: it is of an evaluation, and none is named; add --eval, or leave it out")
+
+
 def _weights(args: argparse.Namespace, wish: Wish) -> int:
     """Score a weights file or `timm:NAME`; PyTorch is imported only after everything was checked."""
     if not wish.words:
         known = ", ".join([*EVALUATIONS, *shipped_suites()])
         raise UserError(f"which evaluation of {args.target}? add --eval, one of: {known}, or a .yaml file")
+    out = args.out or DEFAULT_OUT
     architecture = read_architecture(args.target, args.model, args.image_size, _options(args.option), args.num_classes)
     evaluations = asked_evaluations(wish)
     from scaling.evaluate.weights import WeightsExecution, score_weights
 
     execution = WeightsExecution(
-        out=None if args.no_record else args.out,
+        out=None if args.no_record else out,
         num_images=args.num_images,
         precision=args.precision or "fp32",
         threads=args.threads,
@@ -99,7 +117,7 @@ def _weights(args: argparse.Namespace, wish: Wish) -> int:
     )
     metrics = score_weights(args.target, architecture, evaluations, execution)
     if not args.no_record and args.num_images is None:
-        print(f"without --num-images these weights have no row in {args.out / 'runs.csv'}", file=sys.stderr)
+        print(f"without --num-images these weights have no row in {out / 'runs.csv'}", file=sys.stderr)
     _print_one(args, args.target, architecture.name, metrics)
     missing = [one.name for one in evaluations if not any(name.startswith(f"{one.name}/") for name in metrics)]
     if missing:
@@ -251,5 +269,5 @@ def _parser() -> argparse.ArgumentParser:
     of_weights.add_argument("--num-classes", type=int, metavar="N", help="load their own classifier, of N classes")
     of_weights.add_argument("--precision", choices=["fp32", "bf16"], help="arithmetic (default: fp32)")
     of_weights.add_argument("--num-images", type=_count, metavar="N", help="images that they were trained on")
-    of_weights.add_argument("--out", type=Path, default=Path("scores"), metavar="SCORES", help="default: scores")
+    of_weights.add_argument("--out", type=Path, metavar="SCORES", help=f"default: {DEFAULT_OUT}")
     return parser

@@ -10,6 +10,7 @@ from scaling.errors import UserError
 from scaling.launch import leave
 from scaling.launch.backends.base import Backend, Resources, check_choice, make_backend
 from scaling.launch.backends.gpus import is_slow_here
+from scaling.launch.backends.slurm.shape import check_overrides
 from scaling.launch.cancel import cancel_runs
 from scaling.launch.dry_run import describe_plan, plan_as_json
 from scaling.launch.ensure_data import ensure_data
@@ -84,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         beginning = Beginning.of(study, document, planner)
         foreseen = beginning.foresee(study_dir)
         follow_ups = after_all([run.plan for run in foreseen])
+    check_overrides(study.launch, document, [run.plan for run in foreseen])
     if is_slow_here(study.launch, [run.plan for run in foreseen]):
         print(f"warning: {SLOW_BF16}", file=sys.stderr)
     if args.dry_run:

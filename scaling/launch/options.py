@@ -66,6 +66,8 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--recipes", action="store_true", help=f"print the named recipes: {', '.join(recipe_names())}")
     parser.add_argument("--print-schema", action="store_true", help="print the JSON schema of sweep files and exit")
     args = parser.parse_args(argv)
+    if args.dry_run and args.cancel:
+        parser.error("--dry-run changes nothing, and --cancel stops runs; leave one of them out")
     if args.detach and args.json:
         parser.error("--json tells how a study ended, and --detach does not wait for it; leave one of them out")
     return args

@@ -36,7 +36,7 @@ from scaling.spec.document import Document, KeyPath
 from scaling.spec.duration import Duration
 from scaling.spec.settings import RunSettings
 from scaling.spec.study import Study
-from scaling.spec.sweep import RunSpec, expand
+from scaling.spec.sweep import RunSpec, expand, value_of
 
 P = TypeVar("P", bound=Frozen)
 
@@ -108,7 +108,8 @@ class Planner:
         plan = self.assemble(
             spec, facts, RunData(data.train, data.val, data.subset(settings.fraction, seed), data.evals)
         )
-        other_axes = {name: value for name, value in spec.axes.items() if name not in READABLE_AXES}
+        # What the run has: an override may have changed what the axis said.
+        other_axes = {name: value_of(spec, name) for name in spec.axes if name not in READABLE_AXES}
         identity = identity_of(plan)
         run_id = run_name(settings.model, settings.fraction, settings.seed, other_axes, identity)
         return plan.model_copy(update={"run_id": run_id, "identity": identity})

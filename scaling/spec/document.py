@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.errors import UserError, shown
+from scaling.records.run_dir import StudyDir
 from scaling.spec.plain_yaml import MAX_DEPTH, KeyPath, YamlProblem, YamlSyntax, read_yaml
 
 __all__ = ["Document", "KeyPath", "dotted", "load_document"]
@@ -46,12 +47,18 @@ class Document:
         return str(self.path)
 
     def is_from_option(self, place: Sequence[str | int]) -> bool:
-        """Whether a `--set` option gave the value at `place`, or one around it."""
-        return any(tuple(place[:length]) in self._options for length in range(1, len(place) + 1))
+        """Whether a `--set` option gave the value at `place`, one around it or one inside it."""
+        return any(all(one == other for one, other in zip(given, place, strict=False)) for given in self._options)
 
-    def has_option_in(self, sections: Iterable[str]) -> bool:
-        """Whether a `--set` option gave a value somewhere in one of these top-level fields."""
-        return not {place[0] for place in self._options}.isdisjoint(sections)
+    def is_option(self, place: Sequence[str | int]) -> bool:
+        """Whether a `--set` option names this very place."""
+        return tuple(place) in self._options
+
+    def is_narrowed(self, sections: Iterable[str]) -> bool:
+        """Whether a `--set` option gave a value somewhere in one of these top-level fields, now or when a study
+        directory kept this file."""
+        is_kept = self.path == StudyDir(self.path.parent).sweep and StudyDir(self.path.parent).order.exists()
+        return is_kept or not {place[0] for place in self._options}.isdisjoint(sections)
 
     def error(self, place: Sequence[str | int], message: str) -> UserError:
         """A UserError that begins with the place: `file:line: field: message`."""
@@ -110,8 +117,10 @@ class Document:
                 target = target[int(head)]
             elif isinstance(target, dict):
                 joined = ".".join(parts)
-                head = joined if joined in target else parts[0]
-                parts = [] if joined in target else parts[1:]
+                # Inside a section `protocol.steps` is one key, also where the file has none such yet.
+                is_one = joined in target or (bool(place) and parts[0] == "protocol")
+                head = joined if is_one else parts[0]
+                parts = [] if is_one else parts[1:]
                 place.append(head)
                 target = target.get(head)
             elif target is None:

@@ -1,13 +1,15 @@
-"""Settings that count only beside others: one that no run of its study uses is refused, as it would do nothing without
-a word."""
+"""What a study writes and none of its runs has or uses: it would do nothing without a word, so it is refused."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from scaling.errors import shown
 from scaling.spec.document import Document, KeyPath
 from scaling.spec.rules import refuse_idle
-from scaling.spec.settings import RunSettings
-from scaling.spec.study import Study
+from scaling.spec.study import Study, check_setting
+
+LATER = "grid, zip, include or overrides"
+"""What a study lays over its defaults and its protocol."""
 
 USED_WITH: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
     "momentum": ("optimizer", "sgd", lambda optimizer: optimizer == "sgd"),
@@ -21,21 +23,44 @@ USED_WITH: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
 refuses in the wrong company (decay_at, crop_from, exchange, overlap_comm) are not among them."""
 
 
-def check_effects(study: Study, document: Document, runs: Sequence[RunSettings]) -> None:
-    """`refuse_idle` for a setting that the study writes and none of its runs uses. What a recipe says besides is no
-    concern: the study may have taken another optimiser."""
-    tuned = {*study.tune.space, *study.tune.set} if study.tune else set()
+def check_effects(study: Study, document: Document, runs: Sequence[Mapping[str, Any]]) -> None:
+    """`refuse_idle` for what the study writes and none of its runs has or uses; `runs`: every setting and `protocol.`
+    field of each. What a recipe says besides is no concern: the study may have taken another optimiser."""
+    _refuse_idle_options(study, document, runs)
+    tune = study.tune
+    searched: Mapping[str, Any] = {**tune.space, **tune.set} if tune else {}
     for name, (other, words, is_used) in USED_WITH.items():
-        if other in tuned or any(is_used(getattr(run, other)) for run in runs):
+        if other in searched or any(is_used(run[other]) for run in runs):
             continue
         for place in _places(study, name):
             refuse_idle(document, place, f"it counts only with {other}: {words}, and no run has that")
 
 
+def _refuse_idle_options(study: Study, document: Document, runs: Sequence[Mapping[str, Any]]) -> None:
+    """The same for a default or protocol field of `--set` that every run overrides. In a file such a value may be what
+    axes are laid over; an option is meant to change something."""
+    for name, written in study.defaults.items():
+        place: KeyPath = ("defaults", name)
+        if document.is_option(place):
+            value = check_setting(document, place, name, written)
+            if all(run[name] != value for run in runs):
+                refuse_idle(document, place, f"{shown(written)}, and every run has another value, of {LATER}")
+    for name, value in study.protocol:
+        place = ("protocol", name)
+        if document.is_option(place) and all(run.get(f"protocol.{name}") != value for run in runs):
+            written = document.data["protocol"][name]
+            refuse_idle(document, place, f"{shown(written)}, and every run has another value, of {LATER}")
+
+
 def _places(study: Study, name: str) -> Iterator[KeyPath]:
     """Where a study writes a setting."""
-    sections: list[KeyPath] = [("defaults",), ("grid",), ("zip",)]
-    written = [section for section in sections if name in getattr(study, str(section[0]))]
-    written += [("include", i) for i, extra in enumerate(study.include) if name in extra]
-    written += [("overrides", i, "set") for i, rule in enumerate(study.overrides) if name in rule.set]
-    return ((*place, name) for place in written)
+    written: list[tuple[KeyPath, Iterable[str]]] = [
+        (("defaults",), study.defaults),
+        (("grid",), study.grid),
+        (("zip",), study.zip),
+        *((("include", i), extra) for i, extra in enumerate(study.include)),
+        *((("overrides", i, "set"), rule.set) for i, rule in enumerate(study.overrides)),
+    ]
+    if study.tune:
+        written += [(("tune", "space"), study.tune.space), (("tune", "set"), study.tune.set)]
+    return ((*place, name) for place, names in written if name in names)

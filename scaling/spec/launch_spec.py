@@ -9,7 +9,7 @@ import re
 from importlib import metadata
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from scaling.errors import did_you_mean
 from scaling.records.attempts.contract import Execution
@@ -69,10 +69,25 @@ class SlurmShape(Frozen):
     )
 
 
+MATCHABLE = ("model", "fraction", "seed", "image_size")
+"""Fields of a run that `launch.slurm.overrides` may match."""
+
+
+def _is_matchable(match: dict[str, Any]) -> dict[str, Any]:
+    for name, wanted in match.items():
+        if name not in MATCHABLE:
+            raise ValueError(f"{name!r} is nothing it can match; match one of {', '.join(MATCHABLE)}")
+        if any(isinstance(item, bool) for item in (wanted if isinstance(wanted, list) else [wanted])):
+            raise ValueError(f"{name} is not a switch; write its value")
+    return match
+
+
 class SlurmOverride(Frozen):
     """Where every field of `match` fits a run, `set` applies to it."""
 
-    match: dict[str, Any] = Field(description="Among model, fraction, seed, image_size; texts may hold * and ?.")
+    match: Annotated[dict[str, Any], AfterValidator(_is_matchable)] = Field(
+        description=f"Among {', '.join(MATCHABLE)}; texts may hold * and ?."
+    )
     set: SlurmShape
 
 

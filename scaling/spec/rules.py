@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 Rule = Mapping[str, Any]
 """Settings and `protocol.` fields with the values wanted of them; every one has to fit (`settings.matches`)."""
 
-DEFINE_RUNS = ("grid", "zip", "include", "defaults", "protocol")
+DEFINE_RUNS = ("grid", "zip", "include", "exclude", "overrides", "defaults", "protocol", "tune")
 """Fields of a study by which a `--set` option changes what the runs are."""
 
 
@@ -34,6 +34,10 @@ class Rules:
         # Parsed once and not for every run that they fit.
         self._parsed = {place: _parsed_rule(rule, protocol) for place, rule in rules.items()}
         self._fitting: set[KeyPath] = set()
+
+    @property
+    def places(self) -> tuple[KeyPath, ...]:
+        return tuple(self._parsed)
 
     def fit(self, places: Iterable[KeyPath], values: Mapping[str, Any]) -> bool:
         """Whether a rule at one of the places fits a run of which the study writes `values`."""
@@ -50,18 +54,19 @@ class Rules:
                     self._fitting.add((*place, name, position))
         return fitted
 
-    def check_each_fits(self, document: Document, runs: Sequence[tuple[RunSettings, Any]]) -> None:
-        """`refuse_idle` for a rule that has fitted none, and a value of its lists; `runs`: settings and protocol of
-        each."""
-        for place, rule in self._written.items():
-            if place not in self._fitting:
-                words = ", ".join(f"{name}: {shown(wanted)}" for name, wanted in rule.items())
-                refuse_idle(document, place, f"{words} fits no run{_instead(self._parsed[place], runs)}")
-                continue
-            for name, position in _items(rule):
+    def check_each_fits(self, document: Document, runs: Iterable[Mapping[str, Any]]) -> None:
+        """`refuse_idle` for a rule that has fitted none, and a value of its lists; `runs`: what each run has."""
+        if idle := [place for place in self._parsed if place not in self._fitting]:
+            known = list(runs)
+            for place in idle:
+                words = ", ".join(f"{name}: {shown(wanted)}" for name, wanted in self._written[place].items())
+                refuse_idle(document, place, f"{words} fits no run{_instead(self._parsed[place], known)}")
+        for place in self._fitting & self._parsed.keys():
+            for name, position in _items(self._parsed[place]):
                 item = (*place, name, position)
                 if item not in self._fitting:
-                    refuse_idle(document, item, f"{shown(rule[name][position])} fits no run that the rest fits")
+                    wanted = shown(self._written[place][name][position])
+                    refuse_idle(document, item, f"{wanted} fits no run that the rest fits")
 
     def _completed(self, values: Mapping[str, Any], rule: Rule) -> Mapping[str, Any]:
         """The values with those that a run has, and the study does not write, of the rule's fields."""
@@ -85,7 +90,7 @@ def refuse_idle(document: Document, place: KeyPath, problem: str) -> None:
     """UserError for something that is written for no run of the study, so that it would do nothing without a word. A
     warning where `--set` changed what the runs are, as it was written for others."""
     error = document.error(place, problem)
-    if document.is_from_option(place) or not document.has_option_in(DEFINE_RUNS):
+    if document.is_from_option(place) or not document.is_narrowed(DEFINE_RUNS):
         raise UserError(f"{error}; correct it, or take it out")
     logger.warning("%s", error)
 
@@ -97,13 +102,13 @@ def _items(rule: Rule) -> list[tuple[str, int]]:
 
 def _parsed_rule(rule: Rule, protocol: Any) -> dict[str, Any]:
     """The rule with values as runs have them, so that `2%` fits a duration; what is no value of the setting, such as a
-    text with * and ?, stays as it is written."""
-    return {
-        name: [_parsed(name, item, protocol) for item in wanted]
-        if isinstance(wanted, list)
-        else _parsed(name, wanted, protocol)
-        for name, wanted in rule.items()
-    }
+    text with * and ?, stays as it is written. A list is several values, unless the setting is such a list itself."""
+    parsed = {}
+    for name, wanted in rule.items():
+        whole = _parsed(name, wanted, protocol)
+        is_several = isinstance(wanted, list) and not isinstance(whole, tuple)
+        parsed[name] = [_parsed(name, item, protocol) for item in wanted] if is_several else whole
+    return parsed
 
 
 def _parsed(name: str, value: Any, protocol: Any) -> Any:
@@ -119,11 +124,11 @@ def _of_protocol(name: str, protocol: Any) -> Any:
     return getattr(protocol, name.removeprefix("protocol."), None)
 
 
-def _instead(rule: Rule, runs: Sequence[tuple[RunSettings, Any]]) -> str:
+def _instead(rule: Rule, runs: Sequence[Mapping[str, Any]]) -> str:
     """What the runs have in the first field that none of them has as the rule wants it."""
     for name, wanted in rule.items():
-        field = name.removeprefix("protocol.")
-        values = {str(value): value for value in (getattr(run[field != name], field, None) for run in runs)}
+        values = {str(value): value for value in (run.get(name) for run in runs)}
         if not any(matches({name: wanted}, {name: value}) for value in values.values()):
-            return f": {name} is {', '.join([*values][:5])}{' and so on' if len(values) > 5 else ''}"
+            texts = ["not written" if value is None else text for text, value in values.items()][:5]
+            return f": {name} is {', '.join(texts)}{' and so on' if len(values) > 5 else ''}"
     return ", as none has all of it"

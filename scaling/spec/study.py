@@ -213,17 +213,25 @@ def check_setting(document: Document, place: KeyPath, name: str, value: Any) -> 
     if name not in RunSettings.model_fields:
         hint = did_you_mean(name, RunSettings.model_fields, 30)
         raise document.error(place, f"unknown setting {shown(name)}; {hint}")
-    field = RunSettings.model_fields[name]
-    hint = f"; {name}: {field.description}" if field.description else ""
-    # Pydantic would take true for 1.
-    items = value if isinstance(value, list) else [value]
-    if any(isinstance(item, bool) for item in items) and not _takes_switch(field.annotation):
-        raise document.error(place, f"{shown(value)}: it is not a switch{hint}")
+    refuse_switch(document, place, name, value)
     try:
         return setting_adapter(name).validate_python(value)
     except ValidationError as error:
         rule = broken_rule(error.errors(include_url=False)[0])
-        raise document.error(place, f"{shown(value)}: {rule}{hint}") from error
+        raise document.error(place, f"{shown(value)}: {rule}{_hint(name)}") from error
+
+
+def refuse_switch(document: Document, place: KeyPath, name: str, value: Any) -> None:
+    """UserError for true and false, alone or in a list, where the setting has no such value: Pydantic and Python take
+    them for 1 and 0."""
+    items = value if isinstance(value, list) else [value]
+    if any(isinstance(item, bool) for item in items) and not _takes_switch(RunSettings.model_fields[name].annotation):
+        raise document.error(place, f"{shown(value)}: it is not a switch{_hint(name)}")
+
+
+def _hint(name: str) -> str:
+    description = RunSettings.model_fields[name].description
+    return f"; {name}: {description}" if description else ""
 
 
 @functools.cache

@@ -2,7 +2,8 @@
 
     grid      every combination; the first axis varies slowest
     zip       columns that vary together; the zipped rows are one more axis of the grid
-    exclude   combinations to leave out (before include, so that include can bring one back)
+    exclude   combinations to leave out, as the grid has them: before include, which can bring one back, and before
+              overrides change their values
     include   further runs, each a mapping of settings
     overrides where `match` fits, `set` applies, in the order written
     recipe    a setting that names published values; they lie under all that the study writes itself:
@@ -29,7 +30,7 @@ from scaling.spec.effects import check_effects
 from scaling.spec.recipe import recipe_values
 from scaling.spec.rules import Rule, Rules
 from scaling.spec.settings import RunSettings
-from scaling.spec.study import Protocol, Study, check_setting
+from scaling.spec.study import Protocol, Study, check_setting, refuse_switch
 
 MAX_RUNS = 100_000
 
@@ -81,8 +82,8 @@ def expand(study: Study, document: Document) -> list[RunSpec]:
             if rules.fit([override], values):
                 values.update(change)
         specs.append(_resolve(study, document, values, point, place))
-    rules.check_each_fits(document, [(spec.settings, spec.protocol) for spec in specs])
-    check_effects(study, document, [spec.settings for spec in specs])
+    rules.check_each_fits(document, map(_all_values, specs))
+    check_effects(study, document, [_all_values(spec) for spec in specs])
     return specs
 
 
@@ -100,6 +101,11 @@ def value_of(spec: RunSpec, name: str) -> Any:
     """What a run has for a setting or a `protocol.` field, as plain JSON."""
     owner = spec.protocol if name.startswith("protocol.") else spec.settings
     return owner.model_dump(mode="json")[name.removeprefix("protocol.")]
+
+
+def _all_values(spec: RunSpec) -> dict[str, Any]:
+    """Every setting and `protocol.` field of a run."""
+    return {**dict(spec.settings), **{f"protocol.{name}": value for name, value in spec.protocol}}
 
 
 def _check_size(study: Study, document: Document) -> None:
@@ -198,7 +204,10 @@ def _check_names(study: Study, document: Document) -> None:
     ]
     rules += [(("overrides", position, "match"), rule.match) for position, rule in enumerate(study.overrides)]
     for place, rule in rules:
-        for name in rule:
-            if not name.startswith("protocol.") and name not in RunSettings.model_fields:
+        for name, wanted in rule.items():
+            if name.startswith("protocol."):
+                continue
+            if name not in RunSettings.model_fields:
                 known = RunSettings.model_fields
                 raise document.error((*place, name), f"unknown setting; {did_you_mean(name, known, 30)}")
+            refuse_switch(document, (*place, name), name, wanted)

@@ -61,12 +61,16 @@ class Searched(Frozen):
                 raise ValueError("choice: the list is empty; give at least one value")
             if self.points is not None:
                 raise ValueError("points: a choice lists its values itself; leave points out")
+            if any(value in self.choice[:position] for position, value in enumerate(self.choice)):
+                raise ValueError("choice: a value stands there twice; write each once")
             return self
         low, high = self.ends
         if not low < high:
             raise ValueError(f"{given[0]}: the first end must be below the second; write [LOW, HIGH]")
         if self.log_uniform is not None and low <= 0:
             raise ValueError("log_uniform: both ends must be above 0; take uniform for a range that holds 0")
+        if self.integer is not None and self.points is not None and self.points > high - low + 1:
+            raise ValueError(f"points: {self.points}, and the range has {high - low + 1:g} whole numbers")
         return self
 
     @property
@@ -166,6 +170,8 @@ class TuneSpec(Frozen):
                     raise ValueError(
                         f"space.{name}: a grid search needs values; add points: 5, or write choice: […] instead"
                     )
+            if "seed" in self.model_fields_set:
+                raise ValueError("seed: a grid search draws nothing; leave it out")
         idle = sorted(self.model_fields_set & {"grace_period", "reduction_factor"})
         if self.scheduler == "none" and idle:
             raise ValueError(

@@ -127,3 +127,16 @@ def test_what_is_no_run_is_named(tmp_path: Path, plan_tiny: PlanTiny) -> None:
     with pytest.raises(UserError, match="no such evaluation; did you mean 'fewshot'"):
         train_all([run])
         main([str(run.run_dir), "--eval", "fewshots"])
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("--precision bf16", "--num-images 7", "--out elsewhere"),
+        *("--name other", "--root /nowhere", "--set shots=[1]", "--no-record --num-images 7"),
+    ],
+)
+def test_an_option_that_scoring_runs_does_not_go_by_is_refused(option: str, plan_tiny: PlanTiny) -> None:
+    run = plan_tiny()[0]
+    with pytest.raises(UserError, match=f"{option.removeprefix('--no-record ').split()[0]} .*leave it out"):
+        main([str(run.run_dir), *option.split()])

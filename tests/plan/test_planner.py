@@ -38,6 +38,14 @@ def test_randaugment_and_mixup_are_frozen_and_told_apart(plan_tiny) -> None:
     assert strong.plan.recipe == recipes[0]
 
 
+def test_a_run_is_named_by_the_value_that_it_has(plan_tiny) -> None:
+    """And not by that of its axis, where an override replaces it."""
+    override = "overrides=[{match: {learning_rate: 0.01}, set: {learning_rate: 0.05}}]"
+    low, high = (run.plan for run in plan_tiny("grid.learning_rate=[0.001, 0.01]", override))
+    assert (low.recipe.learning_rate, high.recipe.learning_rate) == (0.001, 0.05)
+    assert "learning-rate0.001-" in low.run_id and "learning-rate0.05-" in high.run_id
+
+
 def test_mixup_needs_pairs_on_every_device(plan_tiny) -> None:
     plan_tiny("defaults.mixup=0.5", "launch.devices_per_run=8")
     with pytest.raises(UserError, match=r"mixup.*16 devices takes an odd number, 1, of a batch of 16; let 32 divide"):

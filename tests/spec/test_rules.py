@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from scaling.records.run_dir import StudyDir
+from scaling.spec.study import load_study
+from scaling.spec.sweep import expand
 from tests.spec.test_study import SWEEP, message, runs
 
 
@@ -118,3 +121,65 @@ def test_a_setting_that_no_run_uses_is_refused(setting: str, beside: str, tmp_pa
     plain = SWEEP.replace("warmup: 10%}", f"warmup: 10%, {without}}}")
     assert f"overrides[0].set.{name}: it counts only" in message(tmp_path, text=plain + override)
     assert f"grid.{name}: it counts only" in message(tmp_path, f"grid.{name}=[{value}]", text=plain)
+
+
+def test_an_option_that_every_run_overrides_is_refused(tmp_path: Path) -> None:
+    told = (
+        "--set defaults.seed=5: defaults.seed: 5, and every run has another value, of grid, zip, include or overrides;"
+    )
+    assert message(tmp_path, "defaults.seed=5").startswith(told)
+    # Of some runs it is the value, or the file itself says both.
+    assert len(runs(tmp_path, "defaults.seed=5", text=SWEEP + "include: [{model: mixer-b/32}]\n")) == 9
+    assert len(runs(tmp_path, text=SWEEP.replace("warmup: 10%}", "warmup: 10%, seed: 5}"))) == 8
+    both = "overrides: [{match: {model: '*'}, set: {model_options: {init: lecun_normal}}}]\n"
+    assert "defaults.model_options: {'head_init': 'zeros'}, and every run" in message(
+        tmp_path, "defaults.model_options={head_init: zeros}", text=SWEEP + both
+    )
+
+
+def test_an_option_for_the_protocol_beside_an_axis_of_it_is_refused(tmp_path: Path) -> None:
+    told = message(tmp_path, "grid.protocol.steps=[5, 9]", "protocol.steps=7")
+    assert told.startswith("--set protocol.steps=7: protocol.steps: 7, and every run has another value")
+    # The file has to have one, whatever the axis says.
+    assert {run.protocol.steps.amount for run in runs(tmp_path, "grid.protocol.steps=[5, 9]")} == {5, 9}
+
+
+def test_what_a_search_leaves_without_meaning_is_refused(tmp_path: Path) -> None:
+    search = "tune: {{seeds: [1000], search: grid, space: {{{space}}}, set: {{{set}}}}}\n"
+    momentum = search.format(space="learning_rate: {choice: [0.1, 0.2]}", set="momentum: 0.5")
+    assert "tune.set.momentum: it counts only with optimizer: sgd" in message(tmp_path, text=SWEEP + momentum)
+    ends = search.format(space="end_learning_rate: {choice: [0.0, 1.0e-5]}", set="decay: constant")
+    constant = SWEEP.replace("warmup: 10%}", "warmup: 10%, decay: constant}")
+    rates = search.format(space="end_learning_rate: {choice: [0.0, 1.0e-5]}", set="")
+    assert "tune.space.end_learning_rate: it counts only with decay" in message(tmp_path, text=constant + rates)
+    assert len(runs(tmp_path, text=SWEEP + ends)) == 8
+    searched = search.format(space="optimizer: {choice: [adam, sgd]}, momentum: {choice: [0.5, 0.9]}", set="")
+    assert len(runs(tmp_path, text=SWEEP + searched)) == 8
+    for space, told in (
+        ("learning_rate: {choice: [0.1, 0.2, 0.1]}", "choice: a value stands there twice"),
+        ("randaugment_layers: {integer: [0, 2], points: 9}", "points: 9, and the range has 3 whole numbers"),
+    ):
+        assert told in message(tmp_path, text=SWEEP + search.format(space=space, set=""))
+    drawn = search.replace("search: grid", "search: grid, seed: 3").format(space="mixup: {choice: [0, 1]}", set="")
+    assert "seed: a grid search draws nothing" in message(tmp_path, text=SWEEP + drawn)
+
+
+@pytest.mark.parametrize("match", ["{seed: true}", "{fraction: [true]}"])
+def test_a_switch_fits_no_number(match: str, tmp_path: Path) -> None:
+    assert "it is not a switch" in message(tmp_path, text=with_rules(f"exclude: [{match}]"))
+
+
+def test_a_list_of_a_setting_that_is_one_is_its_value(tmp_path: Path) -> None:
+    rules = "overrides: [{match: {betas: [0.9, 0.999], seed: 0}, set: {clip: 7}}]"
+    assert sum(run.settings.clip == 7 for run in runs(tmp_path, text=with_rules(rules))) == 4
+
+
+def test_the_kept_sweep_of_a_narrowed_study_is_planned_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """`study.yaml` of a study's folder has the options in it, and cannot say which they were."""
+    text = with_rules("overrides: [{match: {model: 'vit-*'}, set: {clip: 2}}]").replace(", vit-b/32", "")
+    assert "fits no run" in message(tmp_path, text=text)
+    kept = StudyDir(tmp_path)
+    kept.sweep.write_text(text)
+    kept.order.write_text("{}")
+    assert len(expand(*load_study(kept.sweep))) == 4
+    assert "fits no run" in caplog.text

@@ -47,6 +47,14 @@ def test_the_text_finds_what_the_paper_says() -> None:
     assert not {"mixer-l/32", "mixer-l/16", "vit-l/32", "vit-l/16"} & set(saturated)
 
 
+@pytest.mark.parametrize("others", ["runs/nowhere", "--check", "--metric nonsense", "--throughput nofile", "--overlay"])
+def test_published_only_takes_nothing_that_it_would_leave_unread(
+    others: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--published-only", "--out", str(tmp_path / "out"), *others.split()]) == 2
+    assert "leave one of them out" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_published_only_writes_figures_and_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--published-only", "--out", str(tmp_path)]) == 0
     assert "Mixer-L/16 overtakes BiT-R152x2 between 10 % and 30 %" in capsys.readouterr().out

@@ -159,5 +159,9 @@ def test_a_file_about_other_models_is_one_sentence(
     append_row(path, measured("bit-r50x1", 10.0))
     with pytest.raises(UserError, match=r"no row is about a model.*measured is bit-r50x1 at 224 px"):
         with_throughput(load_records([study]), [path])
+    fitting = tmp_path / "fitting.jsonl"
+    append_row(fitting, measured("mixer-b/32", 10.0))
+    with pytest.raises(UserError, match=f"--throughput {path}: no row"):
+        with_throughput(load_records([study]), [fitting, path])
     assert main([str(study), "--throughput", str(tmp_path / "none.jsonl"), "--out", str(tmp_path)]) == 2
     assert "no such file" in capsys.readouterr().err

@@ -240,6 +240,14 @@ def test_bad_sources_are_told(tmp_path: Path) -> None:
         build(tmp_path / "t.csv", tmp_path / "out2")
 
 
+@pytest.mark.parametrize("option", ["--label-column", "--image-column"])
+def test_a_column_of_a_source_without_such_is_refused(option: str, tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path,labels,others\nabsent.jpg,3,4\n")
+    for source in (tree, tmp_path / "t.csv"):
+        with pytest.raises(UserError, match=f"{option} others: is for hf: sources"):
+            main(["build", str(source), str(tmp_path / "out"), option, "others"])
+
+
 def test_a_finished_data_set_is_not_overwritten(tree: Path, tmp_path: Path) -> None:
     build(tree, tmp_path / "out")
     with pytest.raises(UserError, match="holds a finished data set"):

@@ -10,6 +10,7 @@ from scaling.data.format.manifest import check_name
 from scaling.data.tools.build import BuildSettings, build_or_find
 from scaling.data.tools.commands.index import add_classes, add_label_type, describe_classes, describe_several, summary
 from scaling.data.tools.sources.find import find_source
+from scaling.data.tools.sources.named import HUGGING_FACE
 from scaling.data.tools.sources.source import Source, SourceOptions
 from scaling.data.tools.sources.table import TableSource
 from scaling.data.tools.vtab.prepare import prepare_task
@@ -87,6 +88,12 @@ def run(args: argparse.Namespace) -> int:
         return _run_vtab(args)
     if args.origin is not None:
         raise UserError(f"--from {args.origin}: is for vtab: tasks; name the source itself")
+    for option, column in (("--image-column", args.image_column), ("--label-column", args.label_column)):
+        if column is not None and not args.source.startswith(HUGGING_FACE):
+            raise UserError(
+                f"{option} {column}: is for hf: sources; folders and torchvision have no columns, and in a table they "
+                "are called path, and label or labels: rename them there"
+            )
     check_name(args.name)
     check_folder(args.out)
     options = SourceOptions(

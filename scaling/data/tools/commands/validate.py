@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Read every byte of a data set: checksums, tar structure, labels, images, keys and images that occur\n"
         "twice, and a test whether label frequencies differ along the shards, which would make subsets unfair.\n"
-        "Exit code 1 when something is wrong with the data."
+        "Exit code 1 when a sample is not as the manifest says; what is there twice is counted and told."
     )
     parser.epilog = "example:\n  python -m scaling.data validate data/train/manifest.json"
     parser.add_argument("manifest", metavar="MANIFEST", help="path or url")
@@ -47,7 +47,9 @@ def _report(result: Validation) -> list[str]:
     if len(result.findings) > MAX_SHOWN:
         lines.append(f"… and {len(result.findings) - MAX_SHOWN:,} more")
     kinds = Counter(finding.kind for finding in result.findings)
-    problems = ", ".join(f"{count:,} × {kind}" for kind, count in kinds.most_common()) or "no problem"
+    is_repeated = result.num_repeated_keys or result.num_repeated_images
+    fine = "each is as the manifest says" if is_repeated else "no problem"
+    problems = ", ".join(f"{count:,} × {kind}" for kind, count in kinds.most_common()) or fine
     lines.append(f"{result.num_samples:,} samples read: {problems}")
     if result.num_unlabelled:
         lines.append(f"{result.num_unlabelled:,} samples have no label; under a sigmoid loss all classes are negative")

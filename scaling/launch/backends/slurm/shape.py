@@ -5,7 +5,7 @@ The most special word wins: an override of `launch.slurm.overrides` that fits th
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,9 @@ from typing import Any
 from scaling.errors import UserError
 from scaling.launch.backends.slurm.profile import Profile
 from scaling.records.run_plan import RunPlan
+from scaling.spec.document import Document
 from scaling.spec.launch_spec import LaunchSpec, SlurmShape
-from scaling.spec.settings import matches
-
-MATCHABLE = ("model", "fraction", "seed", "image_size")
-"""Fields of a run that `launch.slurm.overrides` may match."""
+from scaling.spec.rules import Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +58,36 @@ def base_shape(launch: LaunchSpec, profile: Profile) -> Shape:
 def shape_of(plan: RunPlan, launch: LaunchSpec, profile: Profile) -> Shape:
     """The shape of one run; UserError when it asks for more than a node of the profile has."""
     shape = base_shape(launch, profile)
-    values: dict[str, Any] = {
+    rules = override_rules(launch)
+    for override, place in zip(launch.slurm.overrides, rules.places, strict=True):
+        if rules.fit([place], matched_values(plan)):
+            shape = _apply(shape, override.set, profile)
+    return _check(shape, profile)
+
+
+def override_rules(launch: LaunchSpec) -> Rules:
+    """What `launch.slurm.overrides` match, by their places in the sweep."""
+    places = [("launch", "slurm", "overrides", position, "match") for position in range(len(launch.slurm.overrides))]
+    return Rules({place: rule.match for place, rule in zip(places, launch.slurm.overrides, strict=True)}, None)
+
+
+def matched_values(plan: RunPlan) -> dict[str, Any]:
+    """What of a run such a rule may match (`launch_spec.MATCHABLE`)."""
+    return {
         "model": plan.model.name,
         "fraction": plan.subset.fraction,
         "seed": plan.seed,
         "image_size": plan.model.image_size,
     }
-    for position, override in enumerate(launch.slurm.overrides):
-        unknown = sorted(set(override.match) - set(MATCHABLE))
-        if unknown:
-            raise UserError(
-                f"launch.slurm.overrides[{position}].match: {unknown[0]!r} is nothing it can match; match one of "
-                f"{', '.join(MATCHABLE)}"
-            )
-        if matches(override.match, values):
-            shape = _apply(shape, override.set, profile)
-    return _check(shape, profile)
+
+
+def check_overrides(launch: LaunchSpec, document: Document, plans: Iterable[RunPlan]) -> None:
+    """UserError for an override that fits none of these runs: some would get other resources than was meant."""
+    rules = override_rules(launch)
+    values = [matched_values(plan) for plan in plans]
+    for one in values:
+        rules.fit(rules.places, one)
+    rules.check_each_fits(document, values)
 
 
 def group_by_shape(run_dirs: Sequence[Path], launch: LaunchSpec, profile: Profile) -> dict[Shape, list[Path]]:

@@ -106,6 +106,10 @@ def test_an_empty_cell_is_listed_as_a_run_without_the_metric(tmp_path: Path) -> 
     path.write_text(f"model,num_images,study,{METRIC}\na,100,,0.4\na,200,x,\n")
     assert main(["--from-csv", str(path), "--out", str(tmp_path / "out")]) == 0
     assert pd.read_csv(tmp_path / "out" / "excluded.csv")["reason"].tolist() == [f"has no value of {METRIC}"]
+    # It counts in all other numbers, and is not said to be left out of them.
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "2 finished runs of 1 models; 1 of the finished ones have no value of the headline metric" in page
+    assert "are part of all other numbers" in page and "No number above comes from them" not in page
     assert pd.read_csv(tmp_path / "out" / "runs.csv")["study"].tolist() == ["mine", "x"]
 
 
