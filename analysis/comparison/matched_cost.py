@@ -7,7 +7,7 @@ the common range.
 
 import itertools
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -40,17 +40,30 @@ def model_curves(records: Records, metric: str, cost: str) -> Curves:
 
 
 def family_curves(records: Records, metric: str, cost: str) -> Curves:
-    """Families of at least two models, at the largest size that all models have.
+    """Families of at least two models, at the largest size that all models have, without `unclear_families`.
 
     The cost of a model is the median over its runs.
     """
-    runs = _measured(records, metric, cost)
-    shared = set.intersection(*(set(rows["num_images"]) for _, rows in runs.groupby("model"))) if len(runs) else set()
-    if not shared:
-        return {}
-    largest = runs[runs["num_images"] == max(shared)]
-    largest = largest.assign(**{cost: largest.groupby("model")[cost].transform("median")})
-    return _curves_of(largest, "family", metric, cost)
+    runs = _at_shared_size(records, metric, cost)
+    return _curves_of(runs[~runs["family"].isin(_unclear(runs, cost))], "family", metric, cost)
+
+
+def unclear_families(records: Records, metric: str) -> dict[str, list[str]]:
+    """Families that FLOPs or throughput would compare, had not one of their models several series or two of them one
+    cost: nothing says which stands for the family, and to pick the best would favour the family with more of them.
+
+    By family the names of those series.
+    """
+    parts = [(records, "flops"), *((rated, _RATE) for _, rated in _rated(records))]
+    found: dict[str, list[str]] = {}
+    for part, cost in parts:
+        runs = _at_shared_size(part, metric, cost)
+        spans = runs.groupby("family")[cost].agg(["min", "max"])
+        wide = set(spans.index[spans["max"] >= MIN_RANGE * spans["min"]])
+        for family, names in _unclear(runs, cost).items() if len(wide) > 1 else ():
+            known = found.setdefault(family, []) if family in wide else []
+            known += [name for name in names if name not in known]
+    return found
 
 
 def at_matched_cost(curves: Curves, cost: str, metric: Metric, known: Collection[tuple[str, str]] = ()) -> pd.DataFrame:
@@ -83,18 +96,22 @@ def at_matched_cost(curves: Curves, cost: str, metric: Metric, known: Collection
 def at_matched_speed(records: Records, metric: str) -> pd.DataFrame:
     """Families between their models at matched throughput, apart for each place where it was measured; column `matched`
     names the place where there are several."""
-    measure, table = records.metric(metric), speeds(records)
+    measure = records.metric(metric)
     found = [pd.DataFrame(columns=COLUMNS)]
-    groups = places(table)
+    for named, rated in _rated(records):
+        found.append(at_matched_cost(family_curves(rated, metric, _RATE), named, measure))
+    return pd.concat([part for part in found if len(part)] or found[:1], ignore_index=True)
+
+
+def _rated(records: Records) -> Iterator[tuple[str, Records]]:
+    """The records with the rates of one place after the other in column _RATE, and what to call the rate."""
+    groups = places(speeds(records))
     for where, rows in groups:
         rates = dict(zip(rows["model"], rows["throughput_median"], strict=True))
         runs = records.runs[records.runs["model"].isin(rates)]
-        runs = runs.assign(**{_RATE: runs["model"].map(rates)})
-        curves = family_curves(replace(records, runs=runs), metric, _RATE)
         kind = THROUGHPUT_METRIC if rows["work"].iloc[0] == "inference" else TRAINING_RATE
         named = kind if len(groups) == 1 else f"{kind} ({where})"
-        found.append(at_matched_cost(curves, named, measure))
-    return pd.concat([part for part in found if len(part)] or found[:1], ignore_index=True)
+        yield named, replace(records, runs=runs.assign(**{_RATE: runs["model"].map(rates)}))
 
 
 def value_at(curve: Curve, cost: float) -> float:
@@ -116,12 +133,33 @@ def _measured(records: Records, metric: str, cost: str) -> pd.DataFrame:
     return runs
 
 
+def _at_shared_size(records: Records, metric: str, cost: str) -> pd.DataFrame:
+    """`_measured` at the largest size that all models have, the cost of each model its median."""
+    runs = _measured(records, metric, cost)
+    shared = set.intersection(*(set(rows["num_images"]) for _, rows in runs.groupby("model"))) if len(runs) else set()
+    if not shared:
+        return runs.iloc[:0].assign(**{cost: 0.0})
+    largest = runs[runs["num_images"] == max(shared)]
+    return largest.assign(**{cost: largest.groupby("model")[cost].transform("median")})
+
+
+def _unclear(runs: pd.DataFrame, cost: str) -> dict[str, list[str]]:
+    """By family the series that share a model, or a cost, with another one of the family."""
+    series = runs[["family", "model", cost]].drop_duplicates()
+    base = [str(name).partition(" [")[0] for name in series["model"]]
+    is_shared = series.assign(base=base).duplicated(["family", "base"], keep=False)
+    is_shared |= series.duplicated(["family", cost], keep=False)
+    return {str(family): list(names) for family, names in series[is_shared].groupby("family")["model"]}
+
+
 def _curves_of(runs: pd.DataFrame, kind: str, metric: str, cost: str) -> dict[str, dict[int, Curve]]:
-    """The curve of each seed of each value of column `kind`, both ascending; at one cost, the largest subset counts."""
+    """The curve of each seed of each value of column `kind`, both ascending; at one cost, the largest subset counts,
+    and runs that repeat a seed there (with other draws of the subset, say) count with their mean."""
     if runs.empty:
         return {}
-    ordered = runs.sort_values("num_images", kind="stable").drop_duplicates([kind, "seed", cost], keep="last")
-    ordered = ordered.sort_values([kind, "seed", cost], kind="stable")
+    at = [kind, "seed", cost]
+    largest = runs[runs["num_images"] == runs.groupby(at)["num_images"].transform("max")]
+    ordered = largest.groupby(at, sort=True)[metric].mean().reset_index()
     costs, values = ordered[cost].to_numpy(float), ordered[metric].to_numpy(float)
     curves: dict[str, dict[int, Curve]] = {}
     for (name, seed), positions in ordered.groupby([kind, "seed"], sort=True).indices.items():

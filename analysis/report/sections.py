@@ -9,7 +9,13 @@ import pandas as pd
 
 from analysis.comparison.compare import COLUMNS, at_matched_data
 from analysis.comparison.crossover import crossovers
-from analysis.comparison.matched_cost import at_matched_cost, at_matched_speed, family_curves, model_curves
+from analysis.comparison.matched_cost import (
+    at_matched_cost,
+    at_matched_speed,
+    family_curves,
+    model_curves,
+    unclear_families,
+)
 from analysis.comparison.noise_apart import NoiseApart
 from analysis.figures.accuracy_vs_setting import accuracy_vs_setting
 from analysis.figures.accuracy_vs_size import accuracy_vs_size
@@ -33,11 +39,15 @@ from analysis.report.transfer_section import agreement_section
 from analysis.runs.caveats import changes_note, unfair_note
 from analysis.runs.evaluations import chance_text_of, evaluation_metrics, noise_text
 from analysis.runs.load import Records
+from analysis.runs.naming import FAMILY_TITLES
 from analysis.runs.speeds import places, speeds
 from analysis.runs.summary import cells, runs_behind, runs_of_cells
 
 _ROUNDING = 1e-9
 """Of a difference of means, in stored units."""
+
+_MAX_NAMED = 6
+"""Series named in a sentence."""
 
 CELL_TEXT = "mean ± standard deviation over runs (number of runs)"
 _MATCHED_NAMES = {"images": "data", "flops": "compute"}
@@ -214,8 +224,27 @@ def _comparison_section(
             ).shortened("comparisons.csv")
         )
     lacks_compute = "flops" in records.runs and "flops" not in set(matched["matched"])
-    text = _NO_MATCHED_COMPUTE if lacks_compute and not has_equal_compute else ""
+    text = _unclear_text(records, metric)
+    if lacks_compute and not has_equal_compute and not text:
+        text = _NO_MATCHED_COMPUTE
     return Section("Models compared", text, (*drawings, *compute_drawings), tuple(tables))
+
+
+def _unclear_text(records: Records, metric: str) -> str:
+    """Which families are not compared between their models, and why; empty where all are."""
+    unclear = unclear_families(records, metric)
+    if not unclear:
+        return ""
+    told = []
+    for family, names in unclear.items():
+        titles = ", ".join(records.models[name].title for name in names[:_MAX_NAMED])
+        more = f" and {len(names) - _MAX_NAMED} more" if names[_MAX_NAMED:] else ""
+        told.append(f"{FAMILY_TITLES.get(family, family)} ({titles}{more})")
+    return (
+        f"Left out where families are compared at matched compute and throughput: {'; '.join(told)}. Nothing says "
+        "which of these series stands for its family at a model or a cost, and the best of several would be favoured; "
+        "a report with one series of each model compares the families."
+    )
 
 
 def _unequal_text(rows: pd.DataFrame) -> str:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,19 @@ from scipy import stats
 
 from analysis.comparison.compare import at_matched_data, difference_from
 from analysis.comparison.crossover import crossovers
-from analysis.comparison.matched_cost import at_matched_cost, family_curves, model_curves
+from analysis.comparison.matched_cost import (
+    at_matched_cost,
+    at_matched_speed,
+    family_curves,
+    model_curves,
+    unclear_families,
+)
+from analysis.figures.learning_curves import with_gap
 from analysis.laws.study_laws import study_laws
-from analysis.runs.load import load_records
+from analysis.report.sections import condition_part
+from analysis.runs.load import Records, load_records
+from analysis.runs.rows import read_rows
+from analysis.runs.tables.from_csv import records_from_csv
 from scaling.errors import UserError
 from tests.support.synthetic_study import METRIC, Truth, make_study
 
@@ -87,6 +98,61 @@ def test_families_are_compared_between_their_models_only(tmp_path: Path) -> None
     mixer = full["mixer-b/32"] + share * (full["mixer-l/16"] - full["mixer-b/32"])
     assert table["mean_a"].iloc[0] == pytest.approx(mixer)
     assert table["mean_b"].iloc[0] == pytest.approx(full["vit-b/32"])
+
+
+FAMILY_RATES = {"mixer-s/16": 100.0, "mixer-b/16": 25.0, "vit-s/16": 80.0, "vit-b/16": 20.0}
+
+
+def two_rates_of_learning(path: Path, good: float, bad: float) -> Records:
+    """A table in which both sizes of Mixer were trained at a good and at a bad learning rate, and those of ViT once."""
+    rows = [
+        {"model": model, "num_images": 1000, "seed": seed, "learning_rate": rate, "flops": 1e14 / speed,
+         "images_per_second": speed, METRIC: score + 0.01 * seed}
+        for model, speed in FAMILY_RATES.items()
+        for rate, score in ((good, 0.5), (bad, 0.2))[: 2 if "mixer" in model else 1]
+        for seed in (0, 1)
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return records_from_csv([path], METRIC)
+
+
+def test_a_family_with_several_series_of_a_model_is_left_out_whatever_they_are_called(tmp_path: Path) -> None:
+    """The one that came last in the order of its label stood for the family, in silence."""
+    for number, rates in enumerate(((0.1, 0.001), (0.001, 0.1))):
+        records = two_rates_of_learning(tmp_path / f"{number}.csv", *rates)
+        assert set(family_curves(records, METRIC, "flops")) == {"vit"}
+        assert at_matched_speed(records, METRIC).empty
+        series = {name for name in records.runs["model"] if name.startswith("mixer")}
+        assert {name: set(found) for name, found in unclear_families(records, METRIC).items()} == {"mixer": series}
+        rows = read_rows([])[0].to_pandas()
+        part = condition_part(replace(records, runs=with_gap(records, rows)), rows, METRIC)
+        (section,) = (section for section in part.sections if section.title == "Models compared")
+        assert all(records.models[name].title in section.text for name in series)
+        assert "no two families have a common range" not in section.text
+    one = records.runs[~records.runs["model"].isin([name for name in series if "0.1" in name])]
+    records = replace(records, runs=one.reset_index(drop=True))
+    assert set(family_curves(records, METRIC, "flops")) == {"mixer", "vit"}
+    assert not unclear_families(records, METRIC)
+
+
+def test_two_models_of_a_family_at_one_cost_leave_it_out(tmp_path: Path) -> None:
+    models = ["mixer-b/32", "mixer-l/16", "bit-r152x2", "vit-b/32", "vit-l/32"]
+    records = load_records([make_study(tmp_path, models=models, seeds=(0, 1))])
+    records.runs["family"] = records.runs["family"].replace("bit", "mixer")
+    cost = records.runs.groupby("model")["flops"].median()
+    records.runs.loc[records.runs["model"] == "bit-r152x2", "flops"] = cost["mixer-b/32"]
+    assert set(family_curves(records, METRIC, "flops")) == {"vit"}
+    found = unclear_families(records, METRIC)
+    assert {name: set(series) for name, series in found.items()} == {"mixer": {"bit-r152x2", "mixer-b/32"}}
+
+
+def test_runs_that_repeat_a_seed_at_one_cost_count_with_their_mean(tmp_path: Path) -> None:
+    records = load_records([make_study(tmp_path, models=["mixer-b/32"], seeds=(0, 1), fractions=(1.0,))])
+    values = records.runs[METRIC].tolist()
+    records.runs["seed"] = 0
+    records.runs["subset_seed"] = [0, 1]
+    ((curve,),) = ([*seeds.values()] for seeds in model_curves(records, METRIC, "flops").values())
+    assert curve[1].tolist() == pytest.approx([np.mean(values)])
 
 
 @pytest.mark.parametrize("differing", [{"device": "another"}, {"precision": "bf16"}, {"num_devices": 8}])
