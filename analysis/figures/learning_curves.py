@@ -5,11 +5,12 @@ smoothed. The kept weights are those of the best validation, so the highest poin
 score.
 
 The gap is validation minus training loss (nats per image) at the end of training, from the logs: the mean training loss
-of the last log interval and the last upstream validation. Where augmentation makes training harder the gap can be
-negative; its growth towards small subsets is what shows overfitting (Mixer Section 3.3).
+of the last log interval and the upstream validation of the last step. A log without them gives no gap. Where
+augmentation makes training harder the gap can be negative; its growth towards small subsets is what shows overfitting
+(Mixer Section 3.3).
 """
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -23,10 +24,12 @@ from analysis.figures.canvas.style import MUTED
 from analysis.runs.load import Records
 from analysis.runs.metrics import UPSTREAM_METRIC
 from analysis.runs.summary import cells
-from scaling.readable import count_text, number_text
+from scaling.readable import count_text, counted, number_text
 
 _MAX_POINTS = 60
 """Points drawn per run; a longer log is thinned evenly, first and last kept."""
+_MAX_NAMED = 6
+"""Runs named in a caption."""
 
 
 def learning_curves(records: Records, rows: pd.DataFrame, metric: str = UPSTREAM_METRIC) -> Drawing | None:
@@ -39,6 +42,9 @@ def learning_curves(records: Records, rows: pd.DataFrame, metric: str = UPSTREAM
     )
     if logged.empty:
         return None
+    ends = records.runs.set_index("run_id")["examples_seen"]
+    short = ends.index[_last(rows, metric)["examples_seen"].reindex(ends.index) != ends].tolist()
+    cut = f" The logs of {_named(short, len(ends))} do not reach the end of training: their lines are short or missing."
     logged = _thin(logged)
     models = sorted(logged["model"].unique(), key=lambda model: records.models[model])
     figure, panels = panel_grid(
@@ -77,7 +83,7 @@ def learning_curves(records: Records, rows: pd.DataFrame, metric: str = UPSTREAM
         title="Upstream validation during training",
         caption=(
             f"{records.metric(metric).title} during training, one line per run, coloured by the number of distinct "
-            "pre-training images (dark: few, light: many)."
+            f"pre-training images (dark: few, light: many).{cut if short else ''}"
         ),
         figure=figure,
         points=logged,
@@ -102,23 +108,46 @@ def _kept(length: int) -> Container[int]:
 
 
 GAP = "overfit/loss_gap"
+UPSTREAM_LOSS = "upstream/loss"
 
 
 def with_gap(records: Records, rows: pd.DataFrame) -> pd.DataFrame:
-    """The runs with column GAP; NaN where a log lacks either loss."""
+    """The runs with column GAP; NaN where a log lacks the validation at the end of training or the training loss of the
+    last log interval."""
     runs = records.runs.copy()
-    if not {"loss", "upstream/loss"} <= set(rows.columns):
+    if not {"loss", UPSTREAM_LOSS} <= set(rows.columns):
         return runs.assign(**{GAP: float("nan")})
-    trained = rows[rows["kind"] != "done"]  # a done row repeats the kept weights' scores, which may be earlier ones
-    last = trained.sort_values("step", kind="stable").groupby("run_id")[["loss", "upstream/loss"]].last()
-    gap = last["upstream/loss"] - last["loss"]
+    validated, trained = (_last(rows, name) for name in (UPSTREAM_LOSS, "loss"))
+    ends = runs.set_index("run_id")["examples_seen"]
+    # A run that ends out of patience may end between two rows of its training loss.
+    interval = pd.Series(
+        {run: plan.intervals.log_steps * plan.schedule.batch for run, plan in records.plans.items()}, dtype=float
+    )
+    since = ends - trained["examples_seen"].reindex(ends.index)
+    is_whole = (validated["examples_seen"].reindex(ends.index) == ends) & (since < interval.reindex(ends.index))
+    gap = (validated[UPSTREAM_LOSS] - trained["loss"]).reindex(ends.index).where(is_whole)
     return runs.assign(**{GAP: runs["run_id"].map(gap)})
+
+
+def _last(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The last row of each run that was logged with the metric, by run_id."""
+    # A done row repeats the kept weights' scores, which may be earlier ones.
+    logged = rows[rows[metric].notna() & (rows["kind"] != "done")]
+    return logged.sort_values("step", kind="stable").drop_duplicates("run_id", keep="last").set_index("run_id")
+
+
+def _named(run_ids: Sequence[str], num_runs: int) -> str:
+    """`2 of 24 runs (a, b)`."""
+    more = f" and {len(run_ids) - _MAX_NAMED} more" if len(run_ids) > _MAX_NAMED else ""
+    return f"{len(run_ids)} of {counted(num_runs, 'run')} ({', '.join(run_ids[:_MAX_NAMED])}{more})"
 
 
 def overfit_figure(records: Records) -> Drawing | None:
     """None when no run logged both losses. `records.runs` holds column GAP."""
     if records.runs[GAP].isna().all():
         return None
+    lacking = records.runs.loc[records.runs[GAP].isna(), "run_id"].tolist()
+    left_out = f" Left out, without both losses at the end of their logs: {_named(lacking, len(records.runs))}."
     drawing = against_size(
         records,
         cells(records, GAP),
@@ -130,7 +159,7 @@ def overfit_figure(records: Records) -> Drawing | None:
         caption=(
             "Upstream validation loss minus training loss at the end of training, against the number of distinct "
             "pre-training images. Lines: mean over runs; band: smallest to largest run. Above 0 a model fits its own "
-            "images better than new ones."
+            f"images better than new ones.{left_out if lacking else ''}"
         ),
     )
     drawing.figure.axes[0].axhline(0.0, color=MUTED, linewidth=0.8, zorder=1)
