@@ -109,7 +109,7 @@ def _draw(records: Records, table: pd.DataFrame, metric: str, cost: str, where: 
         caption=(
             f"{measure.title} against {_COST_TITLES[cost]}{where}, log scale. Markers: mean over the runs of "
             "one model and subset size; a line joins a model's sizes, the larger markers are its largest. Bars: "
-            f"smallest to largest run. {_pooled_text(cost)}{_front_text(cost, has_front)}"
+            f"smallest to largest run. {_pooled_text(cost)}{_front_text(cost, front)}"
         ),
         figure=figure,
         points=table,
@@ -148,12 +148,13 @@ def _draw(records: Records, table: pd.DataFrame, metric: str, cost: str, where: 
     return drawing
 
 
-def _front_text(cost: str, has_front: bool) -> str:
-    if has_front:
-        return "The dotted staircase is the Pareto front: no point is both cheaper and better."
-    if cost == "flops":
-        return "One point is the cheapest and the best."
-    return "No front is drawn: one point is the fastest and the best, or the times of models overlap."
+def _front_text(cost: str, front: pd.DataFrame) -> str:
+    amount = "compute" if cost == "flops" else "time"
+    if len(front) < 2:
+        return f"No front is drawn: one point has the least mean {amount} and the best mean."
+    if not told_apart(front):
+        return f"No front is drawn: the ranges of {amount} of models that would be on it touch."
+    return "The dotted staircase is the Pareto front: no point is both cheaper and better."
 
 
 def _tip(title: str, row: object, scale: float, cost: str) -> str:

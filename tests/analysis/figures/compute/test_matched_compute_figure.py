@@ -64,3 +64,30 @@ def test_flops_are_written_in_powers_of_ten_everywhere(tmp_path: Path) -> None:
         "1 to 3 runs",
         "1 run",
     )
+
+
+@pytest.mark.parametrize("cost", ["flops", "device_hours"])
+@pytest.mark.parametrize(
+    ("costs", "told"),
+    [
+        # Mixer is the worse one here, by a mean of 40 against 60 points.
+        ({"mixer-b/32": (2.0, 2.2), "vit-b/32": (1.0, 1.1)}, "one point has the least mean"),
+        ({"mixer-b/32": (1.0, 1.1), "vit-b/32": (0.9, 3.0)}, "that would be on it touch"),
+        ({"mixer-b/32": (1.0, 1.1), "vit-b/32": (2.0, 2.2)}, "The dotted staircase"),
+    ],
+)
+def test_the_caption_says_why_no_front_is_drawn(
+    tmp_path: Path, cost: str, costs: dict[str, tuple[float, float]], told: str
+) -> None:
+    """Where the best model may be the dearer one, no point is called the cheapest and the best."""
+    records = load_records([make_study(tmp_path, models=list(costs), seeds=(0, 1), fractions=(1.0,))])
+    records.runs[METRIC] = records.runs["model"].map({"mixer-b/32": 0.4, "vit-b/32": 0.6})
+    records.runs[cost] = [
+        costs[model][seed] for model, seed in zip(records.runs["model"], records.runs["seed"], strict=True)
+    ]
+    with drawing_style():
+        (drawing,) = (one for one in accuracy_vs_cost(records, METRIC) if one.name == f"accuracy_vs_{cost}")
+        headlines = " ".join(text.get_text() for text in drawing.figure.axes[0].texts)
+    said = [words for words in ("one point has the least", "touch", "The dotted staircase") if words in drawing.caption]
+    assert told in drawing.caption and len(said) == 1
+    assert ("dotted" in headlines) == ("dotted" in told)
