@@ -52,6 +52,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def devices_text(device: object, precision: object, num_devices: float) -> str:
+    """What runs were trained on, as device-hours must share it to be compared: `H100, bf16, 8 devices`."""
+    return f"{device}, {precision}" + (f", {num_devices:g} devices" if num_devices > 1 else "")
+
+
 def number_text(value: float) -> str:
     """As `count_text` from 1 to a trillion, 0.03 below, 3·10¹⁸ beyond."""
     if value <= 0 or not math.isfinite(value):

@@ -7,7 +7,16 @@ import pandas as pd
 
 from analysis.runs.caveats import changed_runs, mark_of
 from analysis.runs.load import Records
-from scaling.readable import count_text, num_columns, number_text, padded, percent_text, power_text, spread_text
+from scaling.readable import (
+    count_text,
+    devices_text,
+    num_columns,
+    number_text,
+    padded,
+    percent_text,
+    power_text,
+    spread_text,
+)
 from scaling.records.scores.price import money_text
 
 _LATEX = str.maketrans(
@@ -16,6 +25,9 @@ _LATEX = str.maketrans(
     | {"±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "⁻": "$^{-}$", "†": r"$\dagger$", "—": "---"}
     | {character: f"$^{digit}$" for digit, character in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
 )
+
+_PLACE = ["device", "precision", "num_devices"]
+"""Columns that device-hours must share to be added or averaged."""
 
 
 def size_table(records: Records, table: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -75,11 +87,16 @@ def speed_table(records: Records, rows: pd.DataFrame) -> pd.DataFrame:
 
 def cost_table(records: Records) -> pd.DataFrame:
     """What the runs of each model cost: compute, device time, and money and energy where they are known of all of its
-    runs; blank where they are not."""
+    runs; blank where they are not. Where runs were trained on several kinds or numbers of devices, a row for each, with
+    column `trained on`: their times are no parts of one amount."""
     runs, rows = records.runs, []
+    places = runs.groupby(_PLACE, dropna=False).ngroups if set(_PLACE) <= set(runs) else 1
     currencies = sorted(set(runs["currency"]) - {""}) if "currency" in runs else []
-    for model, group in runs.groupby("model", sort=False):
-        row = {"model": records.models[str(model)].title, "runs": str(len(group))}
+    for (model, *place), group in runs.groupby(["model", *(_PLACE if places > 1 else [])], sort=False, dropna=False):
+        row = {"model": records.models[str(model)].title}
+        if place:
+            row["trained on"] = devices_text(*place)
+        row["runs"] = str(len(group))
         row["train FLOPs in all"] = power_text(group["flops"].sum()) if _is_whole(group, "flops") else ""
         hours = group["device_hours"] if _is_whole(group, "device_hours") else None
         row["device-hours a run"] = "" if hours is None else number_text(hours.mean())

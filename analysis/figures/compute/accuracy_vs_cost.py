@@ -17,7 +17,7 @@ from analysis.figures.canvas.labels import point_labels
 from analysis.figures.canvas.style import MUTED, looks, new_figure
 from analysis.runs.load import Records
 from analysis.runs.metrics import Metric
-from scaling.readable import cost_text, count_text, number_text, power_text, spread_text
+from scaling.readable import cost_text, count_text, devices_text, number_text, power_text, spread_text
 
 SAME_WORK = 1.001
 """Ratio of FLOPs up to which two runs of a model did the same work."""
@@ -34,7 +34,7 @@ def accuracy_vs_cost(records: Records, metric: str) -> list[Drawing]:
     if is_known(runs, "device_hours"):
         groups = list(runs.groupby(["device", "precision", "num_devices"], sort=True))
         for (device, precision, num_devices), rows in groups:
-            where = f"{device}, {precision}" + (f", {num_devices} devices" if num_devices > 1 else "")
+            where = devices_text(device, precision, num_devices)
             slug = "" if len(groups) == 1 else "_" + re.sub(r"[^a-z0-9]+", "-", where.lower()).strip("-")
             cells = same_work_pooled(cost_cells(records, rows, metric, "device_hours"), rows)
             drawings.append(_draw(records, cells, metric, "device_hours", f" ({where})", slug))

@@ -85,3 +85,26 @@ def test_the_report_tells_what_each_model_cost(tmp_path: Path) -> None:
     # Energy of four runs of half a kilowatt-hour each; nobody knows that of ViT, and blank is not 0.
     assert table["energy in all, kWh"].to_dict() == {"Mixer-B/32": "2", "ViT-B/32": ""}
     assert table.loc["ViT-B/32", "USD in all"] == money_text(2.5 * hours["vit"], "").rstrip()
+
+
+@pytest.mark.parametrize(
+    ("differing", "told"),
+    [
+        ({"device": "H100"}, "H100, fp32"),
+        ({"precision": "bf16"}, "Test CPU, bf16"),
+        ({"num_devices": 8}, "Test CPU, fp32, 8 devices"),
+    ],
+)
+def test_hours_of_different_devices_are_never_averaged(tmp_path: Path, differing: dict, told: str) -> None:
+    records = load_records([make_study(tmp_path, models=["mixer-b/32", "vit-b/32"], seeds=(0, 1), fractions=(1.0,))])
+    assert "trained on" not in cost_table(records), "one kind of device stands in the methods"
+    is_other = (records.runs["seed"] == 1) & (records.runs["family"] == "mixer")
+    records.runs["device_hours"] = records.runs["seed"].map({0: 1.0, 1: 100.0})
+    for name, value in differing.items():
+        records.runs[name] = records.runs[name].where(~is_other, value)
+    table = cost_table(records)
+    assert table[["model", "trained on", "runs", "device-hours a run"]].to_numpy().tolist() == [
+        ["Mixer-B/32", "Test CPU, fp32", "1", "1"],
+        ["Mixer-B/32", told, "1", "100"],
+        ["ViT-B/32", "Test CPU, fp32", "2", "50.5"],
+    ]
