@@ -23,11 +23,14 @@ class Estimator:
 
     form: Form
     window: float | None
-    """Points from x_max / window on are used; None for all points."""
+    """Points from x_max / window on and the MIN_WINDOW_SIZES largest sizes are used; None for all points."""
 
     @property
     def name(self) -> str:
-        return f"{self.form.name}, {'all sizes' if self.window is None else f'x >= x_max/{self.window:g}'}"
+        """The form, and which points are used."""
+        if self.window is None:
+            return f"{self.form.name}, all sizes"
+        return f"{self.form.name}, x >= x_max/{self.window:g} or among the {MIN_WINDOW_SIZES} largest sizes"
 
     def used(self, x: Array) -> Array:
         """[N] bool: the points inside the window, at least MIN_WINDOW_SIZES sizes of them."""

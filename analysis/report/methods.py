@@ -85,11 +85,12 @@ def _statistics(laws: Mapping[str, Law]) -> str:
         return text + "No model has the three sizes that a law needs."
     used = pd.Series(
         {
-            name: f"{law.choice.estimator.name}, {law.num_points_used} of {law.num_points} runs"
+            name: f"{law.choice.estimator.name}: {' to '.join(map(count_text, law.window))} images, "
+            f"{law.num_points_used} of {law.num_points} runs"
             for name, law in laws.items()
         }
     )
-    told = "; ".join(f"{', '.join(group.index)}: {name}" for name, group in used.groupby(used, sort=True))
+    told = "; ".join(f"{', '.join(group.index)} ({name})" for name, group in used.groupby(used, sort=True))
     drifts = "; ".join(f"{name}: {100 * law.draws.structural_log_sd:.1f} %" for name, law in laws.items())
     return text + (
         "Laws are fitted to log error by least squares from many starts, with a weak prior on exponent and floor. Used "

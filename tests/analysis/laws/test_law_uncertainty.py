@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import binom
@@ -7,7 +9,12 @@ from analysis.laws.curve_prior import SpreadPrior, drift_covariance
 from analysis.laws.estimator import BASE, choose
 from analysis.laws.forms import M2
 from analysis.laws.law import fit_law
+from analysis.laws.study_laws import study_laws
+from analysis.report.law_tables import law_table
+from analysis.report.methods import methods_text
+from analysis.runs.load import load_records
 from scaling.errors import UserError
+from tests.support.synthetic_study import METRIC, make_study
 
 SIZES = np.repeat([300.0, 1000.0, 3000.0, 10000.0], 3)
 
@@ -135,3 +142,15 @@ def test_the_same_runs_in_another_order_give_the_same_law() -> None:
 def test_what_cannot_be_fitted_is_refused(x: list[float], y: list[float]) -> None:
     with pytest.raises(UserError):
         fit_law(np.array(x), np.array(y))
+
+
+def test_what_is_said_of_a_window_holds_of_the_points_that_are_used(tmp_path: Path) -> None:
+    """Four sizes over a factor of 33 are all used, which x >= x_max/8 alone would deny."""
+    records = load_records([make_study(tmp_path, models=["mixer-b/32"], fractions=(0.03, 0.1, 0.3, 1.0))])
+    laws, _ = study_laws(records, METRIC)
+    (law,) = laws.values()
+    assert law.window == (300, 10_000)
+    assert law.choice.estimator.name == "M2, x >= x_max/8 or among the 4 largest sizes"
+    told = methods_text(records, METRIC, laws, 0)
+    assert "x >= x_max/8 or among the 4 largest sizes: 300 to 10k images, 12 of 12 runs" in told
+    assert law_table(records, laws)["window"].tolist() == ["300 to 10k"]
