@@ -53,6 +53,10 @@ def _run(argv: Sequence[str] | None) -> int:
     wrong = next((points for points in options.difference if not 0 < points < math.inf), None)
     if wrong is not None:
         raise UserError(f"--difference {wrong:g}: give differences above 0, in points")
+    told = [f"{points:g}" for points in options.difference]
+    twice = next((text for text in told if told.count(text) > 1), None)
+    if twice is not None:
+        raise UserError(f"--difference {twice} stands twice; give each difference, as six digits tell it, once")
     records = load_records(options.study_dirs)
     metric = headline_for(records.runs, records.eval_order, options.metric)
     check_direction(records.metric(metric))

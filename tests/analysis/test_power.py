@@ -57,3 +57,13 @@ def test_further_sizes_are_those_that_make_the_curves_difference_detectable(tmp_
     assert needed[-1] == 0
     detectable = stats.norm.ppf(0.95) + stats.norm.ppf(0.8)
     assert (needed[1] == 0) == (row.curve_sd * detectable <= 0.01)
+
+
+@pytest.mark.parametrize("given", [["1", "1"], ["0.5", "1", "1.0000001"]])
+def test_a_difference_that_is_given_twice_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str]
+) -> None:
+    """Two columns of one name became one, or a traceback."""
+    study = make_study(tmp_path, models=["mixer-b/32", "vit-b/32"], seeds=(0, 1), fractions=(1.0,))
+    assert power_main([str(study), "--difference", *given]) == 2
+    assert "--difference 1 stands twice" in capsys.readouterr().err
