@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import nctdtr, ndtri, stdtrit
+from scipy.special import chdtri, ndtr, ndtri, stdtrit
 
 from analysis.comparison.compare import LEVEL, values_by_model
 from analysis.laws.forms import Array
@@ -31,6 +31,8 @@ MAX_SEEDS = 200
 MAX_SIZES = 6
 _DETECTABLE = float(ndtri(0.5 + LEVEL / 2) + ndtri(POWER))
 """Standard errors that a difference must measure to be found with POWER."""
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
+"""Gauss-Legendre, of the quantiles in `paired_power`."""
 DIFFERENCES = (0.5, 1.0, 2.0)
 """In points of the printed metric."""
 _DESCRIPTION = "How many seeds, or sizes, would tell two models apart, given the spread that the study measured."
@@ -112,7 +114,13 @@ def seeds_table(records: Records, metric: str, differences: Sequence[float]) -> 
             continue
         spread = math.sqrt(float((centred**2).sum()) / freedom)
         rows.append(
-            [first, second, spread, freedom, *(seeds_needed(difference / spread) for difference in differences)]
+            [
+                first,
+                second,
+                spread,
+                freedom,
+                *(seeds_needed(difference / spread if spread else math.inf) for difference in differences),
+            ]
         )
     return pd.DataFrame(rows, columns=["model_a", "model_b", "paired_sd", "freedom", *differences])
 
@@ -127,10 +135,15 @@ def seeds_needed(effect: float) -> float:
 
 
 def paired_power(effect: float, pairs: int) -> float:
-    """Power of the two-sided paired t test, by the noncentral t distribution."""
-    critical = float(stdtrit(pairs - 1, 0.5 + LEVEL / 2))
+    """Power of the two-sided paired t test, exact to six digits; `effect` may be infinite.
+
+    The normal tails are averaged over the quantiles of the measured spread: SciPy's noncentral t is NaN where effects
+    are large, and NaN reads as a test that finds nothing.
+    """
+    freedom = pairs - 1
+    reach = float(stdtrit(freedom, 0.5 + LEVEL / 2)) * np.sqrt(chdtri(freedom, (1 + _NODES) / 2) / freedom)
     shift = effect * math.sqrt(pairs)
-    return float(1 - nctdtr(pairs - 1, shift, critical) + nctdtr(pairs - 1, shift, -critical))
+    return float(_WEIGHTS / 2 @ (ndtr(shift - reach) + ndtr(-shift - reach)))
 
 
 def sizes_table(laws: Mapping[str, Law], differences: Sequence[float]) -> pd.DataFrame:

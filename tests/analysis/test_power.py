@@ -23,6 +23,27 @@ def test_power_agrees_with_simulation_and_needs_more_seeds_for_less() -> None:
     assert seeds_needed(0.5) > seeds_needed(1.0) > seeds_needed(3.0) >= 2
 
 
+def test_power_is_never_lower_for_a_larger_effect_and_is_known_of_any() -> None:
+    """A noncentral t that is not a number counted as a test that finds nothing: 5 seeds for an effect of 30."""
+    effects = [0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 50.0, 100.0, 1e3, 1e6, np.inf]
+    for pairs in (2, 3, 8, 50):
+        powers = [paired_power(effect, pairs) for effect in effects]
+        assert (np.diff(powers) > -1e-9).all() and powers[-1] == pytest.approx(1.0)
+        known = stats.t.ppf(0.95, pairs - 1)
+        for effect, power in list(zip(effects, powers, strict=True))[:3]:
+            shift = effect * pairs**0.5
+            exact = stats.nct.sf(known, pairs - 1, shift) + stats.nct.cdf(-known, pairs - 1, shift)
+            assert power == pytest.approx(exact, abs=1e-5)
+    assert {seeds_needed(effect) for effect in effects[5:]} == {2}
+
+
+def test_models_that_differ_by_the_same_in_every_run_need_two_seeds(tmp_path: Path) -> None:
+    records = load_records([make_study(tmp_path, models=["mixer-b/32", "vit-b/32"], seeds=(0, 1), fractions=(1.0,))])
+    records.runs[METRIC] = records.runs["family"].map({"mixer": 0.5, "vit": 0.25})
+    (row,) = seeds_table(records, METRIC, [0.01]).itertuples(index=False)
+    assert (row.paired_sd, row[-1]) == (0.0, 2)
+
+
 def test_power_uses_the_measured_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = make_study(tmp_path, models=["mixer-b/32", "vit-b/32"], seeds=range(12), noise=0.008)
     (row,) = seeds_table(load_records([study]), METRIC, [0.01]).itertuples(index=False)
