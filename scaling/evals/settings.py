@@ -92,6 +92,8 @@ class EvaluationKind(Frozen):
     argument; empty for none."""
     is_shared: bool = False
     """Whether all processes of a run take part; else the first computes it alone."""
+    uses_classifier: bool = False
+    """Whether it scores the classifier of pre-training, so that `test` has to have the classes that are trained on."""
 
 
 _OWN: dict[str, EvaluationKind] = {
@@ -117,6 +119,7 @@ _OWN: dict[str, EvaluationKind] = {
         "equal width",
         default_name="held-out",
         is_shared=True,
+        uses_classifier=True,
     ),
     "real": EvaluationKind(
         settings=LabelSetSettings,
@@ -125,6 +128,7 @@ _OWN: dict[str, EvaluationKind] = {
         protocol="top-1 against label sets (arXiv 2006.07159); images with an empty set are skipped",
         settle="scaling.evals.label_files:settle",
         is_shared=True,
+        uses_classifier=True,
     ),
     "throughput": EvaluationKind(
         settings=ThroughputSettings,

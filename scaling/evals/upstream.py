@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from scaling.errors import UserError
 from scaling.evals.predictions import predict
 from scaling.evals.runner import EvaluationContext, open_pixels
 from scaling.evals.settings import UpstreamSettings
@@ -33,7 +34,12 @@ def evaluate(model: VisionModel, plan: EvalPlan, where: EvaluationContext) -> di
     that name too), `top5` (one of the five highest is), `loss`, `calibration_error`, `mean_confidence`."""
     settings = UpstreamSettings.model_validate(plan.settings)
     source = open_pixels(plan.sources["test"])
-    loss = settings.loss or ("softmax" if source.manifest.label_type == "single" else "sigmoid")
+    is_multi = source.manifest.label_type == "multi"
+    if settings.loss == "softmax" and is_multi:
+        raise UserError(
+            f"loss: softmax takes one label an image, and {source.manifest.name} is multi-label; write loss: sigmoid"
+        )
+    loss = settings.loss or ("sigmoid" if is_multi else "softmax")
     rows = predict(model, source, settings.batch, where, partial(_per_image, kind=loss), num_columns=4)
     if not where.is_first:
         return {}

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from scaling.errors import UserError, broken_rule, did_you_mean
 from scaling.evals.settings import EVALUATIONS
+from scaling.plan.check_classifier import Pretraining
 from scaling.plan.plan_evals import plan_evaluations
 from scaling.plan.sources import Sources
 from scaling.plan.suite import SUITE, shipped_suites
@@ -42,10 +43,13 @@ class Wish:
     access: AccessPlan = DEFAULT_ACCESS
 
 
-def asked_evaluations(wish: Wish, planned: Sequence[str] = ()) -> tuple[EvalPlan, ...]:
-    """What is to be computed beside the evaluations of these names, which the runs have planned already.
+def asked_evaluations(
+    wish: Wish, planned: Sequence[str] = (), trained: Pretraining | None = None
+) -> tuple[EvalPlan, ...]:
+    """What is to be computed beside the evaluations of these names, which the runs, `trained` so, have planned already.
 
-    UserError where a word means nothing, and where `--set` would change what is planned under a name."""
+    UserError where a word means nothing, where `--set` would change what is planned under a name, and where runs that
+    are trained so cannot be scored by it."""
     found: list[EvalPlan] = []
     for word in wish.words:
         if word in planned and wish.name is None:
@@ -55,14 +59,14 @@ def asked_evaluations(wish: Wish, planned: Sequence[str] = ()) -> tuple[EvalPlan
                     "--set beside theirs, or leave out --set"
                 )
             continue
-        for plan in _plan(word, wish, planned):
+        for plan in _plan(word, wish, planned, trained):
             if plan.name in (*planned, *(other.name for other in found)):
                 raise UserError(f"--eval {word}: the name {plan.name!r} is taken; add --name with another")
             found.append(plan.model_copy(update={"added": True}))
     return tuple(found)
 
 
-def _plan(word: str, wish: Wish, planned: Sequence[str]) -> tuple[EvalPlan, ...]:
+def _plan(word: str, wish: Wish, planned: Sequence[str], trained: Pretraining | None) -> tuple[EvalPlan, ...]:
     if word.endswith((".yaml", ".yml")):
         document = _file(Path(word), wish)
         root = wish.root or str(document.data.get("root", "."))
@@ -79,7 +83,7 @@ def _plan(word: str, wish: Wish, planned: Sequence[str]) -> tuple[EvalPlan, ...]
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise document.error(("evals", *first["loc"]), broken_rule(first)) from error
-    return plan_evaluations(specs, Sources(document, root, wish.access))
+    return plan_evaluations(specs, Sources(document, root, wish.access), trained)
 
 
 def _word(word: str, wish: Wish, planned: Sequence[str]) -> Document:

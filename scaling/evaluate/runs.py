@@ -12,10 +12,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from scaling.data.format.load_manifest import load_manifest
 from scaling.errors import UserError
 from scaling.evaluate.asked import Wish, asked_evaluations
 from scaling.evaluate.finetuning import execute, follow_runs
 from scaling.launch.study_dir import PlannedRun, find_standings, write_run
+from scaling.plan.check_classifier import Pretraining
 from scaling.records.attempts.ends import forgive
 from scaling.records.frozen_sweep import sweep_text
 from scaling.records.reading import RecordError
@@ -89,7 +91,8 @@ def score_runs(run_dirs: Sequence[Path], wish: Wish, execution: Execution) -> li
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         logger.warning("%d runs are not trained and left out: %s%s", len(others), ", ".join(others[:3]), more)
     swept = set.intersection(*({one.name for one in plan.evals if not one.added} for plan in trained))
-    new = asked_evaluations(wish, sorted(swept))
+    is_more_asked = any(word not in swept or wish.name is not None for word in wish.words)
+    new = asked_evaluations(wish, sorted(swept), _pretraining(trained) if is_more_asked else None)
     asked = tuple(one.name for one in new) + tuple(word for word in wish.words if word in swept)
     plans = [plan.model_copy(update={"evals": with_evaluations(plan, new)}) for plan in trained]
     for plan in plans:
@@ -103,6 +106,25 @@ def score_runs(run_dirs: Sequence[Path], wish: Wish, execution: Execution) -> li
         follow_ups = [one for evaluation, plans in to_tune for one in follow_runs(plans, [evaluation], launch)]
         execute(study_dir, runs, follow_ups, launch, execution.max_parallel)
     return [Scored(load_run(study_dir / plan.run_id), asked or tuple(one.name for one in plan.evals)) for plan in plans]
+
+
+def _pretraining(plans: Sequence[RunPlan]) -> Pretraining:
+    """What these runs of one study were trained on and by; a warning when that data is no longer what it was, as
+    evaluations do not need it."""
+    source = plans[0].train
+    losses = frozenset(plan.recipe.loss for plan in plans)
+    try:
+        manifest = load_manifest(source.manifest, source.access)
+    except UserError as error:
+        logger.warning("%s; classes and images of the evaluations are not compared with it", error)
+        return Pretraining(source.manifest, None, losses)
+    if manifest.digest != source.digest:
+        logger.warning(
+            "%s has changed since the runs were trained on it; classes and images of the evaluations are not compared",
+            source.manifest,
+        )
+        return Pretraining(source.manifest, None, losses)
+    return Pretraining(source.manifest, manifest, losses)
 
 
 def _to_finetune(runs: Sequence[PlannedRun], names: Sequence[str]) -> list[tuple[EvalPlan, list[RunPlan]]]:

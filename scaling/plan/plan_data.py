@@ -13,12 +13,14 @@ from scaling.data.format.manifest import Manifest
 from scaling.data.select.exclusion import NO_EXCLUSION, Exclusion
 from scaling.data.select.subset import select_subset, subset_size
 from scaling.errors import UserError
+from scaling.plan.check_classifier import Pretraining
 from scaling.plan.check_data import class_problem, subset_problem, unfair_spread, warn_of_shared_shards
 from scaling.plan.plan_evals import plan_evaluations
 from scaling.plan.sources import Sources
 from scaling.records.run_plan import AccessPlan, EvalPlan, SourcePlan, SubsetPlan
 from scaling.spec.document import Document
 from scaling.spec.study import Study
+from scaling.spec.sweep import expand
 
 
 class StudyData:
@@ -58,7 +60,14 @@ class StudyData:
     @functools.cached_property
     def evals(self) -> tuple[EvalPlan, ...]:
         """The evaluations of every run, in the study's order, each under a name of its own."""
-        return plan_evaluations(self._study.evals, self.sources)
+        return plan_evaluations(self._study.evals, self.sources, self._pretraining if self._study.evals else None)
+
+    @property
+    def _pretraining(self) -> Pretraining:
+        by_labels = "sigmoid" if self.train.label_type == "multi" else "softmax"
+        written = {spec.settings.loss for spec in expand(self._study, self._document)}
+        losses = frozenset(by_labels if loss == "auto" else loss for loss in written)
+        return Pretraining(self._study.data.train, self.sources.manifest(self.train), losses)
 
     def subset(self, fraction: float, seed: int) -> SubsetPlan:
         """The training images of a run."""

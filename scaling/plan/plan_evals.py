@@ -11,23 +11,32 @@ from pydantic import ValidationError
 from scaling.data.format.manifest import Manifest
 from scaling.errors import UserError, did_you_mean
 from scaling.evals.finetune_settings import FineTuneSettings
-from scaling.evals.settings import EVALUATIONS, EvaluationKind
-from scaling.plan.check_data import probe_problem
+from scaling.evals.settings import EVALUATIONS, EvaluationKind, UpstreamSettings
+from scaling.plan.check_classifier import Pretraining, loss_problem, outputs_problem
+from scaling.plan.check_data import probe_problem, warn_of_shared_shards
 from scaling.plan.finetune.check import finetune_problem
 from scaling.plan.sources import Sources
 from scaling.plan.suite import SUITE, facts_problem, load_suite, suite_members
-from scaling.records.run_plan import EvalPlan, SuitePlace
+from scaling.records.run_plan import EvalPlan, Frozen, SuitePlace
 from scaling.spec.document import Document, KeyPath
 from scaling.spec.finetune_recipe import recipes_digest
 from scaling.spec.study import EvalSpec, explain, refuse_switches
 
 
-def plan_evaluations(specs: list[EvalSpec], sources: Sources) -> tuple[EvalPlan, ...]:
-    """The evaluations `evals` of the sources' document, in order, each under a name of its own."""
+def plan_evaluations(
+    specs: list[EvalSpec], sources: Sources, trained: Pretraining | None = None
+) -> tuple[EvalPlan, ...]:
+    """The evaluations `evals` of the sources' document, in order, each under a name of its own; UserError for one that
+    cannot be computed of runs `trained` so. None where nothing is known of the training, as of other makers' weights.
+    """
     plans: list[EvalPlan] = []
     for position, spec in enumerate(specs):
         place: KeyPath = ("evals", position)
-        found = _suite(place, spec, sources) if spec.kind == SUITE else [_evaluation(place, spec, sources)]
+        found = (
+            _suite(place, spec, sources, trained)
+            if spec.kind == SUITE
+            else [_evaluation(place, spec, sources, trained)]
+        )
         for plan in found:
             if plan.name in {"upstream", *(other.name for other in plans)}:
                 raise sources.document.error(
@@ -37,7 +46,7 @@ def plan_evaluations(specs: list[EvalSpec], sources: Sources) -> tuple[EvalPlan,
     return tuple(plans)
 
 
-def _suite(place: KeyPath, spec: EvalSpec, sources: Sources) -> list[EvalPlan]:
+def _suite(place: KeyPath, spec: EvalSpec, sources: Sources, trained: Pretraining | None) -> list[EvalPlan]:
     """The members of a suite, each an evaluation named `<suite>.<member>`."""
     given = dict(spec.model_extra or {})
     try:
@@ -49,7 +58,7 @@ def _suite(place: KeyPath, spec: EvalSpec, sources: Sources) -> list[EvalPlan]:
     for member, told in members:
         one = EvalSpec.model_validate(member)
         try:
-            plan = _evaluation(place, one, sources).model_copy(update={"suite": told})
+            plan = _evaluation(place, one, sources, trained).model_copy(update={"suite": told})
             if problem := facts_problem(suite.member(told.member), plan.sources):
                 raise sources.document.error(place, problem)
             plans.append(plan)
@@ -67,7 +76,7 @@ def _way_out(prepare: str, told: SuitePlace) -> str:
     return f"; prepare it with '{command}', or name those that you have: members: [...]"
 
 
-def _evaluation(place: KeyPath, spec: EvalSpec, sources: Sources) -> EvalPlan:
+def _evaluation(place: KeyPath, spec: EvalSpec, sources: Sources, trained: Pretraining | None) -> EvalPlan:
     document = sources.document
     kind = EVALUATIONS.get(spec.kind)
     if kind is None:
@@ -87,6 +96,8 @@ def _evaluation(place: KeyPath, spec: EvalSpec, sources: Sources) -> EvalPlan:
     manifests = {role: (names[role], sources.manifest(source)) for role, source in found.items()}
     if problem := probe_problem(spec.name or spec.kind, manifests, settings.model_dump()):
         raise document.error(place, problem)
+    if "test" in manifests:
+        _check_scored(place, kind, settings, manifests["test"], trained, document)
     values = _settled(place, kind, settings.model_dump(mode="json"), sources)
     if isinstance(settings, FineTuneSettings):
         values |= _checked_finetuning(place, settings, manifests, document)
@@ -98,6 +109,26 @@ def _evaluation(place: KeyPath, spec: EvalSpec, sources: Sources) -> EvalPlan:
         by=kind.by,
         version=kind.version,
     )
+
+
+def _check_scored(
+    place: KeyPath,
+    kind: EvaluationKind,
+    settings: Frozen,
+    test: tuple[str, Manifest],
+    trained: Pretraining | None,
+    document: Document,
+) -> None:
+    """UserError when the classifier cannot be scored on the data set `test`; a warning when that is trained on."""
+    name, manifest = test
+    if kind.uses_classifier and trained is not None and (problem := outputs_problem(name, manifest, trained)):
+        raise document.error((*place, "test"), problem)
+    if isinstance(settings, UpstreamSettings):
+        losses = trained.losses if trained is not None else frozenset()
+        if problem := loss_problem(settings.loss, manifest.label_type, name, losses):
+            raise document.error(place, problem)
+    if trained is not None and trained.manifest is not None:
+        warn_of_shared_shards(manifest, trained.manifest, name, trained.name)
 
 
 def _checked_finetuning(

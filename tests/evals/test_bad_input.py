@@ -71,6 +71,63 @@ def test_probes_are_refused_at_planning(
         assert part in line
 
 
+CLASSIFIER = SWEEP.partition("  - ")[0] + "  - {{kind: {kind}, test: {test}{more}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "test", "more", "options", "expected"),
+    [
+        ("upstream", "val-abcde.json", "", ("data.train=train-abcd.json", "data.val=val-abcd.json"),
+         "'e' is only in val-abcde.json"),
+        ("upstream", "val-abcde.json", "", (), "val-abcde.json has 5 classes and train.json 4"),
+        ("real", "val-abcde.json", ", labels: sets.json", (), "val-abcde.json has 5 classes and train.json 4"),
+        ("upstream", "multi.json", ", loss: softmax", ("data.train=multi.json", "data.val=multi.json"),
+         "loss: softmax, which takes one label an image, and multi.json is multi-label; write loss: sigmoid"),
+        ("upstream", "multi.json", "", (), "trained by softmax, which takes one label an image"),
+        ("upstream", "val.json", "", ("data.train=multi.json", "data.val=multi.json"),
+         "loss: softmax, the default for single-label data such as val.json, is not what the runs are trained by"),
+        ("upstream", "val.json", "", ("defaults.loss=sigmoid",), "write loss: sigmoid"),
+        ("upstream", "val.json", ", loss: sigmoid", (), "write loss: softmax"),
+    ],
+)  # fmt: skip
+def test_a_classifier_is_scored_on_its_own_classes_by_its_own_loss(
+    dry_run: DryRun, data: Path, tmp_path: Path, kind: str, test: str, more: str, options: tuple[str, ...], expected
+) -> None:
+    (data / "sets.json").write_text(json.dumps([[0]] * 80))
+    path = tmp_path / "classifier.yaml"
+    path.write_text(CLASSIFIER.format(root=json.dumps(str(data)), kind=kind, test=test, more=more))
+    code, told = dry_run(path, *options)
+    (line,) = [line for line in told.splitlines() if "error: " in line]
+    assert code == 2 and "evals[0]" in line and expected in line, told
+
+
+def test_runs_of_two_losses_are_scored_by_one_with_a_warning(
+    dry_run: DryRun, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "classifier.yaml"
+    path.write_text(CLASSIFIER.format(root=json.dumps(str(data)), kind="upstream", test="val.json", more=""))
+    with caplog.at_level("WARNING"):
+        assert dry_run(path)[0] == 0 and "mean nothing" not in caplog.text
+        assert dry_run(path, "grid.loss=[softmax, sigmoid]")[0] == 0
+    assert "those of loss: softmax and mean nothing of the runs that are trained by sigmoid" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["upstream", "fewshot"])
+def test_a_test_set_that_is_trained_on_is_warned_of(
+    dry_run: DryRun, data: Path, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    more = "" if kind == "upstream" else ", support: val.json, shots: [2]"
+    path = tmp_path / "classifier.yaml"
+    path.write_text(CLASSIFIER.format(root=json.dumps(str(data)), kind=kind, test="train.json", more=more))
+    with caplog.at_level("WARNING"):
+        assert dry_run(path, "data.train=train-abcd.json", "data.val=val-abcd.json")[0] == 0
+    assert "train.json and train-abcd.json hold the same images" in caplog.text
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        assert dry_run(path, "data.train=shared.json", "evals.0.test=copies.json")[0] == 0
+    assert not [one for one in caplog.messages if one.startswith("copies.json") and "hold the same images" in one]
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a Mixer whose file does not say what they are of."""

@@ -164,6 +164,9 @@ def test_bad_input_has_a_way_out(tmp_path: Path) -> None:
     torch.nn.init.constant_(broken.head.bias, float("nan"))
     with pytest.raises(UserError, match="50 of 50 images have logits that are not finite"):
         run_evaluation(broken, plan_of(tmp_path, manifest, "upstream"), WHERE)
+    multi = make_data(tmp_path, "multi")
+    with pytest.raises(UserError, match="loss: softmax takes one label an image, and multi is multi-label"):
+        run_evaluation(fitted(), plan_of(tmp_path, multi, "upstream", loss="softmax"), WHERE)
     with pytest.raises(UserError, match=r"nothing.json cannot be read"):
         settle({"labels": "nothing.json"}, str(tmp_path))
     (tmp_path / "text.json").write_text('"a"')

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from scaling.data.format.index import expand_urls, index_shards
 from scaling.errors import UserError
 from scaling.evaluate.command import main
 from scaling.launch.study_dir import PlannedRun, write_study
@@ -94,6 +95,14 @@ def test_added_evaluations_stay_when_the_study_is_planned_again(
         main([str(run.run_dir), "--eval", "fewshot", "--set", "shots=[1]"])
     with pytest.raises(UserError, match="'one' was asked for with other settings or data before"):
         main([*words(run.run_dir, tiny_data), "--set", "evals.0.shots=[4]"])
+    five = run.run_dir.parent.parent / "five.json"
+    index_shards(expand_urls([str(tiny_data / "val")]), five, name="five", classes=list("abcde"))
+    asked = [str(run.run_dir), "--eval", "upstream", "--set"]
+    with pytest.raises(UserError, match=r"five.json has 5 classes and .*train.json 4"):
+        main([*asked, f"test={five}"])
+    with pytest.raises(UserError, match="loss: sigmoid is not what the runs are trained by; write loss: softmax"):
+        main([*asked, f"test={tiny_data / 'val.json'}", "--set", "loss=sigmoid"])
+    assert RunPlan.load(run.run_dir) == plan
 
 
 def test_processes_share_an_evaluation(plan_tiny: PlanTiny, tiny_data: Path) -> None:
