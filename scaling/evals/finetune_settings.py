@@ -67,3 +67,8 @@ class FineTuneSettings(Frozen):
         None,
         description="Pixels of a training image, where a recipe goes by them; default: looked up in the first shard.",
     )
+
+
+def finetune_metrics(settings: FineTuneSettings) -> tuple[str, ...]:
+    """What `scaling.plan.finetune.choose.conclude` records."""
+    return ("top1", "loss")

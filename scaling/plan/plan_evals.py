@@ -16,7 +16,7 @@ from scaling.plan.check_classifier import Pretraining, loss_problem, outputs_pro
 from scaling.plan.check_data import probe_problem, warn_of_shared_shards
 from scaling.plan.finetune.check import finetune_problem
 from scaling.plan.sources import Sources
-from scaling.plan.suite import SUITE, facts_problem, load_suite, suite_members
+from scaling.plan.suite import SUITE, facts_problem, load_suite, score_problem, suite_members
 from scaling.records.run_plan import EvalPlan, Frozen, SuitePlace
 from scaling.spec.document import Document, KeyPath
 from scaling.spec.finetune_recipe import recipes_digest
@@ -59,7 +59,7 @@ def _suite(place: KeyPath, spec: EvalSpec, sources: Sources, trained: Pretrainin
         one = EvalSpec.model_validate(member)
         try:
             plan = _evaluation(place, one, sources, trained).model_copy(update={"suite": told})
-            if problem := facts_problem(suite.member(told.member), plan.sources):
+            if problem := facts_problem(suite.member(told.member), plan.sources) or score_problem(plan, told):
                 raise sources.document.error(place, problem)
             plans.append(plan)
         except UserError as error:

@@ -24,7 +24,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from scaling.errors import UserError, broken_rule, did_you_mean
-from scaling.records.run_plan import Frozen, SourcePlan, SuitePlace
+from scaling.evals.settings import metrics_of
+from scaling.records.run_plan import EvalPlan, Frozen, SourcePlan, SuitePlace
 from scaling.spec.document import load_document
 
 SUITE = "suite"
@@ -130,6 +131,18 @@ def facts_problem(member: Member, sources: Mapping[str, SourcePlan]) -> str | No
             if source.manifest.endswith(f"/{member.name}/{split}.json") and source.num_samples != count:
                 return f"{role}: {source.manifest} has {source.num_samples:,} images, and {member.name} {count:,}"
     return None
+
+
+def score_problem(plan: EvalPlan, told: SuitePlace) -> str | None:
+    """Why a member's evaluation cannot have the score that the suite's means are over, as a sentence; None where it
+    can, for all that is known before."""
+    measured = metrics_of(plan)
+    if measured is None or told.score in measured:
+        return None
+    return (
+        f"score: {told.score!r} is nothing that {plan.kind} measures with these settings, so there would be no mean; "
+        f"{did_you_mean(told.score, measured)}"
+    )
 
 
 def suite_members(suite: Suite, name: str, given: Mapping[str, Any]) -> list[tuple[dict[str, Any], SuitePlace]]:

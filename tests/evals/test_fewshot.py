@@ -12,7 +12,8 @@ from scaling.evals import fewshot as fewshot_module
 from scaling.evals.features import extract_features
 from scaling.evals.fewshot import all_labels, choose_penalty, choose_support, first_images
 from scaling.evals.ridge import fit_probe, held_out_accuracies, ridge
-from scaling.evals.runner import EvaluationContext
+from scaling.evals.runner import EvaluationContext, run_evaluation
+from scaling.evals.settings import EVALUATIONS, metrics_of
 from scaling.models.build import build_model
 from tests.conftest import PlanTiny
 
@@ -177,6 +178,22 @@ def test_only_support_images_of_some_draw_are_embedded(plan_tiny: PlanTiny, monk
             scores.append(fit_probe(features[chosen], labels[chosen], 4, 1024.0).accuracy(features, labels))
         # A feature's last bits depend on which images share its batch: one arg-max in 80 may differ.
         assert metrics[f"{shots}shot_top1"] == pytest.approx(np.mean(scores), abs=1 / 80 / 3)
+
+
+PROBES = "{support: train.json, test: val.json, shots: [2, 5]"
+
+
+def test_what_planning_says_is_measured_is_what_is_recorded(plan_tiny: PlanTiny) -> None:
+    """Of the evaluations without a classifier; those with one and fine-tuning are compared where they are computed."""
+    evals = f"[{PROBES}, kind: fewshot, support_seeds: [0, 7]}}, {PROBES}, kind: fewshot_2021}}, {{kind: throughput"
+    plan = plan_tiny(f"evals={evals}, batch_sizes: [2, 4], repeats: 2, seconds: 0.001}}]")[0].plan
+    model = build_model(plan.model.name, num_classes=4, image_size=plan.model.image_size)
+    where = EvaluationContext(torch.device("cpu"), "fp32", plan.model.image_size, 1)
+    for one in plan.evals:
+        found = run_evaluation(model, one, where)
+        assert [f"{one.name}/{name}" for name in metrics_of(one) or ()] == list(found)
+    others = {"upstream", "real", "finetune"}
+    assert {one.kind for one in plan.evals} | others == {name for name, kind in EVALUATIONS.items() if kind.metrics}
 
 
 def test_features_that_are_not_finite_are_refused(plan_tiny: PlanTiny) -> None:

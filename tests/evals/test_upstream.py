@@ -16,7 +16,7 @@ from scaling.data.read.pixels import PixelSource
 from scaling.errors import UserError
 from scaling.evals.label_files import settle
 from scaling.evals.runner import EvaluationContext, run_evaluation
-from scaling.evals.settings import UpstreamSettings
+from scaling.evals.settings import UpstreamSettings, metrics_of
 from scaling.evals.upstream import calibration_error
 from scaling.models.build import build_model
 from scaling.models.networks.vision_model import VisionModel
@@ -81,7 +81,9 @@ def logits_of(model: VisionModel, manifest: Manifest) -> tuple[NDArray[np.float6
 def test_every_metric_is_its_definition(tmp_path: Path, label_type: str) -> None:
     manifest = make_data(tmp_path, label_type)
     model = fitted()
-    found = run_evaluation(model, plan_of(tmp_path, manifest, "upstream", batch=16), WHERE)
+    plan = plan_of(tmp_path, manifest, "upstream", batch=16)
+    found = run_evaluation(model, plan, WHERE)
+    assert [f"x/{name}" for name in metrics_of(plan) or ()] == list(found)
     logits, labels = logits_of(model, manifest)
     hits = np.array([int(np.argmax(row)) in one for row, one in zip(logits, labels, strict=True)])
     top5 = [bool(set(np.argsort(-row)[:5].tolist()) & set(one)) for row, one in zip(logits, labels, strict=True)]
@@ -129,7 +131,9 @@ def test_label_sets_skip_and_count_what_is_empty(tmp_path: Path) -> None:
     (tmp_path / "keys.json").write_text(json.dumps(named))
     for name in ("list.json", "keys.json"):
         settings = settle({"labels": name, "batch": 16}, str(tmp_path))
-        found = run_evaluation(model, plan_of(tmp_path, manifest, "real", **settings), WHERE)
+        plan = plan_of(tmp_path, manifest, "real", **settings)
+        found = run_evaluation(model, plan, WHERE)
+        assert [f"x/{name}" for name in metrics_of(plan) or ()] == list(found)
         assert found["x/num_empty"] == sum(not one for one in sets) == 13
         assert found["x/num_scored"] == 37
         assert found["x/top1"] == pytest.approx(np.mean([one for one, _ in scored]))

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from scaling.errors import UserError
+from scaling.evals.settings import metrics_of
 from scaling.evaluate.command import main
 from scaling.launch.study_dir import PlannedRun, write_study
 from scaling.models.build import build_model
@@ -70,6 +71,8 @@ def test_a_run_and_a_copy_of_its_weights_are_fine_tuned_alike(
     told = json.loads(capsys.readouterr().out)
     record = load_run(run.run_dir).evaluations["colours"]
     assert told["metrics"] == record.metrics and told["missing"] == []
+    (plan,) = [one for one in load_run(run.run_dir).plan.evals if one.name == "colours"]
+    assert [f"colours/{name}" for name in metrics_of(plan) or ()] == list(record.metrics)
     assert [row["role"] for row in record.rows] == ["trial", "trial", "final"]
     assert (record.data[0].split, record.data[1].num_samples) == ("train", 80)
     assert record.protocol.startswith("fine-tuning by the recipes") and record.settings["seeds"] == [3]

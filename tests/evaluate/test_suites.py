@@ -127,6 +127,24 @@ def test_data_that_is_not_what_the_suite_says_is_refused(tmp_path: Path, tiny_da
             asked_evaluations(Wish(words=(str(tmp_path / "own.yaml"),), root=str(tiny_data.parent)))
 
 
+def test_a_score_that_no_evaluation_measures_is_refused(suite: Path, tiny_data: Path) -> None:
+    """Given by the suite or beside it, and for a member whose own settings leave it out."""
+    for option, told in (
+        ("score=nonsense", "score: 'nonsense' is nothing that fewshot measures .* known: 1shot_top1, .*member a"),
+        ("shots=[10]", "score: '1shot_top1' is nothing that fewshot measures .* did you mean '10shot_top1'"),
+        ("score=2shot_top1", "score: '2shot_top1' is nothing .*member a"),
+        ("score=images_per_second", "is nothing that fewshot measures"),
+    ):
+        with pytest.raises(UserError, match=told):
+            asked_evaluations(Wish(words=(str(suite),), options=(option,), root=str(tiny_data)))
+    options = ("score=2shot_top1", "shots=[2, 3]")
+    plans = asked_evaluations(Wish(words=(str(suite),), options=options, root=str(tiny_data)))
+    assert {plan.suite.score for plan in plans if plan.suite} == {"2shot_top1"}
+    suite.write_text(SUITE.replace("1shot_top1", "top1"))
+    with pytest.raises(UserError, match="score: 'top1' is nothing"):
+        asked_evaluations(Wish(words=(str(suite),), root=str(tiny_data)))
+
+
 def test_what_is_missing_or_unknown_is_named(suite: Path, tmp_path: Path, tiny_data: Path) -> None:
     with pytest.raises(
         UserError, match=r"suite small, member a; prepare it with 'make a', or name those that you have"

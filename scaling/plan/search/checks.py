@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scaling.errors import did_you_mean, shown
+from scaling.evals.settings import metrics_of
 from scaling.records.files import canonical_json
 from scaling.records.run_plan import EvalPlan, RunPlan
 from scaling.records.scores.search import cell_text, value_text, values_text
@@ -109,7 +110,20 @@ class SearchChecks:
             raise self._document.error(
                 ("tune", "metric"), f"{shown(metric)}: no run measures it; known: {', '.join(known)}"
             )
-        return (max(found, key=lambda plan: len(plan.name)),)
+        (plan,) = found
+        if plan.by == "runs":
+            raise self._document.error(
+                ("tune", "metric"),
+                f"{shown(metric)} is measured by {plan.kind} of the final runs, and trials have none; take "
+                f"{' or '.join(UPSTREAM)}, or an evaluation that runs compute themselves",
+            )
+        measured = metrics_of(plan)
+        name = metric.removeprefix(f"{plan.name}/")
+        if measured is not None and name not in measured:
+            raise self._document.error(
+                ("tune", "metric"), f"{shown(metric)}: {plan.name} does not measure it; {did_you_mean(name, measured)}"
+            )
+        return (plan,)
 
     def check_scheduler(self) -> None:
         """What a scheduler judges trials by is measured at validations."""
