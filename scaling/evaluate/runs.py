@@ -113,18 +113,19 @@ def _pretraining(plans: Sequence[RunPlan]) -> Pretraining:
     evaluations do not need it."""
     source = plans[0].train
     losses = frozenset(plan.recipe.loss for plan in plans)
+    families = frozenset(plan.model.family for plan in plans)
     try:
         manifest = load_manifest(source.manifest, source.access)
     except UserError as error:
         logger.warning("%s; classes and images of the evaluations are not compared with it", error)
-        return Pretraining(source.manifest, None, losses)
+        return Pretraining(source.manifest, None, losses, families)
     if manifest.digest != source.digest:
         logger.warning(
             "%s has changed since the runs were trained on it; classes and images of the evaluations are not compared",
             source.manifest,
         )
-        return Pretraining(source.manifest, None, losses)
-    return Pretraining(source.manifest, manifest, losses)
+        return Pretraining(source.manifest, None, losses, families)
+    return Pretraining(source.manifest, manifest, losses, families)
 
 
 def _to_finetune(runs: Sequence[PlannedRun], names: Sequence[str]) -> list[tuple[EvalPlan, list[RunPlan]]]:

@@ -22,6 +22,8 @@ class Pretraining:
     """None where it cannot be read any more."""
     losses: frozenset[str]
     """`softmax`, `sigmoid` or, of runs that differ in it, both."""
+    families: frozenset[str]
+    """Of the models; empty where they are not known."""
 
 
 def outputs_problem(test_name: str, test: Manifest, trained: Pretraining) -> str | None:

@@ -4,6 +4,7 @@ Manifests are read and subsets drawn once and shared by all runs. Every message 
 names it.
 """
 
+import contextlib
 import functools
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from scaling.data.format.manifest import Manifest
 from scaling.data.select.exclusion import NO_EXCLUSION, Exclusion
 from scaling.data.select.subset import select_subset, subset_size
 from scaling.errors import UserError
+from scaling.models.registry import family_of
 from scaling.plan.check_classifier import Pretraining
 from scaling.plan.check_data import class_problem, subset_problem, unfair_spread, warn_of_shared_shards
 from scaling.plan.plan_evals import plan_evaluations
@@ -65,9 +67,13 @@ class StudyData:
     @property
     def _pretraining(self) -> Pretraining:
         by_labels = "sigmoid" if self.train.label_type == "multi" else "softmax"
-        written = {spec.settings.loss for spec in expand(self._study, self._document)}
-        losses = frozenset(by_labels if loss == "auto" else loss for loss in written)
-        return Pretraining(self._study.data.train, self.sources.manifest(self.train), losses)
+        settings = [spec.settings for spec in expand(self._study, self._document)]
+        losses = frozenset(by_labels if loss == "auto" else loss for loss in {one.loss for one in settings})
+        families = set()
+        for name in {one.model for one in settings}:
+            with contextlib.suppress(UserError):  # An unknown model is told with its place by the planner.
+                families.add(family_of(name))
+        return Pretraining(self._study.data.train, self.sources.manifest(self.train), losses, frozenset(families))
 
     def subset(self, fraction: float, seed: int) -> SubsetPlan:
         """The training images of a run."""

@@ -4,6 +4,7 @@ The same for a sweep's `evals` and for those that `scaling.evaluate` is asked fo
 """
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,7 +15,7 @@ from scaling.evals.finetune_settings import FineTuneSettings
 from scaling.evals.settings import EVALUATIONS, EvaluationKind, UpstreamSettings
 from scaling.plan.check_classifier import Pretraining, loss_problem, outputs_problem
 from scaling.plan.check_data import probe_problem, warn_of_shared_shards
-from scaling.plan.finetune.check import finetune_problem
+from scaling.plan.finetune.check import finetune_problem, unused_problem
 from scaling.plan.sources import Sources
 from scaling.plan.suite import SUITE, facts_problem, load_suite, score_problem, suite_members
 from scaling.records.run_plan import EvalPlan, Frozen, SuitePlace
@@ -35,7 +36,7 @@ def plan_evaluations(
         found = (
             _suite(place, spec, sources, trained)
             if spec.kind == SUITE
-            else [_evaluation(place, spec, sources, trained)]
+            else [_evaluation(place, spec, sources, trained, spec.model_extra or {})]
         )
         for plan in found:
             if plan.name in {"upstream", *(other.name for other in plans)}:
@@ -58,7 +59,7 @@ def _suite(place: KeyPath, spec: EvalSpec, sources: Sources, trained: Pretrainin
     for member, told in members:
         one = EvalSpec.model_validate(member)
         try:
-            plan = _evaluation(place, one, sources, trained).model_copy(update={"suite": told})
+            plan = _evaluation(place, one, sources, trained, spec.model_extra or {}).model_copy(update={"suite": told})
             if problem := facts_problem(suite.member(told.member), plan.sources) or score_problem(plan, told):
                 raise sources.document.error(place, problem)
             plans.append(plan)
@@ -76,7 +77,10 @@ def _way_out(prepare: str, told: SuitePlace) -> str:
     return f"; prepare it with '{command}', or name those that you have: members: [...]"
 
 
-def _evaluation(place: KeyPath, spec: EvalSpec, sources: Sources, trained: Pretraining | None) -> EvalPlan:
+def _evaluation(
+    place: KeyPath, spec: EvalSpec, sources: Sources, trained: Pretraining | None, written: Mapping[str, Any]
+) -> EvalPlan:
+    """One evaluation; `written` are the keys of it that stand in the document, where those of a suite do not."""
     document = sources.document
     kind = EVALUATIONS.get(spec.kind)
     if kind is None:
@@ -101,6 +105,10 @@ def _evaluation(place: KeyPath, spec: EvalSpec, sources: Sources, trained: Pretr
     values = _settled(place, kind, settings.model_dump(mode="json"), sources)
     if isinstance(settings, FineTuneSettings):
         values |= _checked_finetuning(place, settings, manifests, document)
+        families = trained.families if trained is not None else frozenset()
+        names_written = [name for name, value in written.items() if value is not None]
+        if unused := unused_problem(names_written, settings, manifests["train"][1].num_samples, families):
+            raise document.error((*place, unused[0]), unused[1])
     return EvalPlan(
         kind=spec.kind,
         name=spec.name or kind.default_name or spec.kind,

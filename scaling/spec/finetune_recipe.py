@@ -91,7 +91,12 @@ def recipe_for(name: str, family: str) -> str:
     return OF_FAMILY.get(family, OF_OTHERS) if name == "auto" else name
 
 
+def recipes_of(name: str) -> list[str]:
+    """All recipes that `recipe: NAME` may stand for."""
+    return sorted({*OF_FAMILY.values(), OF_OTHERS}) if name == "auto" else [name]
+
+
 def recipes_digest(name: str) -> str:
     """Names the values that `recipe: NAME` may stand for, so that numbers of other values are known as such."""
-    names = sorted({*OF_FAMILY.values(), OF_OTHERS}) if name == "auto" else [name]
-    return content_digest({one: load_finetune_recipe(one).model_dump(mode="json", exclude={"source"}) for one in names})
+    recipes = {one: load_finetune_recipe(one) for one in recipes_of(name)}
+    return content_digest({one: recipe.model_dump(mode="json", exclude={"source"}) for one, recipe in recipes.items()})

@@ -63,6 +63,7 @@ def sweep(tiny_data: Path, tmp_path: Path) -> Path:
         (["tune.metric=fewshot/loss"], "fewshot does not measure it; known: 2shot_top1, 2shot_top1_seed0"),
         (["evals=[{kind: finetune, train: train.json, test: val.json}]", "tune.metric=finetune/top1"],
          "'finetune/top1' is measured by finetune of the final runs, and trials have none; take upstream/loss"),
+        (["grid.model=[mixr-b/32]"], "grid.model[0]: "),
         (["tune.search=bohb"], "tune.search: 'bohb': this search of Ray Tune follows the order in which trials end"),
         (["tune.search=bohb"], "take random, grid or optuna with scheduler: asha"),
         (["tune.search=hyperopt"], "take random, grid or optuna"),

@@ -1,14 +1,16 @@
 """What manifests say about whether a model can be fine-tuned on one data set and scored on another, before anything is
 trained."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from scaling.data.format.manifest import Manifest
 from scaling.evals.finetune_settings import FineTuneSettings
 from scaling.plan.check_data import class_problem
+from scaling.plan.finetune.values import needs_area, rates_of
 from scaling.plan.overlap import overlap_problem, warn_of_uncompared
+from scaling.spec.finetune_recipe import finetune_recipe_names, recipe_for, recipes_of
 
 Named = tuple[str, Manifest]
 """A data set as the sweep names it."""
@@ -31,6 +33,29 @@ def finetune_problem(sources: Mapping[str, Named], settings: FineTuneSettings) -
     # Neither what rates are tried on nor what chooses among them may be scored on.
     pairs = ((sources["dev_train"], sources["dev"]), (sources["dev_train"], test), (sources["dev"], test))
     return next((problem for one, other in pairs if (problem := _pair_problem(one, other))), None)
+
+
+def unused_problem(
+    written: Collection[str], settings: FineTuneSettings, num_images: int, families: Collection[str]
+) -> tuple[str, str] | None:
+    """Which of the settings and data that are `written` changes nothing, and why, as a sentence; None where each does.
+
+    For models of `families`, or of any where there are none, and `num_images` training images. A setting counts as used
+    where it is for one of them."""
+    recipes = {recipe_for(settings.recipe, family) for family in families} or set(recipes_of(settings.recipe))
+    tried = [settings.learning_rates or rates_of(recipe, num_images) for recipe in sorted(recipes)]
+    for name in ("dev_share", "dev_seed", "dev_train", "dev"):
+        if name in written and all(len(rates) == 1 for rates in tried):
+            return name, (
+                f"the only rate, {tried[0][0]:g}, is taken without a choice, so nothing is held out to choose on; "
+                "leave it out, or write several learning_rates"
+            )
+    if "image_area" in written and not any(needs_area(recipe) for recipe in recipes):
+        by_area = ", ".join(name for name in finetune_recipe_names() if needs_area(name))
+        return "image_area", (
+            f"{' and '.join(sorted(recipes))} do not go by it; leave it out, or take a recipe that does: {by_area}"
+        )
+    return None
 
 
 def _pair_problem(learned: Named, test: Named) -> str | None:

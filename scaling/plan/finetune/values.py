@@ -39,6 +39,11 @@ def needs_area(name: str) -> bool:
     return bool(load_finetune_recipe(name).images)
 
 
+def rates_of(name: str, num_images: int) -> tuple[float, ...]:
+    """The peak rates that a recipe tries for so many training images."""
+    return _size_rule(load_finetune_recipe(name), num_images).learning_rates
+
+
 def finetune_values(
     name: str,
     settings: FineTuneSettings,

@@ -75,6 +75,11 @@ def sweep(data: Path, tmp_path: Path) -> Path:
         (["dev_share=1"], ["less than 1"]),
         (["recipe=vit-finetun"], ["evals[0].recipe", "did you mean 'vit-finetune'"]),
         (["recipe=mixer-jft"], ["'mixer-jft' is no recipe of fine-tuning", "did you mean"]),
+        (["learning_rates=[0.01]", "dev_share=0.1"], ["evals[0].dev_share", "only rate, 0.01,", "learning_rates"]),
+        (["learning_rates=[0.01]", "dev_seed=0"], ["evals[0].dev_seed", "nothing is held out to choose on"]),
+        (["learning_rates=[0.01]", "dev_train=copies.json", "dev=other.json"], ["evals[0].dev_train", "only rate"]),
+        (["recipe=bit-hyperrule", "dev_share=0.1"], ["evals[0].dev_share", "only rate, 0.003,"]),
+        (["image_area=100"], ["evals[0].image_area", "mixer-finetune do not go by it", "bit-hyperrule, mixer-vtab"]),
         (["seeds=[1, 1]"], ["stands there twice"]),
         (["seeds=[]"], ["seeds"]),
         (["learning_rates=[0.1, 0]"], ["greater than 0"]),
@@ -155,6 +160,31 @@ def test_a_declared_data_set_is_planned(dry_run: DryRun, sweep: Path) -> None:
     assert (
         dry_run(sweep, "evals.0.train=declared.json", "evals.0.recipe=bit-hyperrule", "evals.0.image_area=1024")[0] == 0
     )
+
+
+def test_a_setting_that_one_of_the_models_uses_is_kept(dry_run: DryRun, sweep: Path) -> None:
+    """BiT has one rate and goes by the images' size; Mixer has four rates and does not."""
+    both = "grid.model=[mixer-laptop-32px, bit-laptop-32px]"
+    for option, model in (
+        ("evals.0.dev_share=0.1", "bit-laptop-32px"),
+        ("evals.0.image_area=100", "mixer-laptop-32px"),
+    ):
+        assert dry_run(sweep, both, option)[0] == 0
+        code, told = dry_run(sweep, f"grid.model=[{model}]", option)
+        assert code == 2 and option.partition("=")[0].replace("evals.0", "evals[0]") in told
+
+
+def test_a_single_rate_for_a_suite_leaves_its_own_splits_unused(dry_run: DryRun, sweep: Path, tmp_path: Path) -> None:
+    """They are the suite's to choose by, and none of the user's words."""
+    suite = tmp_path / "own.yaml"
+    suite.write_text(
+        "suite: own\nscore: top1\nevaluation: {kind: finetune, train: train.json, test: val.json,\n"
+        "  dev_train: copies.json, dev: other.json}\nmembers: [{name: a}]\n"
+    )
+    entry = f"{{kind: suite, suite: {json.dumps(str(suite))}, learning_rates: [0.01]"
+    assert dry_run(sweep, f"evals=[{entry}}}]")[0] == 0
+    code, told = dry_run(sweep, f"evals=[{entry}, dev_seed: 1}}]")
+    assert code == 2 and "evals[0].dev_seed" in told and "suite own, member a" in told
 
 
 def test_a_suite_of_fine_tunings_is_planned_and_refused_with_its_place(
