@@ -121,6 +121,8 @@ class EvaluationKind(Frozen):
     settle: str = ""
     """`package.module:function` that completes the settings, a dict, from files relative to a folder, the second
     argument; empty for none."""
+    settled: tuple[str, ...] = ()
+    """Settings that only `settle` fills in: unknown keys to a user."""
     is_shared: bool = False
     """Whether all processes of a run take part; else the first computes it alone."""
     uses_classifier: bool = False
@@ -162,6 +164,7 @@ _OWN: dict[str, EvaluationKind] = {
         metrics=label_set_metrics,
         protocol="top-1 against label sets (arXiv 2006.07159); images with an empty set are skipped",
         settle="scaling.evals.label_files:settle",
+        settled=("labels_path", "labels_sha256", "labels_by"),
         is_shared=True,
         uses_classifier=True,
     ),

@@ -87,6 +87,10 @@ def _evaluation(
         hint = did_you_mean(spec.kind, [*EVALUATIONS, SUITE])
         raise document.error((*place, "kind"), f"{spec.kind!r} is no evaluation; {hint}")
     given = dict(spec.model_extra or {})
+    known = ("kind", "name", *kind.sources, *kind.optional_sources)
+    if filled := next((name for name in given if name in kind.settled), None):
+        settings_known = [name for name in kind.settings.model_fields if name not in kind.settled]
+        raise document.error((*place, filled), f"unknown key; {did_you_mean(filled, [*settings_known, *known])}")
     roles = (*kind.sources, *(role for role in kind.optional_sources if given.get(role) is not None))
     names = {role: str(given.get(role)) for role in roles}
     found = {role: _source(place, role, given, sources) for role in roles}
@@ -94,9 +98,7 @@ def _evaluation(
     try:
         settings = kind.settings.model_validate(given)
     except ValidationError as error:
-        raise explain(
-            error, document, kind.settings, place, ("kind", "name", *kind.sources, *kind.optional_sources)
-        ) from error
+        raise explain(error, document, kind.settings, place, known) from error
     manifests = {role: (names[role], sources.manifest(source)) for role, source in found.items()}
     if problem := probe_problem(spec.name or spec.kind, manifests, settings.model_dump()):
         raise document.error(place, problem)

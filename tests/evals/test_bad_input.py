@@ -128,6 +128,30 @@ def test_a_test_set_that_is_trained_on_is_warned_of(
     assert not [one for one in caplog.messages if one.startswith("copies.json") and "hold the same images" in one]
 
 
+@pytest.mark.parametrize("option", ["labels_path=x.json", "labels_sha256=null", "labels_by=key"])
+def test_what_planning_fills_in_is_no_key_of_a_sweep(dry_run: DryRun, data: Path, tmp_path: Path, option: str) -> None:
+    (data / "sets.json").write_text(json.dumps([[0]] * 80))
+    path = tmp_path / "classifier.yaml"
+    more = ", labels: sets.json"
+    path.write_text(CLASSIFIER.format(root=json.dumps(str(data)), kind="real", test="val.json", more=more))
+    assert dry_run(path) == (0, "")
+    code, told = dry_run(path, f"evals.0.{option}")
+    assert code == 2 and f"evals[0].{option.partition('=')[0]}: unknown key; did you mean 'labels'?" in told
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"), [("finetune", "recipes=x"), ("upstream", "version=2"), ("real", "by=runs")]
+)
+def test_no_kind_takes_what_a_plan_keeps_beside_its_settings(
+    dry_run: DryRun, data: Path, tmp_path: Path, kind: str, option: str
+) -> None:
+    path = tmp_path / "classifier.yaml"
+    more = ", train: train.json" if kind == "finetune" else ""
+    path.write_text(CLASSIFIER.format(root=json.dumps(str(data)), kind=kind, test="val.json", more=more))
+    code, told = dry_run(path, f"evals.0.{option}")
+    assert code == 2 and "unknown key" in told
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a Mixer whose file does not say what they are of."""
