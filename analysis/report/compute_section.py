@@ -19,10 +19,11 @@ from analysis.report.law_tables import alone_note, interval_text
 from analysis.report.page import PageTable, Section
 from analysis.runs.conditions import budget_names
 from analysis.runs.load import Records
+from analysis.runs.ways import measured_as
 from scaling.readable import chance_text, count_text, share_text
 
-_SETTING = ("data_digest", "val_digest", "evals", "batch")
-"""Columns in which runs must agree to be compared over budgets."""
+_SETTING = ("data_digest", "val_digest", "batch")
+"""Columns in which runs must agree to be compared over budgets, beside how the metric was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,14 @@ class ComputePart:
 
 
 def compute_part(records: Records, metric: str) -> ComputePart:
-    """Every group of runs that share data, evaluations and batch; nothing where no two models can be compared."""
+    """Every group of runs that share data, batch and how the metric was measured; nothing where no two models can be
+    compared."""
     part = ComputePart()
     keys = [name for name in _SETTING if name in records.runs]
     if "data" in records.runs and "data_digest" not in keys:
         keys.append("data")  # A table of others has names alone.
-    groups = [runs for _, runs in records.runs.groupby(keys, sort=True)] if keys else [records.runs]
+    columns = [records.runs[name] for name in keys] + [measured_as(records.runs, metric)]
+    groups = [runs for _, runs in records.runs.groupby(columns, sort=True)]
     for runs in groups:
         suffix = f"_{len(part.sections) + 1}" if part.sections else ""
         own = replace(records, runs=runs.reset_index(drop=True), suffix=suffix)

@@ -31,6 +31,7 @@ from analysis.report.transfer_table import transfer_table
 from analysis.runs.caveats import changed_runs
 from analysis.runs.conditions import in_order
 from analysis.runs.load import EXCLUDED_COLUMNS, Records
+from analysis.runs.measured import measured_alike, without_mixed
 from analysis.runs.metrics import check_direction, headline_for
 from analysis.runs.naming import with_short_titles
 from analysis.runs.overlay import overlaid, renamed
@@ -74,11 +75,12 @@ def make_report(
     """Write the report of `records` into folder `out`, made when missing; `progress` gets each part's name."""
     if options.titles:
         records = renamed(records, options.titles)
-    across = overlaid(records, options.labels, but="protocol") if options.overlay else records
-    if options.overlay:
-        records = overlaid(records, options.labels)
-    records, across = (replace(part, models=with_short_titles(part.models)) for part in (records, across))
     metric = headline_for(records.runs, records.eval_order, wanted_metric)
+    records = measured_alike(records, metric)
+    across = overlaid(records, options.labels, metric=metric, but="protocol") if options.overlay else records
+    if options.overlay:
+        records = overlaid(records, options.labels, metric=metric)
+    records, across = (replace(part, models=with_short_titles(part.models)) for part in (records, across))
     check_direction(records.metric(metric))
     records, impossible = without_impossible(records, metric)
     across, _ = without_impossible(across, metric)
@@ -89,6 +91,8 @@ def make_report(
     arrow_rows, lost_rows = read_rows(records.run_dirs.values())
     rows = with_known_counts(arrow_rows.to_pandas(), records.plans)
     records = replace(records, runs=with_gap(records, rows))
+    all_runs = records.runs
+    records, mixed = without_mixed(records, metric, ["condition", "model"] if options.overlay else ["condition"])
     files: list[Path] = []
     sections: list[Section] = []
     words = [f"{records.metric(metric).title}: {CELL_TEXT}"]
@@ -129,17 +133,19 @@ def make_report(
         added = installed_figures(records, rows, metric)
         sections += [Section("Further figures", drawings=tuple(added))] if added else []
         sections += search_sections(records.searches)
-        sections += _closing_sections(records, metric, excluded, without, laws, lost_rows)
+        sections += _closing_sections(records, metric, excluded, without, laws, lost_rows, mixed)
         drawings = [drawing for section in sections for drawing in section.drawings]
         for drawing in drawings if not options.show_titles else ():
             drawing.hide_titles()
         files += save_drawings(drawings, out, progress)
         listed = pd.concat([excluded, without], ignore_index=True)
-        files += _save_tables(records, listed, arrow_rows, out)
+        files += _save_tables(replace(records, runs=all_runs), listed, arrow_rows, out)
         files += [save_csv(records.searches, out / "trials.csv")] if len(records.searches) else []
         title = " + ".join(sorted(records.runs["study"].unique()))
         files += write_page(title, " ".join([*records.questions, _counts(records, excluded, without)]), sections, out)
-    return Report(files, "\n".join([*words, *_closing_words(listed, files), *_glyph_words(records)]))
+    return Report(
+        files, "\n".join([*words, *filter(None, [mixed]), *_closing_words(listed, files), *_glyph_words(records)])
+    )
 
 
 def _glyph_words(records: Records) -> list[str]:
@@ -160,8 +166,9 @@ def _closing_sections(
     without: pd.DataFrame,
     laws: dict[str, Law],
     lost_rows: dict[str, tuple[int, int]],
+    mixed: str,
 ) -> list[Section]:
-    sections = [Section("Methods", methods_text(records, metric, laws, len(excluded)))]
+    sections = [Section("Methods", methods_text(records, metric, laws, len(excluded), mixed))]
     left_out = [("No number above comes from them.", excluded)] if len(excluded) else []
     if len(without):
         name = records.metric(metric).title

@@ -10,6 +10,7 @@ import scipy
 from analysis.laws.law import Law
 from analysis.runs.caveats import changes_note, unfair_note, used_text
 from analysis.runs.load import Records
+from analysis.runs.measured import ways_text
 from scaling import __version__
 from scaling.readable import count_text, counted, percent_text
 
@@ -19,11 +20,10 @@ _MAX_NAMED, _MAX_VALUES = 4, 8
 """Models named beside a value, and values of a setting."""
 
 
-def methods_text(records: Records, metric: str, laws: Mapping[str, Law], num_excluded: int) -> str:
-    """Paragraphs separated by blank lines."""
-    return "\n\n".join(
-        [_runs(records, metric, num_excluded), _training(records), _statistics(laws), _software(records)]
-    )
+def methods_text(records: Records, metric: str, laws: Mapping[str, Law], num_excluded: int, mixed: str = "") -> str:
+    """Paragraphs separated by blank lines; `mixed` is what `analysis.runs.measured` left out."""
+    runs = " ".join(filter(None, (_runs(records, metric, num_excluded), _ways(records, metric), mixed)))
+    return "\n\n".join([runs, _training(records), _statistics(laws), _software(records)])
 
 
 def _runs(records: Records, metric: str, num_excluded: int) -> str:
@@ -42,6 +42,12 @@ def _runs(records: Records, metric: str, num_excluded: int) -> str:
         "initialisation, order, augmentation and, unless planned otherwise, the subset draw. The headline metric is "
         f"{records.metric(metric).title} ({metric}). {excluded}"
     )
+
+
+def _ways(records: Records, metric: str) -> str:
+    """What the numbers of `evaluations 1` mean in the names of conditions and series."""
+    text = ways_text(records.runs, metric)
+    return f"The headline was measured in several ways, which are never averaged: {text}." if text else ""
 
 
 def _training(records: Records) -> str:

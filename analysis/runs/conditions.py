@@ -1,9 +1,9 @@
 """What may be compared: runs are averaged and drawn together only when nothing but model, size and seed differs.
 
 A condition is what must be equal for a comparison of models: the training and validation data, the protocol with its
-budget, the batch and the evaluations. Each condition gets figures of its own. Within one, runs of the same model and
-size that differ in a setting (a learning rate, say) become series of their own, named after what differs; a setting
-that changes only from size to size belongs to the protocol and stays in one series.
+budget, the batch and how the metric in question was measured. Each condition gets figures of its own. Within one, runs
+of the same model and size that differ in a setting (a learning rate, say) become series of their own, named after what
+differs; a setting that changes only from size to size belongs to the protocol and stays in one series.
 """
 
 from dataclasses import replace
@@ -11,6 +11,7 @@ from dataclasses import replace
 import pandas as pd
 
 from analysis.runs.naming import ModelName
+from analysis.runs.ways import measured_as, ways_of
 from scaling.readable import number_text, power_text
 from scaling.records.run_plan import RecipePlan
 
@@ -59,17 +60,21 @@ def _differing_settings(group: pd.DataFrame, settings: list[str]) -> list[str]:
     return [name for name in settings if (counts[name] > 1).any()]
 
 
-def condition_parts(runs: pd.DataFrame) -> pd.DataFrame:
-    """What must be equal for a comparison, in words: a column each for data, protocol, batch, and
-    validation set and evaluations where they differ."""
+def condition_parts(runs: pd.DataFrame, metric: str = "") -> pd.DataFrame:
+    """What must be equal for a comparison of `metric`, in words: a column each for data, protocol, batch, and
+    validation set and the evaluation behind the metric where they differ. A run that lacks it has no such part."""
     parts = pd.DataFrame(index=runs.index)
     parts["data"] = _data_names(runs)
     parts["protocol"] = _budgets(runs)
     parts["batch"] = [_batch_text(batch) for batch in runs["batch"]] if "batch" in runs else ""
-    for name, title in (("val_digest", "validation set"), ("evals", "evaluations")):
-        if name in runs and runs[name].nunique() > 1:
-            ranks = {text: rank for rank, text in enumerate(sorted(runs[name].unique()), 1)}
-            parts[name] = f"{title} " + runs[name].map(ranks).astype(str)
+    if "val_digest" in runs and runs["val_digest"].nunique() > 1:
+        ranks = {text: rank for rank, text in enumerate(sorted(runs["val_digest"].unique()), 1)}
+        parts["val_digest"] = "validation set " + runs["val_digest"].map(ranks).astype(str)
+    measured = measured_as(runs, metric)
+    ways = ways_of(measured)
+    if len(ways) > 1:
+        told = {way: f"evaluations {rank}" for rank, way in enumerate(ways, 1)}
+        parts["evals"] = measured.map(told).fillna("")
     return parts
 
 

@@ -280,10 +280,14 @@ def _permutation(plan: InputPlan) -> str:
 
 
 def _evaluations(plan: RunPlan) -> str:
-    """What was measured on which data, without where the data lay."""
-    return canonical_json(
-        {
-            e.name: [e.defining_settings(), {name: source.digest for name, source in e.sources.items()}]
-            for e in plan.evals
-        }
-    )
+    """What was measured on which data, without where the data lay; of a suite, what its members measured."""
+    found: dict[str, list[object]] = {}
+    for one in plan.evals:
+        sources = {role: source.digest for role, source in one.sources.items()}
+        version = [one.version] if one.version != 1 else []
+        found[one.name] = [one.defining_settings(), sources, *version]
+    suites: dict[str, dict[str, str]] = {}
+    for one in plan.evals:
+        if one.suite is not None and one.suite.name not in found:
+            suites.setdefault(one.suite.name, {})[one.suite.member] = one.digest()
+    return canonical_json(found | {name: [members, {}] for name, members in suites.items()})

@@ -16,14 +16,14 @@ from analysis.runs.naming import ModelName
 from scaling.errors import UserError, did_you_mean
 
 
-def overlaid(records: Records, labels: Mapping[Path, str] | None = None, *, but: str = "") -> Records:
-    """The records as one condition; unchanged where there is one study with one condition. A part of the conditions
-    named by `but` makes no series, for figures that have it as their axis, as compute at equal compute.
+def overlaid(records: Records, labels: Mapping[Path, str] | None = None, *, metric: str = "", but: str = "") -> Records:
+    """The records as one condition of `metric`; unchanged where there is one study with one condition. A part of
+    the conditions named by `but` makes no series, for figures that have it as their axis, as compute at equal compute.
 
     `labels` names the study folders. UserError for a label that two of them share.
     """
     runs = records.runs.copy()
-    parts = condition_parts(runs)
+    parts = condition_parts(runs, metric)
     all_differing = [name for name in parts if parts[name].nunique() > 1]
     differing = [name for name in all_differing if name != but]
     text = condition_text(parts[differing]) if differing else pd.Series("", index=runs.index)

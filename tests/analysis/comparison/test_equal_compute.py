@@ -1,5 +1,6 @@
 """Runs that cost the same are compared directly, at each budget and subset size, and nowhere else."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from analysis.__main__ import main
 from analysis.comparison.compare import at_matched_data
 from analysis.comparison.equal_compute import COST_TOLERANCE, at_equal_compute, budgets, frontier, leaders
+from analysis.report.compute_section import compute_part
 from analysis.runs.conditions import budget_names, clusters
 from analysis.runs.load import Records, load_records
 from scaling.readable import power_text
@@ -123,3 +125,20 @@ def test_a_mantissa_never_reads_ten(value: float, text: str) -> None:
 def test_budgets_have_short_names_that_differ() -> None:
     assert budget_names([9.98e10, 2.998e11]) == ["10¹¹", "3·10¹¹"]
     assert len(set(budget_names([0.996e11, 1.047e11]))) == 2
+
+
+def test_budgets_are_compared_over_the_runs_that_measured_the_metric_alike(tmp_path: Path) -> None:
+    """Another evaluation of one run makes no group of its own; one measured otherwise does, for its metrics alone."""
+    records = records_of(tmp_path, 500, 1500)
+    odd = records.runs["seed"] == 2
+    plain = records.runs["evals"].iloc[0]
+    further = plain[:-1] + ',"ten":[{"shots":[10]},{}]}'
+    otherwise = plain.replace('"unseen":[{', '"unseen":[{"solver":"ridge"')
+    sections = {
+        (evals, metric): len(
+            compute_part(replace(records, runs=records.runs.assign(evals=np.where(odd, evals, plain))), metric).sections
+        )
+        for evals in (further, otherwise)
+        for metric in (METRIC, "upstream/precision_at_1")
+    }
+    assert list(sections.values()) == [1, 1, 2, 1]

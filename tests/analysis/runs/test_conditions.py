@@ -1,11 +1,23 @@
 from pathlib import Path
 
+import pandas as pd
+
+from analysis.report.make_report import make_report
 from analysis.report.methods import methods_text
 from analysis.runs.load import load_records
+from analysis.runs.measured import measured_alike
 from analysis.runs.summary import cells
 from scaling.records.result import RunResult
-from scaling.records.run_plan import InputPlan, RunPlan
-from tests.support.synthetic_study import METRIC, change_run, change_steps, make_study
+from scaling.records.run_plan import EvalPlan, InputPlan, RunPlan
+from tests.support.synthetic_study import METRIC, change_run, change_steps, evaluation_of, make_study
+
+
+def score(run_dir: Path, name: str, value: float, **settings: object) -> None:
+    """A finished run as if it had been scored once more, under a name that it may have had."""
+    plan = RunPlan.load(run_dir)
+    asked = EvalPlan(kind="fewshot", name=name, settings=settings, added=True)
+    plan.model_copy(update={"evals": (*(one for one in plan.evals if one.name != name), asked)}).save(run_dir)
+    evaluation_of(plan, asked, {f"{name}/5shot_top1": value}, "Test CPU").save(run_dir)
 
 
 def test_other_budgets_are_other_conditions(tmp_path: Path) -> None:
@@ -82,3 +94,32 @@ def test_runs_that_ended_early_are_named(tmp_path: Path) -> None:
     result.model_copy(update={"stopped_early": True, **taken}).save(run_dir)
     told = methods_text(load_records([study]), METRIC, {}, 0)
     assert f"out of patience, and counted with what they really used: {run_dir.name}." in told
+
+
+def test_a_further_evaluation_of_one_run_changes_nothing_of_what_all_share(tmp_path: Path, undrawn: None) -> None:
+    study = make_study(tmp_path, models=["mixer-b/32", "vit-b/32"], seeds=(0, 1))
+    report = [make_report(load_records([study]), tmp_path / "before", None)]
+    first, second = sorted(study.glob("mixer*_s0-*"))[:2]
+    for ways in ((first,), (first, second)):
+        for shots, run_dir in enumerate(ways):
+            score(run_dir, "ten", 0.5, shots=shots)
+        report.append(make_report(load_records([study]), tmp_path / f"after{len(ways)}", None))
+    for name in ("cells.csv", "comparisons.csv", "laws.csv"):
+        texts = {path.read_text() for path in tmp_path.glob(f"*/{name}") if path.parent.name != study.name}
+        assert len(texts) == 1, name
+    assert ["measured in several ways" in one.words for one in report] == [False, False, True]
+    told = report[2].words.partition("measured in several ways")[2]
+    assert "evaluations of ten 1: shots 0; 2: shots 1 (--metric ten/5shot_top1)" in told
+    assert pd.read_csv(tmp_path / "after2" / "runs.csv")["ten/5shot_top1"].notna().sum() == 2
+
+
+def test_one_evaluation_measured_in_two_ways_is_two_conditions_that_say_what_differs(tmp_path: Path) -> None:
+    study = make_study(tmp_path, models=["mixer-b/32", "vit-b/32"], seeds=(0, 1))
+    for run_dir in sorted(study.glob("*_s1-*")):
+        score(run_dir, "unseen", 0.5, solver="ridge")
+    records = measured_alike(load_records([study]), METRIC)
+    assert sorted(len(rows) for _, rows in records.runs.groupby("condition")) == [8, 8]
+    assert set(records.runs.loc[records.runs["seed"] == 1, "condition"]) < set(records.runs["condition"])
+    told = methods_text(records, METRIC, {}, 0)
+    assert 'evaluations of unseen 1: solver "ridge"; 2: solver not said.' in told
+    assert measured_alike(records, "upstream/loss").runs["condition"].nunique() == 1
