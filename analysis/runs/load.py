@@ -93,7 +93,9 @@ class Records:
 def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> Records:
     """Read every study; UserError when a folder is no study, or no run is finished anywhere. `declared` is what the
     user says about one metric."""
-    studies = [read_study(folder) for folder in dict.fromkeys(study_dirs)]
+    # A folder under two spellings is one study; the first spelling stands in messages.
+    folders = list({folder.resolve(): folder for folder in reversed(study_dirs)}.values())[::-1]
+    studies = [read_study(folder) for folder in folders]
     records = sorted(
         (record for study in studies for record in study.runs if record.plan.trial is None),
         key=lambda record: (record.plan.study, record.plan.run_id, str(record.run_dir)),
@@ -107,7 +109,7 @@ def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> 
     plans: dict[str, RunPlan] = {}
     run_dirs: dict[str, Path] = {}
     seen: dict[str, Path] = {}
-    sweeps = {folder: frozen_sweep(folder) for folder in sorted(dict.fromkeys(study_dirs))}
+    sweeps = {folder: frozen_sweep(folder) for folder in sorted(folders)}
     prices = {folder: sweep_price(sweep) for folder, sweep in sweeps.items()}
     for record in records:
         plan = record.plan
@@ -150,7 +152,7 @@ def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> 
         found,
         searches=searches,
         questions=tuple(filter(None, map(_question, sweeps.values()))),
-        throughput=study_rows(dict.fromkeys(study_dirs)),
+        throughput=study_rows(folders),
     )
 
 

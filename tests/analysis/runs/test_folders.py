@@ -38,3 +38,13 @@ def test_the_plan_of_another_study_is_told_as_why_no_run_counts(tmp_path: Path) 
     shutil.copy(other / "plan.json", study)
     with pytest.raises(UserError, match=r"2 done and not in the study's current plan \(plan.json\)"):
         load_records([study])
+
+
+def test_one_study_under_two_spellings_is_read_once(tmp_path: Path) -> None:
+    study = study_in(tmp_path, "study", 1.0)
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(study)
+    found = load_records([study, tmp_path / "elsewhere" / ".." / "study", link])
+    pd.testing.assert_frame_equal(found.runs, load_records([study]).runs)
+    assert found.excluded.empty
