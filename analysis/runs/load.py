@@ -16,8 +16,8 @@ from analysis.runs.conditions import name_series
 from analysis.runs.metrics import THROUGHPUT_METRIC, Metric, known_metric
 from analysis.runs.naming import ModelName, parse_model_name
 from analysis.runs.searches import search_table
+from analysis.runs.twins import with_scores_of
 from scaling.errors import UserError, printable
-from scaling.records.attempts.changes import changes_between, used_by
 from scaling.records.attempts.ends import spent_energy
 from scaling.records.files import canonical_json
 from scaling.records.frozen_sweep import frozen_sweep
@@ -100,7 +100,6 @@ def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> 
         (record for study in studies for record in study.runs if record.plan.trial is None),
         key=lambda record: (record.plan.study, record.plan.run_id, str(record.run_dir)),
     )
-    rows: list[dict[str, object]] = []
     excluded: list[tuple[object, ...]] = [
         (error.path.parent.parent.name, error.path.parent.name, "", math.nan, -1, "damaged", error.problem)
         for study in studies
@@ -108,26 +107,26 @@ def load_records(study_dirs: Sequence[Path], declared: Metric | None = None) -> 
     ]
     plans: dict[str, RunPlan] = {}
     run_dirs: dict[str, Path] = {}
-    seen: dict[str, Path] = {}
+    used: dict[str, RunRecord] = {}
     sweeps = {folder: frozen_sweep(folder) for folder in sorted(folders)}
     prices = {folder: sweep_price(sweep) for folder, sweep in sweeps.items()}
     for record in records:
         plan = record.plan
         status, reason = _standing(record)
-        if record.result is not None and not reason:
-            twin = seen.setdefault(plan.identity, record.run_dir)
-            if twin is not record.run_dir:
-                status, reason = (
-                    "duplicate",
-                    f"same identity as {twin.parent.name}/{twin.name}, which is used{_otherwise(record, twin)}",
-                )
+        if not reason:
+            first = used.setdefault(plan.identity, record)
+            if first is not record:
+                used[plan.identity], told = with_scores_of(first, record)
+                named = f"{first.run_dir.parent.name}/{first.run_dir.name}"
+                status, reason = "duplicate", f"same identity as {named}, which is used{told}"
         if reason:
             excluded.append((plan.study, plan.run_id, plan.model.name, plan.subset.fraction, plan.seed, status, reason))
-        else:
-            assert record.result is not None
-            rows.append(_run_row(record, record.result, prices[record.run_dir.parent]))
-            plans[plan.run_id] = plan
-            run_dirs[plan.run_id] = record.run_dir
+    rows: list[dict[str, object]] = []
+    for record in used.values():
+        assert record.result is not None
+        rows.append(_run_row(record, record.result, prices[record.run_dir.parent]))
+        plans[record.plan.run_id] = record.plan
+        run_dirs[record.plan.run_id] = record.run_dir
     if not rows:
         # A run may be done and left out all the same: then why is said too.
         ends = [f"{entry[5]} and {entry[6]}" if entry[5] == Status.DONE else str(entry[5]) for entry in excluded]
@@ -217,15 +216,6 @@ def _standing(record: RunRecord) -> tuple[str, str]:
         Status.FAILED: f"failed {at}{told or ': no message'}",
     }
     return standing.status, reasons[standing.status]
-
-
-def _otherwise(record: RunRecord, twin: Path) -> str:
-    """What the same run in another folder was trained with, where it differs."""
-    used = RunResult.load(twin)
-    if used is None or record.result is None:
-        return ""
-    changes = changes_between(used_by(used), used_by(record.result))
-    return f"; this one was trained with {changes}" if changes else ""
 
 
 def _run_row(record: RunRecord, result: RunResult, price: Price | None) -> dict[str, object]:
