@@ -2,7 +2,8 @@
 
 The columns are those of `runs.csv` in a report. `model` and `num_images` are needed; `run_id` (made from the row),
 `study` and `fraction` (share of the largest size) are filled in; costs, device and settings are used where they are
-given. Without a column `seed` every row is a seed of its own, so that no two models are compared as pairs. Every column
+given. Without a column `seed` every row is a seed of its own, so that no two models are compared as pairs; rows that
+are equal in all that is written, in one table or in two, are still one run. Every column
 with a slash in its name, and the one named by --metric, is a metric; accuracies are fractions. A cell that is no
 number of its column ends the reading with its line; an empty one is a missing value; a repeated row counts once.
 """
@@ -27,6 +28,8 @@ _COSTS = ("flops", "device_hours", "images_per_second", "epochs", "steps", "batc
 """Columns of `_NUMBERS` that are above 0 where they are given."""
 _COST_ENDS = (1e-30, 1e40)
 _MOST_IMAGES = 1e18
+_WRITTEN = "written "
+"""Begins names of columns that keep what a table says where an empty cell is filled."""
 _BLANKS = {"device": "unknown device", "precision": "unknown precision", "num_devices": 1}
 """What stands for a cell that is empty, or for a column that is not there."""
 
@@ -37,8 +40,10 @@ def records_from_csv(paths: Sequence[Path], metric: str | None, declared: Metric
     if metric in SERIES_SETTINGS:
         raise UserError(f"--metric {metric}: this is the name of a setting; call the column upstream/{metric}, say")
     known = {declared.name: declared} if declared else {}
-    runs = pd.concat([_read(path, metric, known) for path in sorted(paths)], ignore_index=True)
-    if "seed" not in runs:
+    files = {path.resolve(): path for path in sorted(paths, reverse=True)}
+    runs = pd.concat([_read(path, metric, known) for path in sorted(files.values())], ignore_index=True)
+    has_seeds = "seed" in runs
+    if not has_seeds:
         runs["seed"] = range(len(runs))
     elif runs["seed"].isna().any():
         raise UserError(f"{paths[0]}: only some tables have a column 'seed'; give it in all tables or in none")
@@ -50,7 +55,7 @@ def records_from_csv(paths: Sequence[Path], metric: str | None, declared: Metric
         str(name): parse_model_name(str(name), str(rows["family"].iloc[0]), _first_number(rows))
         for name, rows in runs.groupby("model", sort=True)
     }
-    runs, repeated = _without_repeats(runs)
+    runs, repeated = _without_repeats(runs, has_seeds)
     return assemble(runs, repeated, models, {}, {}, declared=known)
 
 
@@ -96,6 +101,8 @@ def _read(path: Path, metric: str | None, known: dict[str, Metric]) -> pd.DataFr
 
 def _filled(path: Path, table: pd.DataFrame, images: "pd.Series[float]") -> pd.DataFrame:
     """The table with every column that records need; an empty cell is filled like a column that is not there."""
+    for name in ("run_id", "study"):
+        table[f"{_WRITTEN}{name}"] = table[name].astype(str) if name in table else ""
     defaults: dict[str, pd.Series] = {
         "study": pd.Series(path.stem, index=table.index),
         "family": table["model"].str.split("-").str[0].str.lower(),
@@ -126,15 +133,21 @@ def _refuse_alike(path: Path, models: Sequence[str]) -> None:
             raise UserError(f"{path}: the models {other!r} and {name!r} differ in case or spaces alone; write one name")
 
 
-def _without_repeats(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _without_repeats(runs: pd.DataFrame, has_seeds: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows that repeat another in everything but their run_id and study are left out; rows of one model, size and seed
-    that differ in nothing but what was measured are refused: they are no independent runs."""
-    said = [name for name in runs if name not in ("run_id", "study", "fraction")]
+    that differ in nothing but what was measured are refused: they are no independent runs. Without seeds, a run_id or
+    study that is written in the table tells rows apart too."""
+    written = [name for name in runs if name.startswith(_WRITTEN)]
+    unsaid = ("run_id", "study", "fraction", *(written if has_seeds else ["seed"]))
+    said = [name for name in runs if name not in unsaid]
     first = runs.groupby(said, dropna=False, sort=False)["run_id"].transform("first")
+    runs = runs.drop(columns=written)
     repeated = runs[first != runs["run_id"]]
     excluded = repeated[["study", "run_id", "model", "fraction", "seed"]].copy()
     excluded["status"] = "duplicate"
     excluded["reason"] = "repeats " + first[repeated.index] + ", which is used"
+    if not has_seeds:
+        excluded["reason"] += "; add a column seed if these are two runs"
     kept = runs.drop(index=repeated.index).reset_index(drop=True)
     keys = [
         name for name in kept

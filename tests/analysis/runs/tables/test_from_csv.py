@@ -101,6 +101,25 @@ def test_a_repeated_row_counts_once_and_is_listed(tmp_path: Path) -> None:
     assert records.excluded["reason"].tolist() == ["repeats mine.csv:2, which is used"]
 
 
+def test_a_repeated_row_counts_once_without_seeds_too(tmp_path: Path) -> None:
+    """In one table, and in a copy of it under any name; names of their own make two runs of equal scores."""
+    head, rows = f"model,num_images,{METRIC}", "a,100,0.4\na,100,0.5\n"
+    first, copy = tmp_path / "one.csv", tmp_path / "two.csv"
+    first.write_text(f"{head}\n{rows}a,100,0.4\n")
+    copy.write_text(f"{head}\n{rows}")
+    for paths, number in (
+        ([first], 1),
+        ([first, copy], 3),
+        ([copy, tmp_path / "." / ".." / tmp_path.name / "two.csv"], 0),
+    ):
+        records = records_from_csv(paths, None)
+        assert cells(records, METRIC)["num_runs"].tolist() == [2]
+        assert len(records.excluded) == number
+        assert all("add a column seed" in reason for reason in records.excluded["reason"])
+    first.write_text(f"{head},run_id\na,100,0.4,x\na,100,0.4,y\n")
+    assert cells(records_from_csv([first], None), METRIC)["num_runs"].tolist() == [2]
+
+
 def test_an_empty_cell_is_listed_as_a_run_without_the_metric(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text(f"model,num_images,study,{METRIC}\na,100,,0.4\na,200,x,\n")
