@@ -39,8 +39,25 @@ def _runs(records: Records, metric: str, num_excluded: int) -> str:
     return (
         f"{counted(len(runs), 'finished run')} of {counted(runs['model'].nunique(), 'model')} on "
         f"{counted(len(sizes), 'pre-training size')} ({listed} distinct images), {seeds} a point; a run's seed sets "
-        "initialisation, order, augmentation and, unless planned otherwise, the subset draw. The headline metric is "
-        f"{records.metric(metric).title} ({metric}). {excluded}"
+        f"initialisation, order, augmentation and, unless planned otherwise, the subset draw.{_shared_seeds(runs)} "
+        f"The headline metric is {records.metric(metric).title} ({metric}). {excluded}"
+    )
+
+
+def _shared_seeds(runs: pd.DataFrame) -> str:
+    """Runs of one point that are less independent than their number says: they begin with the same weights."""
+    if "subset_seed" not in runs:
+        return ""
+    point = ["condition", "model", "num_images"]
+    draws = runs.groupby([*point, "seed"])["subset_seed"].nunique()
+    shared = draws[draws > 1].reset_index()
+    if shared.empty:
+        return ""
+    several = shared.groupby(point).ngroups
+    seeds = ", ".join(str(seed) for seed in sorted(shared["seed"].unique()))
+    return (
+        f" At {several} of {counted(runs.groupby(point).ngroups, 'point')}, runs share seed {seeds} and differ in the "
+        "subset draw alone; they count as independent runs, though they share initialisation."
     )
 
 

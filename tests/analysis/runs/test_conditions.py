@@ -123,3 +123,14 @@ def test_one_evaluation_measured_in_two_ways_is_two_conditions_that_say_what_dif
     told = methods_text(records, METRIC, {}, 0)
     assert 'evaluations of unseen 1: solver "ridge"; 2: solver not said.' in told
     assert measured_alike(records, "upstream/loss").runs["condition"].nunique() == 1
+
+
+def test_runs_of_one_seed_that_differ_in_the_subset_draw_are_told(tmp_path: Path) -> None:
+    study = make_study(tmp_path, models=["mixer-b/32"], seeds=(0, 1, 2))
+    assert "subset draw alone" not in methods_text(load_records([study]), METRIC, {}, 0)
+    for path in sorted(study.glob("*_010pct_s2-*/run.json")) + sorted(study.glob("*_100pct_s2-*/run.json")):
+        change_run(path.parent, {"seed": 1})
+    records = load_records([study])
+    assert len(records.runs) == 12
+    told = methods_text(records, METRIC, {}, 0)
+    assert "At 2 of 4 points, runs share seed 1 and differ in the subset draw alone; they count as independent" in told
