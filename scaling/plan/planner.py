@@ -17,6 +17,7 @@ from scaling.plan.count_models import count_models
 from scaling.plan.plan_data import StudyData
 from scaling.plan.plan_recipe import initial_head_bias, plan_input, plan_recipe
 from scaling.plan.plan_schedule import plan_schedule
+from scaling.plan.whole_steps import warn_of_rounding
 from scaling.plan.zoo_counts import ModelFacts, ModelQuery
 from scaling.records.attempts.provenance import describe_harness_source
 from scaling.records.identity import identity_of, run_name
@@ -67,6 +68,7 @@ class Planner:
         specs = expand(self._study, self._document)
         plans = self.plan_specs(specs)
         self._refuse_duplicates(specs, plans)
+        warn_of_rounding(specs, plans, self._document)
         return plans
 
     def plan_specs(self, specs: Sequence[RunSpec]) -> list[RunPlan]:

@@ -1,6 +1,8 @@
 """Protocols and recipe settings, planned: the steps of every subset by closed forms, and what the identity covers."""
 
+import logging
 import math
+import re
 
 import pytest
 
@@ -32,6 +34,92 @@ def test_matched_compute_spends_the_budget_and_never_more(plan_tiny) -> None:
         assert plan.schedule.steps == math.floor(budget / cost)
         assert budget - cost < plan.schedule.steps * cost <= budget
     assert len({run.plan.schedule.steps for run in runs}) == 3
+
+
+def of_rounding(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "scaling.plan.whole_steps"]
+
+
+def matched(budget: float, batch: int) -> str:
+    return f"protocol={{kind: matched_compute, train_flops: {budget}, batch: {batch}}}"
+
+
+@pytest.mark.parametrize(("warmup", "fewest"), [("0", 1), ("2%", 2)])
+def test_a_budget_below_one_step_is_refused_with_what_works(warmup: str, fewest: int, plan_tiny) -> None:
+    """A run with a warm-up has two steps or more."""
+    option = f"defaults.warmup={warmup}"
+    with pytest.raises(UserError, match=r"--set protocol=.*: protocol\.train_flops: 1e\+09 FLOPs are less") as refused:
+        plan_tiny(matched(1e9, 4096), option)
+    told = re.search(r"give (\S+) or more, or a batch of (\S+) or less", str(refused.value))
+    assert told
+    for budget, batch in ((float(told[1]), 4096), (1e9, int(told[2]))):
+        [run] = plan_tiny(matched(budget, batch), option)
+        assert run.plan.schedule.steps == fewest
+        assert run.plan.train_flops(fewest * batch) <= budget
+    grid = "grid={model: [mixer-laptop-32px], protocol.train_flops: [1.0e+11, 1000.0]}"
+    with pytest.raises(UserError, match=r"--set grid=.*: grid\.protocol\.train_flops: 1000 FLOPs") as refused:
+        plan_tiny(matched(1e11, 16), grid, option)
+    assert "batch of" not in str(refused.value)
+
+
+def test_runs_of_one_budget_that_do_not_cost_the_same_are_told_once(
+    plan_tiny, caplog: pytest.LogCaptureFixture
+) -> None:
+    grid = "grid={model: [mixer-laptop-32px, vit-laptop-32px, bit-laptop-32px], fraction: [0.5, 1.0]}"
+    with caplog.at_level(logging.WARNING):
+        plans = [run.plan for run in plan_tiny(grid, matched(2e10, 256))]
+        [told] = of_rounding(caplog)
+        costs = [plan.train_flops(plan.schedule.steps * 256) for plan in plans]
+        assert max(costs) > 1.05 * min(costs)
+        for cost in (min(costs), max(costs)):
+            assert any(f"{plan.run_id} " in told for plan, one in zip(plans, costs, strict=True) if one == cost)
+            assert f"{cost:.4g}" in told
+        caplog.clear()
+        way_out = re.search(r"a budget of (\S+) or more, or a batch of (\S+) or less", told)
+        assert way_out
+        plan_tiny(grid, matched(float(way_out[1]), 256))
+        plan_tiny(grid, matched(2e10, int(way_out[2])))
+        assert not of_rounding(caplog)
+
+
+@pytest.mark.parametrize("length", ["constant_epochs, epochs: 1", "constant_steps, steps: 1 epochs"])
+def test_a_length_of_less_than_half_a_step_is_refused_with_what_works(length: str, plan_tiny) -> None:
+    def plan(batch: int, length: str = length):
+        return plan_tiny(
+            f"protocol={{kind: {length}, batch: {batch}}}", "grid.fraction=[0.1, 1.0]", "defaults.warmup=0"
+        )
+
+    with pytest.raises(
+        UserError, match=r"protocol\.(epochs|steps): 1 epochs of a run's 20 images are .* batch 64"
+    ) as refused:
+        plan(64)
+    assert "give 3.2 epochs or more, or a batch of 20 or less" in str(refused.value)
+    assert plan(20)[0].plan.schedule.steps == 1
+    assert plan(64, length.replace(": 1", ": 3.2"))[0].plan.schedule.epochs == 3.2
+
+
+def test_examples_that_are_less_than_half_a_step_are_refused(plan_tiny) -> None:
+    with pytest.raises(UserError, match="give 128 examples or more, or a batch of 15 or less"):
+        plan_tiny("protocol={kind: constant_steps, steps: 31 examples, batch: 64}")
+
+
+def test_passes_that_rounding_makes_others_are_told_once(plan_tiny, caplog: pytest.LogCaptureFixture) -> None:
+    def plan(batch: int):
+        protocol = f"protocol={{kind: constant_epochs, epochs: 1, batch: {batch}}}"
+        return [run.plan for run in plan_tiny(protocol, FRACTIONS, "defaults.warmup=0")]
+
+    with caplog.at_level(logging.WARNING):
+        plans = plan(32)
+        assert [plan.schedule.epochs for plan in plans] == [1.6, 1.28, 0.96]
+        [told] = of_rounding(caplog)
+        assert f"give {plans[0].run_id} 1.6 epochs where 1 are written, and 1 more run differs" in told
+        assert "take a batch of 2 or less" in told
+        caplog.clear()
+        plan(2)
+        plan_tiny("protocol.steps=30", FRACTIONS)
+        assert not of_rounding(caplog)
+        plan_tiny("protocol={kind: constant_steps, steps: 40 examples, batch: 32}", "defaults.warmup=0")
+    assert "give mixer" in caplog.text and "32 examples where 40 are written" in caplog.text
 
 
 @pytest.mark.parametrize(
