@@ -6,6 +6,7 @@ names a `Family`) or from `register_family`. Any timm model is reachable as `tim
 
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 from scaling.errors import UserError, did_you_mean, shown
 from scaling.installed import load_installed
@@ -78,6 +79,17 @@ def check_options(name: str, options: Mapping[str, object]) -> None:
     """Refuse options that the family of `name` does not have, or values they cannot take, with `UserError`."""
     if not is_timm_name(name):
         find_model(name)[0].options.read(name, options)
+
+
+def chosen_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options without those that have the value that the family of `name` gives them anyway. `UserError` as of
+    `check_options`; those of timm, whose defaults only timm knows, stay."""
+    if is_timm_name(name):
+        return dict(options)
+    kind = find_model(name)[0].options
+    read = kind.read(name, options)
+    usual = {key: kind.model_fields[key].get_default(call_default_factory=True, validated_data={}) for key in options}
+    return {key: value for key, value in options.items() if getattr(read, key) != usual[key]}
 
 
 def family_of(name: str) -> str:

@@ -1,7 +1,8 @@
 """A run's recipe with every `auto` and every default that depends on another setting written out.
 
-What a choice leaves without meaning (the betas of SGD, the magnitude of no RandAugment) is set to zero, so that it
-cannot tell two equal runs apart. `permute` becomes the permutation that training and evaluation share: a model without
+What a choice leaves without meaning (the betas of SGD, the magnitude of no RandAugment, the end of a rate that does not
+fall to one) is set to zero, and the scope of no weight decay to its default, so that it cannot tell two equal runs
+apart. `permute` becomes the permutation that training and evaluation share: a model without
 patches of its own has to be given the patch that its pixels are permuted by.
 """
 
@@ -37,13 +38,14 @@ def plan_recipe(
             "least as large as the model's images, and no other augmentation takes one: write for example "
             f"augment: crop_flip with crop_from: {round(image_size * 8 / 7)}",
         )
+    head_decay = settings.weight_decay if settings.head_weight_decay is None else settings.head_weight_decay
     return RecipePlan(
         optimizer=settings.optimizer,
         learning_rate=settings.learning_rate,
-        end_learning_rate=settings.end_learning_rate,
+        end_learning_rate=settings.end_learning_rate if settings.decay in ("linear", "cosine") else 0.0,
         weight_decay=settings.weight_decay,
-        head_weight_decay=(settings.weight_decay if settings.head_weight_decay is None else settings.head_weight_decay),
-        decay_scope=settings.decay_scope,
+        head_weight_decay=head_decay,
+        decay_scope=settings.decay_scope if settings.weight_decay or head_decay else "kernels",
         momentum=settings.momentum if settings.optimizer == "sgd" else 0.0,
         beta1=settings.betas[0] if settings.optimizer == "adam" else 0.0,
         beta2=settings.betas[1] if settings.optimizer == "adam" else 0.0,

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from scaling.data.select.order import ORDER_VERSION
 from scaling.errors import UserError
-from scaling.models.registry import check_name, check_options, default_image_size, family_of, is_timm_name
+from scaling.models.registry import check_name, chosen_options, default_image_size, family_of, is_timm_name
 from scaling.plan.count_models import count_models
 from scaling.plan.plan_data import StudyData
 from scaling.plan.plan_recipe import initial_head_bias, plan_input, plan_recipe
@@ -251,7 +251,7 @@ class Planner:
         """The model's name and options are known to its family."""
         try:
             check_name(spec.settings.model)
-            check_options(spec.settings.model, _model_options(spec.settings))
+            chosen_options(spec.settings.model, _written_options(spec.settings))
         except UserError as error:
             raise self._document.error(self._place_of_model(spec), str(error)) from error
 
@@ -278,10 +278,11 @@ class Planner:
         checked: set[tuple[str, str]] = set()
         queries = []
         for spec in specs:
-            name, options = spec.settings.model, canonical_json(_model_options(spec.settings))
+            name, options = spec.settings.model, canonical_json(_written_options(spec.settings))
             if (name, options) not in checked:
                 self._check_model(spec)
                 checked.add((name, options))
+            options = canonical_json(_model_options(spec.settings))
             queries.append(ModelQuery(name, self._image_size(spec), self._data.train.num_classes, options))
         return queries
 
@@ -304,6 +305,11 @@ def divisors(number: int) -> list[int]:
 
 
 def _model_options(settings: RunSettings) -> dict[str, Any]:
+    """The options of the model that are not its defaults anyway: what is written out makes no other run."""
+    return chosen_options(settings.model, _written_options(settings))
+
+
+def _written_options(settings: RunSettings) -> dict[str, Any]:
     """The options of the model with the setting `dropout` among them; UserError where it cannot be one."""
     options = settings.model_options
     if not settings.dropout:

@@ -152,11 +152,13 @@ class RecipePlan(Frozen):
     learning_rate: float
     """Peak, after warm-up."""
     end_learning_rate: float
+    """At the last step; 0 under a decay that does not lead to it."""
     weight_decay: float
     """Adam: decoupled, a step shrinks a weight by learning_rate(t) * weight_decay. SGD: added to the gradient."""
     head_weight_decay: float
     """Of the classifier."""
     decay_scope: Literal["kernels", "all"]
+    """`kernels` where nothing is decayed."""
     momentum: float
     """Of SGD; 0 under Adam."""
     beta1: float

@@ -183,12 +183,40 @@ def test_what_can_change_the_numbers_is_in_the_identity(option: str, plan_tiny) 
         ("momentum=0.5", "optimizer: sgd"),
         ("head_weight_decay=0.1", ""),
         ("decay_factor=0.5", "decay: staircase, decay_at: [50%]"),
+        ("model_options={dropout: 0.0}", ""),
+        ("model_options={dropout: 0, token_mlps: 1, gelu: tanh, drop_path_rescale: false, token_mlp_dim: null}", ""),
     ],
 )
 def test_what_cannot_is_not(option: str, user: str, plan_tiny) -> None:
-    """A momentum under Adam, the body's own decay for the head, and a staircase's factor without a staircase; `user`:
+    """A momentum under Adam, the body's own decay for the head, a staircase's factor without a staircase, and options
+    that are the model's defaults; `user`:
     another run of the study, without which such a setting is refused."""
     others = [f"include=[{{model: mixer-laptop-32px, {user}}}]"] if user else []
     plain, *_ = plan_tiny(name="plain")
     changed, *_ = plan_tiny(f"defaults.{option}", *others, name="changed")
     assert plain.plan.identity == changed.plan.identity
+
+
+@pytest.mark.parametrize(
+    ("given", "axis", "is_same"),
+    [
+        ("{decay: constant}", "end_learning_rate: [0, 1.0e-4]", True),
+        ("{decay: staircase, decay_at: [50%]}", "end_learning_rate: [0, 1.0e-4]", True),
+        ("{decay: cosine}", "end_learning_rate: [0, 1.0e-4]", False),
+        ("{weight_decay: 0}", "decay_scope: [kernels, all]", True),
+        ("{weight_decay: 0.1, head_weight_decay: 0}", "decay_scope: [kernels, all]", False),
+        ("{weight_decay: 0, head_weight_decay: 0.1}", "decay_scope: [kernels, all]", False),
+        ("{}", "model_options: [{}, {dropout: 0.0}]", True),
+        ("{}", "model_options: [{gelu: tanh}, {gelu: exact}]", False),
+    ],
+)
+def test_values_that_training_does_not_read_make_one_run(given: str, axis: str, is_same: bool, plan_tiny) -> None:
+    # Another run that uses the setting, without which it is refused for another reason.
+    others = "include=[{model: mixer-laptop-32px, decay: linear, decay_at: [], weight_decay: 0.1, seed: 9}]"
+    grid = f"grid={{model: [mixer-laptop-32px], {axis}}}"
+    if is_same:
+        with pytest.raises(UserError, match="are the same run"):
+            plan_tiny(f"defaults={given}", grid, others)
+    else:
+        identities = {run.plan.identity for run in plan_tiny(f"defaults={given}", grid, others)}
+        assert len(identities) == 3

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scaling.errors import UserError
 from scaling.records.run_plan import RecipePlan, SchedulePlan
 from scaling.train.step.losses import multi_hot, precision_at_1, upstream_loss
+from scaling.train.step.optimizer import parameter_groups
 from scaling.train.step.rules import learning_rate_at, plan_batching
 
 
@@ -75,6 +76,23 @@ def test_bits_staircase_divides_by_ten_after_30_60_and_80_of_90_epochs() -> None
     plan = plan.model_copy(update={"decay_steps": (300, 600, 800), "decay_factor": 0.1})
     rates = [learning_rate_at(step, plan, recipe) for step in (50, 300, 301, 600, 601, 800, 801, 900)]
     assert rates == pytest.approx([3e-3, 3e-3, 3e-4, 3e-4, 3e-5, 3e-5, 3e-6, 3e-6])
+
+
+def test_what_planning_leaves_out_as_idle_is_not_read() -> None:
+    """The end of a rate that does not fall to one, and the scope of no weight decay."""
+    for decay in ("constant", "staircase"):
+        plan, recipe = schedule(900, 50, decay)
+        plan = plan.model_copy(update={"decay_steps": (300,) if decay == "staircase" else (), "decay_factor": 0.1})
+        one, two = (recipe.model_copy(update={"end_learning_rate": end}) for end in (0.0, 1e-4))
+        for step in range(1, 901):
+            assert learning_rate_at(step, plan, one) == pytest.approx(learning_rate_at(step, plan, two), rel=1e-12)
+            if decay == "constant" and step >= 50:
+                assert learning_rate_at(step, plan, one) == 3e-3
+    model = torch.nn.ModuleDict({"body": torch.nn.Linear(2, 2), "head": torch.nn.Linear(2, 2)})
+    both = [parameter_groups(model, recipe.model_copy(update={"decay_scope": scope})) for scope in ("kernels", "all")]
+    for groups in both:
+        assert [group["weight_decay"] for group in groups] == [0.0]
+        assert list(map(id, groups[0]["params"])) == list(map(id, model.parameters()))
 
 
 @pytest.mark.parametrize("kind", ["sigmoid", "softmax"])
