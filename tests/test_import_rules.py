@@ -32,7 +32,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "scaling.evals": ("scaling.records", "scaling.models", *READS, "scaling.data.tools"),
     "scaling.plan": PLANS,
     "scaling.train": ("scaling.records", "scaling.models", "scaling.evals", *READS),
-    "scaling.launch": (*PLANS, "scaling.plan", "scaling.train"),
+    "scaling.launch": (*PLANS, "scaling.plan", "scaling.train", "scaling.jft_like"),
     "scaling.evaluate": (*PLANS, "scaling.plan", "scaling.data", "scaling.launch", "scaling.train"),
     "scaling.status": ("scaling.records",),
     "scaling.bench": (*PLANS, "scaling.plan", "scaling.data.read", "scaling.train", "scaling.launch"),

@@ -8,6 +8,7 @@ data of its own has no `make` and gets the missing manifest's name from planning
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -46,18 +47,40 @@ def ensure_data(study: Study) -> None:
 
 
 def _compare(wanted: Mapping[str, Any], root: Path) -> None:
-    """UserError when the data in `root` was made with other settings than the study names."""
+    """UserError when the data in `root` was made with other settings than the study's would make: those that it names,
+    and the defaults of the rest."""
     try:
-        recipe = read_object(root / RECIPE)
+        found = read_object(root / RECIPE)
     except (FileNotFoundError, RecordError):
         return  # data of another maker
+    recipe = _recipe(wanted)
+    for name in (*(name for name in wanted if name in recipe), *recipe):  # First what can be read in the study.
+        if name not in found or recipe[name] != found[name]:
+            there = shown(found[name]) if name in found else "none"
+            told = shown(recipe[name]) if name in wanted else f"not written, so {shown(recipe[name])}"
+            raise UserError(
+                f"data.make.{name}: {told}, but the data in {root} was made with {there}; name another data.root for "
+                "new data, or write what is there"
+            )
+
+
+def _recipe(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What `scaling.data make` would write down of these settings; UserError for one that it would refuse."""
+    # The drawing comes with it, which no other study needs.
+    from scaling.jft_like.config import JftLikeConfig
+
+    defaults = JftLikeConfig().recipe()
+    kinds: dict[str, type] = {field.name: type(defaults[field.name]) for field in fields(JftLikeConfig)}
+    values = {}
     for name, value in wanted.items():
         if name == _OF_THE_MACHINE:
             continue
-        if name not in recipe:
-            raise UserError(f"data.make.{name}: unknown setting of 'scaling.data make'; {did_you_mean(name, recipe)}")
-        if recipe[name] != value:
+        if name not in kinds:
+            raise UserError(f"data.make.{name}: unknown setting of 'scaling.data make'; {did_you_mean(name, kinds)}")
+        try:
+            values[name] = kinds[name](str(value))
+        except ValueError as error:
             raise UserError(
-                f"data.make.{name}: {shown(value)}, but the data in {root} was made with {shown(recipe[name])}; name "
-                "another data.root for new data, or write what is there"
-            )
+                f"data.make.{name}: {shown(value)}: it is no {kinds[name].__name__}; write one such as {defaults[name]}"
+            ) from error
+    return JftLikeConfig(**values).recipe()
