@@ -6,6 +6,7 @@ names it.
 
 import contextlib
 import functools
+import os
 from pathlib import Path
 
 from scaling.data.format.exclusion_list import load_exclusion
@@ -13,6 +14,7 @@ from scaling.data.format.load_manifest import find_manifest
 from scaling.data.format.manifest import Manifest
 from scaling.data.select.exclusion import NO_EXCLUSION, Exclusion
 from scaling.data.select.subset import select_subset, subset_size
+from scaling.data.storage.remote import is_url
 from scaling.errors import UserError
 from scaling.models.registry import family_of
 from scaling.plan.check_classifier import Pretraining
@@ -32,8 +34,12 @@ class StudyData:
         self._study, self._document = study, document
         self._subsets: dict[tuple[float, int], SubsetPlan] = {}
         data = study.data
-        cache = str(Path(data.cache).resolve()) if data.cache else ""
-        access = AccessPlan(storage=data.storage, cache=cache, cache_gb=data.cache_gb, verify=data.verify_shards)
+        access = AccessPlan(
+            storage=data.storage,
+            cache=_cache_folder(data.cache, document),
+            cache_gb=data.cache_gb,
+            verify=data.verify_shards,
+        )
         self.sources = Sources(document, data.root, access)
 
     @functools.cached_property
@@ -126,3 +132,18 @@ class StudyData:
     def manifest_of(self, source: SourcePlan) -> Manifest:
         """The manifest of a source that the study names."""
         return self.sources.manifest(source)
+
+
+def _cache_folder(cache: str, document: Document) -> str:
+    """The absolute folder of copies, "" for none: a relative one starts where a relative `data.root` does, as a cache
+    lies on the machine also where the root is a url. The document is told, so that a frozen sweep names it from any
+    folder."""
+    if not cache:
+        return ""
+    place = ("data", "cache")
+    if is_url(cache):
+        raise document.error(place, f"{cache}: copies of remote shards lie in a folder of the machine; name one")
+    folder = Path.cwd() if document.is_from_option(place) else document.path.absolute().parent
+    path = os.path.normpath(folder / cache)
+    document.data["data"]["cache"] = path
+    return path

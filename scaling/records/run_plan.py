@@ -74,7 +74,7 @@ class AccessPlan(Frozen):
     """Options of fsspec's file systems by protocol, `{"s3": {"endpoint_url": …}}`; written down in plain text, so
     credentials belong in the environment or in the library's own files."""
     cache: str = ""
-    """Folder of copies of remote shards, shared by runs and processes; empty: a temporary one of each process."""
+    """Absolute; copies of remote shards, shared by runs and processes; empty: a temporary one of each process."""
     cache_gb: Annotated[float, Field(gt=0)] = 50.0
     """Bound on that folder, 10^9 bytes."""
     verify: bool = True

@@ -1,9 +1,15 @@
 """What planning derives from a study's settings, on the tiny real data set."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from scaling.errors import UserError
+from scaling.plan.plan_data import StudyData
 from scaling.records.run_plan import InputPlan
+from scaling.spec.study import load_study
+from tests.support.tiny_study import TINY_SWEEP
 
 
 def test_a_permutation_is_planned_from_model_and_seed(plan_tiny) -> None:
@@ -59,3 +65,30 @@ def test_a_fraction_without_an_image_is_refused(plan_tiny) -> None:
         plan_tiny("grid.fraction=[0.002]")
     [run] = plan_tiny("grid.fraction=[0.005]")
     assert run.plan.subset.num_samples == 1
+
+
+@pytest.mark.parametrize("root", ["/anywhere", "s3://bucket/images"])
+def test_a_relative_cache_starts_at_the_sweep_or_where_set_is_given(
+    root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep, here = tmp_path / "sweeps" / "tiny.yaml", tmp_path / "here"
+    sweep.parent.mkdir()
+    here.mkdir()
+    monkeypatch.chdir(here)
+
+    def cache_of(path: Path, *options: str) -> str:
+        study, document = load_study(path, options)
+        cache = StudyData(study, document).sources.access.cache
+        # Of a sweep that is frozen somewhere else.
+        assert document.data["data"].get("cache", "") == cache
+        return cache
+
+    text = TINY_SWEEP.format(root=json.dumps(root))
+    sweep.write_text(text.replace("train: train.json", "cache: ../copies, train: train.json"))
+    assert cache_of(sweep) == str(tmp_path / "copies")
+    assert cache_of(sweep, "data.cache=copies") == str(here / "copies")
+    assert cache_of(sweep, f"data.cache={tmp_path / 'all'}") == str(tmp_path / "all")
+    with pytest.raises(UserError, match=r"data\.cache: s3://bucket/copies: .* a folder of the machine"):
+        cache_of(sweep, "data.cache=s3://bucket/copies")
+    sweep.write_text(text)
+    assert cache_of(sweep) == ""
