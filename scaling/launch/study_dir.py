@@ -3,9 +3,12 @@
 Planning again never destroys: a finished run keeps its records, and a run that left the plan keeps its folder.
 What a re-plan may change in an existing run is only what its identity does not cover (paths, devices,
 intervals, evaluations); of a run that is trained, only the list of evaluations, what is counted of its model, and the
-search that it is said to follow from. Evaluations that `scaling.evaluate` has added stay.
+search that it is said to follow from. Evaluations that `scaling.evaluate` has added stay. Where a run is executed, or
+was so far, otherwise than the study now says, that is told once.
 """
 
+import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +24,16 @@ from scaling.records.state import RunState, Status
 from scaling.records.study import save_plan_order
 from scaling.spec.document import Document
 from scaling.spec.plain_yaml import write_yaml
+
+logger = logging.getLogger(__name__)
+
+WRITTEN_AS = {
+    "num_devices": "launch.devices_per_run",
+    "reproduce": "launch.reproduce",
+    "trackers": "launch.trackers",
+    "max_corrupt": "data.max_corrupt",
+}
+"""Fields of a plan that a study names otherwise than its settings."""
 
 NEVER_STARTED = Standing(
     status=Status.PENDING,
@@ -57,6 +70,7 @@ def write_study(study_dir: Path, document: Document, plans: Sequence[RunPlan]) -
     """Create or refresh the study directory for these plans."""
     study_dir.mkdir(parents=True, exist_ok=True)
     write_sweep(study_dir, write_yaml(document.data))
+    _tell_other_settings(study_dir, plans)
     for plan in plans:
         write_run(study_dir, plan)
     save_plan_order(study_dir, [plan.run_id for plan in plans])
@@ -84,6 +98,47 @@ def find_standings(study_dir: Path, plans: Sequence[RunPlan]) -> list[PlannedRun
         )
         for plan in plans
     ]
+
+
+def _tell_other_settings(study_dir: Path, plans: Sequence[RunPlan]) -> None:
+    """One warning of runs that were started with other settings of the engine or other intervals, which are no part of
+    who a run is: what is trained or at work keeps them, and what is to continue takes the new ones."""
+    differing: dict[str, list[set[str]]] = defaultdict(list)
+    for plan in plans:
+        run_dir = study_dir / plan.run_id
+        try:
+            old = RunPlan.load(run_dir) if RunDir(run_dir).plan.exists() else plan
+        except RecordError:
+            continue  # It is written anew.
+        names = _other_settings(old, plan) if old.identity == plan.identity else set[str]()
+        standing = find_standing(run_dir, plan) if names else NEVER_STARTED
+        if standing.status is Status.DONE:
+            differing["trained already and keep those that they were trained with"].append(names)
+        elif standing.is_alive:
+            differing["at work and keep those that they were started with"].append(names)
+        elif standing.ends.all or standing.state.step:
+            differing["trained in part with the former and continue with the new ones"].append(names)
+    if differing:
+        told = "; ".join(f"{len(found):,} of the runs are {words}" for words, found in differing.items())
+        names = set[str]().union(*(one for found in differing.values() for one in found))
+        logger.warning(
+            "%s: other settings than before, which do not make other runs (%s): %s; to train all with the new ones, "
+            "give the study another name",
+            study_dir,
+            ", ".join(sorted(names)),
+            told,
+        )
+
+
+def _other_settings(old: RunPlan, new: RunPlan) -> set[str]:
+    """Names, as a study writes them, of what differs in how two plans of one run are executed."""
+    found = set()
+    for before, after in ((old.engine, new.engine), (old.intervals, new.intervals)):
+        for name in type(before).model_fields:
+            if getattr(before, name) != getattr(after, name):
+                written = name.replace("_steps", "_every") if name.endswith("_steps") else name
+                found.add(WRITTEN_AS.get(name, "micro_batch" if name == "auto_micro_batch" else written))
+    return found
 
 
 def _refreshed(run_dir: Path, plan: RunPlan) -> RunPlan | None:

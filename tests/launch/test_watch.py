@@ -4,6 +4,7 @@ runs of others and takes them over.
 The real local back end is tested end to end in test_local_study.py.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from scaling.records.attempts.ends import forgive, read_ends
 from scaling.records.ownership.lease import Lease
 from scaling.records.ownership.stop_request import request_stop
 from scaling.records.run_plan import EvalPlan, RunPlan
+from scaling.records.state import RunState, Status
 from scaling.spec.document import Document
 from tests.support.run_plans import run_plan
 from tests.support.scripted_backend import ScriptedBackend, result_of
@@ -52,6 +54,35 @@ def test_every_run_is_started_once_and_never_more_than_there_is_room(tmp_path: P
     assert backend.most_at_once == 2
     assert told(tmp_path, plans) == ["done"] * 4
     assert backend.closed == [False]
+
+
+def test_other_settings_of_a_started_run_are_told_once_with_what_becomes_of_them(
+    tmp_path: Path, plans: list[RunPlan], caplog: pytest.LogCaptureFixture
+) -> None:
+    done, half, running, waiting = plans
+    written(tmp_path, plans)
+    result_of(done).save(tmp_path / done.run_id)
+    RunState(status=Status.PREEMPTED, attempt=1, step=3).save(tmp_path / half.run_id)
+    lease = Lease(tmp_path / running.run_id)
+    lease.acquire()
+    try:
+        with caplog.at_level(logging.WARNING):
+            written(tmp_path, plans)
+            assert not caplog.messages
+            engine = done.engine.model_copy(update={"compile": True, "max_corrupt": 5, "num_devices": 2})
+            intervals = done.intervals.model_copy(update={"log_steps": done.intervals.log_steps + 1})
+            others = [plan.model_copy(update={"engine": engine, "intervals": intervals}) for plan in plans]
+            written(tmp_path, others)
+    finally:
+        lease.release()
+    [told] = caplog.messages
+    assert "(compile, data.max_corrupt, launch.devices_per_run, log_every)" in told
+    assert "1 of the runs are trained already and keep" in told
+    assert "1 of the runs are trained in part with the former and continue with the new ones" in told
+    assert "1 of the runs are at work and keep" in told
+    # What is told is what has happened.
+    kept = [RunPlan.load(tmp_path / plan.run_id).engine == plan.engine for plan in (done, half, running, waiting)]
+    assert kept == [True, False, True, False]
 
 
 def test_a_second_launch_starts_nothing_and_a_deleted_run_only_itself(tmp_path: Path, plans: list[RunPlan]) -> None:
