@@ -5,14 +5,18 @@ rounded down, so that it is not exceeded. Lengths that are no whole step, and th
 refused where they were written.
 """
 
+import logging
 import math
+from collections.abc import Sequence
 
-from scaling.records.run_plan import SchedulePlan
+from scaling.records.run_plan import RunPlan, SchedulePlan
 from scaling.spec.document import Document, KeyPath
 from scaling.spec.duration import Duration
 from scaling.spec.settings import RunSettings
 from scaling.spec.study import ConstantEpochs, ConstantSteps
 from scaling.spec.sweep import RunSpec
+
+logger = logging.getLogger(__name__)
 
 MAX_EXAMPLES = 10**18
 """Positions in the data order are 64-bit numbers."""
@@ -51,6 +55,28 @@ def plan_schedule(spec: RunSpec, num_samples: int, flops_train_per_image: float,
         decay_steps=_decay_steps(settings, batch, num_samples, steps, document),
         decay_factor=settings.decay_factor if settings.decay == "staircase" else 1.0,
         patience=settings.patience,
+    )
+
+
+def warn_of_idle_patience(plans: Sequence[RunPlan], document: Document) -> None:
+    """Warn, once, of runs that end before their patience can be out: the first validation is the best so far, and after
+    the last there is nothing to stop."""
+    idle = []
+    for plan in plans:
+        validations = math.ceil(plan.schedule.steps / plan.intervals.validate_steps)
+        if plan.schedule.patience is not None and plan.schedule.patience + 1 >= validations:
+            idle.append((plan, validations))
+    if not idle:
+        return
+    plan, validations = idle[0]
+    logger.warning(
+        "%s",
+        document.error(
+            ("defaults", "patience"),
+            f"{plan.schedule.patience} can stop none of {len(idle):,} runs such as {plan.run_id}, which has "
+            f"{validations:,} validation{'' if validations == 1 else 's'}; validate more often (validate_every) or "
+            + (f"take {validations - 2} or less" if validations > 2 else "leave it out"),
+        ),
     )
 
 

@@ -16,7 +16,7 @@ from scaling.models.registry import check_name, chosen_options, default_image_si
 from scaling.plan.count_models import count_models
 from scaling.plan.plan_data import StudyData
 from scaling.plan.plan_recipe import initial_head_bias, plan_input, plan_recipe
-from scaling.plan.plan_schedule import plan_schedule
+from scaling.plan.plan_schedule import plan_schedule, warn_of_idle_patience
 from scaling.plan.whole_steps import warn_of_rounding
 from scaling.plan.zoo_counts import ModelFacts, ModelQuery
 from scaling.records.attempts.provenance import describe_harness_source
@@ -69,6 +69,7 @@ class Planner:
         plans = self.plan_specs(specs)
         self._refuse_duplicates(specs, plans)
         warn_of_rounding(specs, plans, self._document)
+        warn_of_idle_patience(plans, self._document)
         return plans
 
     def plan_specs(self, specs: Sequence[RunSpec]) -> list[RunPlan]:
@@ -198,6 +199,12 @@ class Planner:
             raise self._document.error(
                 ("defaults", "overlap_comm"),
                 "true with zero_stage: 0, which exchanges gradients after the backward pass; take zero_stage 1 or 2",
+            )
+        # A fine-tuning has it from its pre-training run, which may have had more devices; there it is idle.
+        if spec.settings.overlap_comm and devices == 1 and spec.place[0] != "evals":
+            raise self._document.error(
+                ("defaults", "overlap_comm"),
+                "true with launch.devices_per_run = 1, which exchanges nothing; take it out, or give more devices",
             )
         wanted = spec.settings.micro_batch
         micro_batch = share if wanted in (None, "auto") else min(int(wanted), share)

@@ -220,3 +220,29 @@ def test_values_that_training_does_not_read_make_one_run(given: str, axis: str, 
     else:
         identities = {run.plan.identity for run in plan_tiny(f"defaults={given}", grid, others)}
         assert len(identities) == 3
+
+
+def test_a_patience_that_can_stop_no_run_is_told_once(plan_tiny, caplog: pytest.LogCaptureFixture) -> None:
+    """30 steps, validated every 10, and 3 validations: the second can be stale and stop the run, the third ends it."""
+
+    def told(*options: str) -> list[str]:
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            plan_tiny(*options, "grid.seed=[0, 1]")
+        return [record.getMessage() for record in caplog.records if record.name == "scaling.plan.plan_schedule"]
+
+    assert not told() and not told("defaults.patience=1")
+    [one] = told("defaults.patience=2")
+    assert "defaults.patience: 2 can stop none of 2 runs" in one and "has 3 validations" in one
+    assert "take 1 or less" in one
+    [one] = told("defaults.patience=1", "defaults.validate_every=100%")
+    assert "leave it out" in one
+    assert not told("defaults.patience=3", "defaults.validate_every=6")
+
+
+def test_an_exchange_on_one_device_cannot_overlap(plan_tiny) -> None:
+    options = ("defaults.overlap_comm=true", "defaults.zero_stage=2")
+    with pytest.raises(UserError, match=r"overlap_comm: true with launch\.devices_per_run = 1"):
+        plan_tiny(*options)
+    [run] = plan_tiny(*options, "launch.devices_per_run=2")
+    assert run.plan.engine.overlap_comm

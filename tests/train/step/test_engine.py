@@ -210,7 +210,7 @@ def test_an_exchange_in_bf16_rounds_the_gradients_and_is_another_run(plan_tiny, 
 
 @pytest.mark.parametrize("zero_stage", [1, 2])
 def test_an_exchange_during_the_backward_pass_gives_the_same_sums(zero_stage: int, plan_tiny, tmp_path: Path) -> None:
-    options = (*LINEAR, "defaults.micro_batch=4", f"defaults.zero_stage={zero_stage}")
+    options = (*LINEAR, "defaults.micro_batch=4", f"defaults.zero_stage={zero_stage}", "launch.devices_per_run=2")
     (after,), (during,) = plan_tiny(*options, name="a"), plan_tiny(*options, "defaults.overlap_comm=true", name="b")
     assert after.plan.identity == during.plan.identity
     first = run(train_with_engine, after, tmp_path / "after.safetensors", 2)
