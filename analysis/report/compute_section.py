@@ -46,7 +46,8 @@ def compute_part(records: Records, metric: str) -> ComputePart:
     if "data" in records.runs and "data_digest" not in keys:
         keys.append("data")  # A table of others has names alone.
     columns = [records.runs[name] for name in keys] + [measured_as(records.runs, metric)]
-    groups = [runs for _, runs in records.runs.groupby(columns, sort=True)]
+    # A table may leave the batch of some runs empty.
+    groups = [runs for _, runs in records.runs.groupby(columns, sort=True, dropna=False)]
     for runs in groups:
         suffix = f"_{len(part.sections) + 1}" if part.sections else ""
         own = replace(records, runs=runs.reset_index(drop=True), suffix=suffix)

@@ -88,8 +88,8 @@ def chosen_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         return dict(options)
     kind = find_model(name)[0].options
     read = kind.read(name, options)
-    usual = {key: kind.model_fields[key].get_default(call_default_factory=True, validated_data={}) for key in options}
-    return {key: value for key, value in options.items() if getattr(read, key) != usual[key]}
+    usual = kind()
+    return {key: value for key, value in options.items() if getattr(read, key) != getattr(usual, key)}
 
 
 def family_of(name: str) -> str:

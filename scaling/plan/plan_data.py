@@ -6,7 +6,6 @@ names it.
 
 import contextlib
 import functools
-import os
 from pathlib import Path
 
 from scaling.data.format.exclusion_list import load_exclusion
@@ -144,6 +143,6 @@ def _cache_folder(cache: str, document: Document) -> str:
     if is_url(cache):
         raise document.error(place, f"{cache}: copies of remote shards lie in a folder of the machine; name one")
     folder = Path.cwd() if document.is_from_option(place) else document.path.absolute().parent
-    path = os.path.normpath(folder / cache)
+    path = str((folder / cache).resolve())
     document.data["data"]["cache"] = path
     return path

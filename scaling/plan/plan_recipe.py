@@ -2,8 +2,8 @@
 
 What a choice leaves without meaning (the betas of SGD, the magnitude of no RandAugment, the end of a rate that does not
 fall to one) is set to zero, and the scope of no weight decay to its default, so that it cannot tell two equal runs
-apart. `permute` becomes the permutation that training and evaluation share: a model without
-patches of its own has to be given the patch that its pixels are permuted by.
+apart. `permute` becomes the permutation that training and evaluation share: a model without patches of its own has to
+be given the patch that its pixels are permuted by.
 """
 
 import math

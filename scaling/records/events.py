@@ -9,7 +9,6 @@ step is always one whose effect the checkpoint holds. The row of a checkpoint fo
 behind rows of later steps, with the counters of its own.
 """
 
-import errno
 import json
 import logging
 import math
@@ -90,6 +89,10 @@ class Event:
         return event
 
 
+class LostFileError(FileNotFoundError):
+    """A file that a run writes was taken away or replaced while it did; one sentence."""
+
+
 class EventWriter:
     """Appends events to a file. Rows other than `step` are on the disk when `write` returns."""
 
@@ -101,9 +104,12 @@ class EventWriter:
             self._stream.write(b"\n")
 
     def write(self, event: Event) -> None:
-        """FileNotFoundError when the file was deleted or replaced since it was opened: the row would be lost."""
+        """LostFileError when the file was deleted or replaced since it was opened: the row would be lost."""
         if not self._is_in_place():
-            raise FileNotFoundError(errno.ENOENT, "was deleted or replaced under the running run", str(self._path))
+            raise LostFileError(
+                f"{self._path} was deleted or replaced under the running run; start it again from its last checkpoint "
+                "(--retry-failed)"
+            )
         self._stream.write(event.to_line())
         self._stream.flush()
         if event.kind != "step":

@@ -29,8 +29,8 @@ Batch = Annotated[
 
 
 class DataSpec(Frozen):
-    """Where the images are: paths, or urls of s3, gs, http(s) or hf. Relative ones start at `root`; `root` and `cache` at
-    the folder of the sweep file (at the current folder when `--set` gives them)."""
+    """Where the images are: paths, or urls of s3, gs, http(s) or hf. Relative ones start at `root`; `root` and `cache`
+    at the folder of the sweep file (at the current folder when `--set` gives them)."""
 
     root: str = Field(
         "",

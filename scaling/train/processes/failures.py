@@ -8,6 +8,7 @@ from scaling.data.storage.remote import RemoteTroubleError
 from scaling.errors import REFUSALS, LostDecoderError, UserError, printable
 from scaling.records.attempts import contract
 from scaling.records.attempts.causes import MORE_MEMORY, Cause
+from scaling.records.events import LostFileError
 from scaling.records.ownership.lease import LeaseLostError
 
 
@@ -122,7 +123,9 @@ def classify(error: BaseException) -> Cause:
 def describe(error: BaseException) -> str:
     """One printable line for the records; a message meant for the user stands for itself, and a refusal of the system
     names the way out."""
-    if isinstance(error, UserError | MachineError | LostDecoderError | LostPartnerError | LeaseLostError):
+    if isinstance(
+        error, UserError | MachineError | LostFileError | LostDecoderError | LostPartnerError | LeaseLostError
+    ):
         return printable(str(error))
     told = f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(": ")
     way_out = MORE_MEMORY if classify(error) is Cause.OUT_OF_MEMORY else _WAYS_OUT.get(_errno(error) or 0)
@@ -133,7 +136,9 @@ def is_foreseen(error: BaseException) -> bool:
     """Whether `describe` says all there is to say: the input, the machine or the disk, and no defect of the code."""
     if classify(error) in (Cause.BUSY, Cause.BAD_INPUT, Cause.LOST, Cause.DIVERGED):
         return True
-    if isinstance(error, CheckpointError) or classify(error) in (Cause.MACHINE_TROUBLE, Cause.OUT_OF_MEMORY):
+    if isinstance(error, CheckpointError | LostFileError):
+        return True
+    if classify(error) in (Cause.MACHINE_TROUBLE, Cause.OUT_OF_MEMORY):
         return True
     return _errno(error) in {*REFUSALS, *_WAYS_OUT, errno.EFBIG}
 

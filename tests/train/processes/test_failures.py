@@ -2,11 +2,13 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
 from scaling.records.attempts.causes import MORE_MEMORY, Cause, decide
 from scaling.records.attempts.ends import End
+from scaling.records.events import Event, EventWriter, LostFileError
 from scaling.train.processes.failures import classify, describe, is_foreseen
 
 FILES = "ulimit -n"
@@ -37,6 +39,20 @@ def test_a_name_that_no_terminal_and_no_record_can_hold_is_told_in_escapes(name:
     for error in (OSError(errno.EMFILE, os.strerror(errno.EMFILE), name), RuntimeError(f"{name} is broken")):
         assert describe(error).isprintable()
         assert describe(error).encode()
+
+
+def test_a_log_that_is_taken_away_under_a_run_is_one_sentence(tmp_path: Path) -> None:
+    counts = {"step": 1, "examples_seen": 16, "unique_examples": 16, "num_devices": 1}
+    amounts = {"flops": 1.0, "train_seconds": 1.0, "pause_seconds": 0.0}
+    event = Event(run_id="a", attempt=1, kind="step", device="cpu", precision="fp32", **counts, **amounts)
+    writer = EventWriter(tmp_path / "events.jsonl")
+    (tmp_path / "events.jsonl").rename(tmp_path / "elsewhere")
+    (tmp_path / "events.jsonl").write_text("")
+    with pytest.raises(LostFileError) as caught:
+        writer.write(event)
+    assert is_foreseen(caught.value) and classify(caught.value) is Cause.FAILED
+    told = describe(caught.value)
+    assert told.startswith(str(tmp_path)) and "--retry-failed" in told
 
 
 def test_a_defect_is_not_taken_for_a_refusal_of_the_system() -> None:
