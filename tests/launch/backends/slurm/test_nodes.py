@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -50,19 +49,27 @@ def losses(run_dir: Path) -> dict[int, float]:
     return {event.step: event.metrics["loss"] for event in events if event.kind == "step"}
 
 
-def test_two_nodes_of_two_processes_equal_one_process_by_plain_srun_and_after_a_rank_was_killed(
-    start_lab: StartLab, make_backend: Callable[..., SlurmBackend], plan_tiny, tmp_path: Path
+def test_plain_srun_on_two_nodes_of_two_processes_equals_one_process(
+    start_lab: StartLab, plan_tiny, tmp_path: Path
 ) -> None:
-    [planned] = plan_tiny(*STEPS, name="wide")
+    [planned] = plan_tiny(*STEPS, name="plain")
     run = planned.run_dir
-    plain = shutil.copytree(run, tmp_path / "plain")
     reference = train_here(run, tmp_path / "reference")
     lab = start_lab("--nodes", "2", "--cpus", "2")
-    lab.run("srun", "--nodes=2", "--ntasks-per-node=2", sys.executable, "-m", "scaling.train", str(plain))
-    assert (latest_number(plain), load_attempt(plain, 1).num_devices) == (1, 4)
-    assert [end.cause for end in read_ends(plain).all] == [Cause.DONE]
-    assert_close(plain, reference)
+    lab.run("srun", "--nodes=2", "--ntasks-per-node=2", sys.executable, "-m", "scaling.train", str(run))
+    assert (latest_number(run), load_attempt(run, 1).num_devices) == (1, 4)
+    assert [end.cause for end in read_ends(run).all] == [Cause.DONE]
+    assert_close(run, reference)
 
+
+def test_two_nodes_of_two_processes_equal_one_process_after_a_rank_was_killed(
+    start_lab: StartLab, make_backend: Callable[..., SlurmBackend], plan_tiny, tmp_path: Path
+) -> None:
+    """In a Slurm of its own: a batch that followed a step within a second was seen never to start (Slurm 22.05)."""
+    [planned] = plan_tiny(*STEPS, name="wide")
+    run = planned.run_dir
+    reference = train_here(run, tmp_path / "reference")
+    lab = start_lab("--nodes", "2", "--cpus", "2")
     make_backend("tasks_per_node: 2\n", nodes=2).submit([run], None)
     with held_at(run, 3) as pids:
         assert len(pids) == 4
