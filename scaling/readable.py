@@ -52,6 +52,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def named(names: Sequence[str], most: int) -> str:
+    """The first `most` of several names: `a, b and 3 more`."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def devices_text(device: object, precision: object, num_devices: float) -> str:
     """What runs were trained on, as device-hours must share it to be compared: `H100, bf16, 8 devices`."""
     return f"{device}, {precision}" + (f", {num_devices:g} devices" if num_devices > 1 else "")

@@ -24,7 +24,7 @@ from analysis.figures.canvas.style import MUTED
 from analysis.runs.load import Records
 from analysis.runs.metrics import UPSTREAM_METRIC
 from analysis.runs.summary import cells
-from scaling.readable import count_text, counted, number_text
+from scaling.readable import count_text, counted, named, number_text
 
 _MAX_POINTS = 60
 """Points drawn per run; a longer log is thinned evenly, first and last kept."""
@@ -138,8 +138,7 @@ def _last(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 def _named(run_ids: Sequence[str], num_runs: int) -> str:
     """`2 of 24 runs (a, b)`."""
-    more = f" and {len(run_ids) - _MAX_NAMED} more" if len(run_ids) > _MAX_NAMED else ""
-    return f"{len(run_ids)} of {counted(num_runs, 'run')} ({', '.join(run_ids[:_MAX_NAMED])}{more})"
+    return f"{len(run_ids)} of {counted(num_runs, 'run')} ({named(run_ids, _MAX_NAMED)})"
 
 
 def overfit_figure(records: Records) -> Drawing | None:

@@ -12,7 +12,7 @@ from analysis.runs.caveats import changes_note, unfair_note, used_text
 from analysis.runs.load import Records
 from analysis.runs.measured import ways_text
 from scaling import __version__
-from scaling.readable import count_text, counted, percent_text
+from scaling.readable import count_text, counted, named, percent_text
 
 _RECIPE = ("optimizer", "learning_rate", "weight_decay", "warmup_steps", "decay", "clip", "loss", "augment")
 
@@ -150,10 +150,8 @@ def _values_of_whom(records: Records, name: str) -> str:
     for value in values:
         rows = runs[runs[name] == value]
         titles = list(dict.fromkeys(records.models[model].title for model in rows["model"]))
-        named = ", ".join(titles[:_MAX_NAMED]) + (
-            f" and {len(titles) - _MAX_NAMED} more" if titles[_MAX_NAMED:] else ""
-        )
-        told.append(f"{value:g} ({named})" if isinstance(value, float) else f"{value} ({named})")
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        told.append(f"{text} ({named(titles, _MAX_NAMED)})")
     more = f"; {len(told) - _MAX_VALUES} more values, in runs.csv" if told[_MAX_VALUES:] else ""
     return ", ".join(told[:_MAX_VALUES]) + more
 

@@ -42,6 +42,7 @@ from analysis.runs.load import Records
 from analysis.runs.naming import FAMILY_TITLES
 from analysis.runs.speeds import places, speeds
 from analysis.runs.summary import cells, runs_behind, runs_of_cells
+from scaling.readable import named
 
 _ROUNDING = 1e-9
 """Of a difference of means, in stored units."""
@@ -237,9 +238,8 @@ def _unclear_text(records: Records, metric: str) -> str:
         return ""
     told = []
     for family, names in unclear.items():
-        titles = ", ".join(records.models[name].title for name in names[:_MAX_NAMED])
-        more = f" and {len(names) - _MAX_NAMED} more" if names[_MAX_NAMED:] else ""
-        told.append(f"{FAMILY_TITLES.get(family, family)} ({titles}{more})")
+        titles = [records.models[name].title for name in names]
+        told.append(f"{FAMILY_TITLES.get(family, family)} ({named(titles, _MAX_NAMED)})")
     return (
         f"Left out where families are compared at matched compute and throughput: {'; '.join(told)}. Nothing says "
         "which of these series stands for its family at a model or a cost, and the best of several would be favoured; "

@@ -198,11 +198,15 @@ def finish_run(run_dir: Path, plan: RunPlan, truth: Truth, noise: float, device:
     for row in range(num_rows + 1):
         share = row / num_rows
         step = round(share * steps)
-        loss = {"loss": 2.0 - share - 0.1 * share * plan.subset.fraction**-0.5 * truth.scale / 0.1}
+        is_last = row == num_rows
+        validates = row > 0 and (row % 5 == 0 or is_last)
+        metrics = {"upstream/loss": 2.0 - share, "upstream/precision_at_1": accuracy * share} if validates else {}
+        if row > 0 and (is_last or not validates):
+            metrics["loss"] = 2.0 - share - 0.1 * share * plan.subset.fraction**-0.5 * truth.scale / 0.1
         event = Event(
             run_id=plan.run_id,
             attempt=1,
-            kind="start" if row == 0 else "eval" if row % 5 == 0 or share == 1 else "step",
+            kind="start" if row == 0 else "eval" if validates else "step",
             step=step,
             examples_seen=step * batch,
             unique_examples=min(step * batch, plan.subset.num_samples),
@@ -212,12 +216,7 @@ def finish_run(run_dir: Path, plan: RunPlan, truth: Truth, noise: float, device:
             device=device,
             num_devices=1,
             precision="fp32",
-            metrics={}
-            if row == 0
-            else {"upstream/loss": 2.0 - share, "upstream/precision_at_1": accuracy * share}
-            | (loss if share == 1 else {})
-            if row % 5 == 0 or share == 1
-            else loss,
+            metrics=metrics,
         )
         lines.append(event.to_line())
     folder.events.write_bytes(b"".join(lines))

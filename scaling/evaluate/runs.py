@@ -18,6 +18,7 @@ from scaling.evaluate.asked import Wish, asked_evaluations
 from scaling.evaluate.finetuning import execute, follow_runs
 from scaling.launch.study_dir import PlannedRun, find_standings, write_run
 from scaling.plan.check_classifier import Pretraining
+from scaling.readable import named
 from scaling.records.attempts.ends import forgive
 from scaling.records.frozen_sweep import sweep_text
 from scaling.records.reading import RecordError
@@ -88,8 +89,7 @@ def score_runs(run_dirs: Sequence[Path], wish: Wish, execution: Execution) -> li
     if not trained:
         raise UserError(f"{run_dirs[0] if len(run_dirs) == 1 else study_dir}: nothing is trained yet; launch the study")
     if others:
-        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        logger.warning("%d runs are not trained and left out: %s%s", len(others), ", ".join(others[:3]), more)
+        logger.warning("%d runs are not trained and left out: %s", len(others), named(others, 3))
     swept = set.intersection(*({one.name for one in plan.evals if not one.added} for plan in trained))
     is_more_asked = any(word not in swept or wish.name is not None for word in wish.words)
     new = asked_evaluations(wish, sorted(swept), _pretraining(trained) if is_more_asked else None)

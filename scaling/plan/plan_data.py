@@ -23,7 +23,7 @@ from scaling.plan.sources import Sources
 from scaling.records.run_plan import AccessPlan, EvalPlan, SourcePlan, SubsetPlan
 from scaling.spec.document import Document
 from scaling.spec.study import Study
-from scaling.spec.sweep import expand
+from scaling.spec.sweep import RunSpec, expand
 
 
 class StudyData:
@@ -65,6 +65,11 @@ class StudyData:
         return val
 
     @functools.cached_property
+    def specs(self) -> list[RunSpec]:
+        """The runs of the study, expanded once; what they are decides what they can be scored by."""
+        return expand(self._study, self._document)
+
+    @functools.cached_property
     def evals(self) -> tuple[EvalPlan, ...]:
         """The evaluations of every run, in the study's order, each under a name of its own."""
         return plan_evaluations(self._study.evals, self.sources, self._pretraining if self._study.evals else None)
@@ -72,7 +77,7 @@ class StudyData:
     @property
     def _pretraining(self) -> Pretraining:
         by_labels = "sigmoid" if self.train.label_type == "multi" else "softmax"
-        settings = [spec.settings for spec in expand(self._study, self._document)]
+        settings = [spec.settings for spec in self.specs]
         losses = frozenset(by_labels if loss == "auto" else loss for loss in {one.loss for one in settings})
         families = set()
         for name in {one.model for one in settings}:

@@ -37,7 +37,7 @@ from scaling.spec.document import Document, KeyPath
 from scaling.spec.duration import Duration
 from scaling.spec.settings import RunSettings
 from scaling.spec.study import Study
-from scaling.spec.sweep import RunSpec, expand, value_of
+from scaling.spec.sweep import RunSpec, value_of
 
 P = TypeVar("P", bound=Frozen)
 
@@ -65,12 +65,22 @@ class Planner:
 
     def plan(self) -> list[RunPlan]:
         """All runs in the study's order."""
-        specs = expand(self._study, self._document)
+        specs = self.specs
         plans = self.plan_specs(specs)
         self._refuse_duplicates(specs, plans)
         warn_of_rounding(specs, plans, self._document)
         warn_of_idle_patience(plans, self._document)
         return plans
+
+    @property
+    def num_devices(self) -> int:
+        """Of every run that the study plans."""
+        return self._study.launch.devices
+
+    @property
+    def specs(self) -> list[RunSpec]:
+        """All runs as the study describes them, in its order."""
+        return self._data.specs
 
     def plan_specs(self, specs: Sequence[RunSpec]) -> list[RunPlan]:
         """These runs, also ones that the study does not list: what follows from other runs is planned by this."""
@@ -200,8 +210,7 @@ class Planner:
                 ("defaults", "overlap_comm"),
                 "true with zero_stage: 0, which exchanges gradients after the backward pass; take zero_stage 1 or 2",
             )
-        # A fine-tuning has it from its pre-training run, which may have had more devices; there it is idle.
-        if spec.settings.overlap_comm and devices == 1 and spec.place[0] != "evals":
+        if spec.settings.overlap_comm and devices == 1:
             raise self._document.error(
                 ("defaults", "overlap_comm"),
                 "true with launch.devices_per_run = 1, which exchanges nothing; take it out, or give more devices",

@@ -23,8 +23,9 @@ TOLERANCE = 0.05
 def warn_of_rounding(specs: Sequence[RunSpec], plans: Sequence[RunPlan], document: Document) -> None:
     """Warn, once, of runs whose length is not what is written, and once of runs of one budget that do not cost the
     same."""
-    _warn_of_lengths(list(zip(specs, plans, strict=True)), document)
-    _warn_of_costs(list(zip(specs, plans, strict=True)), document)
+    runs = list(zip(specs, plans, strict=True))
+    _warn_of_lengths(runs, document)
+    _warn_of_costs(runs, document)
 
 
 def _warn_of_lengths(runs: Sequence[tuple[RunSpec, RunPlan]], document: Document) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from scaling.errors import shown
 from scaling.spec.document import Document, KeyPath
-from scaling.spec.rules import refuse_idle
+from scaling.spec.rules import Has, refuse_idle
 from scaling.spec.study import Study, check_setting
 
 LATER = "grid, zip, include or overrides"
@@ -23,33 +23,30 @@ USED_WITH: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
 refuses in the wrong company (decay_at, crop_from, exchange, overlap_comm) are not among them."""
 
 
-def check_effects(study: Study, document: Document, runs: Sequence[Mapping[str, Any]]) -> None:
-    """`refuse_idle` for what the study writes and none of its runs has or uses; `runs`: every setting and `protocol.`
-    field of each. What a recipe says besides is no concern: the study may have taken another optimiser."""
+def check_effects(study: Study, document: Document, runs: Sequence[Has]) -> None:
+    """`refuse_idle` for what the study writes and none of its `runs` has or uses. What a recipe says besides is no
+    concern: the study may have taken another optimiser."""
     _refuse_idle_options(study, document, runs)
     tune = study.tune
     searched: Mapping[str, Any] = {**tune.space, **tune.set} if tune else {}
     for name, (other, words, is_used) in USED_WITH.items():
-        if other in searched or any(is_used(run[other]) for run in runs):
+        if other in searched or any(is_used(has(other)) for has in runs):
             continue
         for place in _places(study, name):
             refuse_idle(document, place, f"it counts only with {other}: {words}, and no run has that")
 
 
-def _refuse_idle_options(study: Study, document: Document, runs: Sequence[Mapping[str, Any]]) -> None:
+def _refuse_idle_options(study: Study, document: Document, runs: Sequence[Has]) -> None:
     """The same for a default or protocol field of `--set` that every run overrides. In a file such a value may be what
     axes are laid over; an option is meant to change something."""
-    for name, written in study.defaults.items():
-        place: KeyPath = ("defaults", name)
-        if document.is_option(place):
-            value = check_setting(document, place, name, written)
-            if all(run[name] != value for run in runs):
-                refuse_idle(document, place, f"{shown(written)}, and every run has another value, of {LATER}")
-    for name, value in study.protocol:
-        place = ("protocol", name)
-        if document.is_option(place) and all(run.get(f"protocol.{name}") != value for run in runs):
-            written = document.data["protocol"][name]
-            refuse_idle(document, place, f"{shown(written)}, and every run has another value, of {LATER}")
+    for section, prefix, fields in (("defaults", "", study.defaults), ("protocol", "protocol.", dict(study.protocol))):
+        for name, value in fields.items():
+            place = (section, name)
+            if document.is_option(place):
+                wanted = value if prefix else check_setting(document, place, name, value)
+                if all(has(prefix + name) != wanted for has in runs):
+                    written = shown(document.data[section][name])
+                    refuse_idle(document, place, f"{written}, and every run has another value, of {LATER}")
 
 
 def _places(study: Study, name: str) -> Iterator[KeyPath]:

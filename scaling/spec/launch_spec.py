@@ -15,6 +15,7 @@ from scaling.errors import did_you_mean
 from scaling.records.attempts.contract import Execution
 from scaling.records.run_plan import Frozen
 from scaling.spec.document import Document
+from scaling.spec.settings import holds_switch
 
 ENTRY_POINTS = "scaling.backends"
 """Entry points of installed packages: the name of a back end and its class."""
@@ -77,7 +78,7 @@ def _is_matchable(match: dict[str, Any]) -> dict[str, Any]:
     for name, wanted in match.items():
         if name not in MATCHABLE:
             raise ValueError(f"{name!r} is nothing it can match; match one of {', '.join(MATCHABLE)}")
-        if any(isinstance(item, bool) for item in (wanted if isinstance(wanted, list) else [wanted])):
+        if holds_switch(wanted):
             raise ValueError(f"{name} is not a switch; write its value")
     return match
 

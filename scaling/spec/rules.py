@@ -1,4 +1,4 @@
-"""The rules of `exclude` and `overrides`: which runs they fit, and that each of them fits one.
+"""The rules of `exclude`, `overrides` and `launch.slurm.overrides`: which runs they fit, and that each fits one.
 
 A rule goes by what a run has, whoever says so: the study, else the recipe, else the default. One that fits no run has a
 misspelt value, or is left over, and the study would train other runs than the one that was meant.
@@ -6,7 +6,7 @@ misspelt value, or is left over, and the study would train other runs than the o
 
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from scaling.errors import UserError, shown
@@ -23,6 +23,10 @@ Rule = Mapping[str, Any]
 
 DEFINE_RUNS = ("grid", "zip", "include", "exclude", "overrides", "defaults", "protocol", "tune")
 """Fields of a study by which a `--set` option changes what the runs are."""
+
+
+Has = Callable[[str], Any]
+"""What one run has for a setting or a `protocol.` field, by its name."""
 
 
 class Rules:
@@ -54,17 +58,16 @@ class Rules:
                     self._fitting.add((*place, name, position))
         return fitted
 
-    def check_each_fits(self, document: Document, runs: Iterable[Mapping[str, Any]]) -> None:
-        """`refuse_idle` for a rule that has fitted none, and a value of its lists; `runs`: what each run has."""
-        if idle := [place for place in self._parsed if place not in self._fitting]:
-            known = list(runs)
-            for place in idle:
+    def check_each_fits(self, document: Document, runs: Sequence[Has]) -> None:
+        """`refuse_idle` for a rule that has fitted none, and a value of its lists."""
+        for place, rule in self._parsed.items():
+            if place not in self._fitting:
                 words = ", ".join(f"{name}: {shown(wanted)}" for name, wanted in self._written[place].items())
-                refuse_idle(document, place, f"{words} fits no run{_instead(self._parsed[place], known)}")
-        for place in self._fitting & self._parsed.keys():
-            for name, position in _items(self._parsed[place]):
+                refuse_idle(document, place, f"{words} fits no run{_instead(rule, runs)}")
+        for place, rule in self._parsed.items():
+            for name, position in _items(rule):
                 item = (*place, name, position)
-                if item not in self._fitting:
+                if place in self._fitting and item not in self._fitting:
                     wanted = shown(self._written[place][name][position])
                     refuse_idle(document, item, f"{wanted} fits no run that the rest fits")
 
@@ -124,10 +127,10 @@ def _of_protocol(name: str, protocol: Any) -> Any:
     return getattr(protocol, name.removeprefix("protocol."), None)
 
 
-def _instead(rule: Rule, runs: Sequence[Mapping[str, Any]]) -> str:
+def _instead(rule: Rule, runs: Sequence[Has]) -> str:
     """What the runs have in the first field that none of them has as the rule wants it."""
     for name, wanted in rule.items():
-        values = {str(value): value for value in (run.get(name) for run in runs)}
+        values = {str(value): value for value in (has(name) for has in runs)}
         if not any(matches({name: wanted}, {name: value}) for value in values.values()):
             texts = ["not written" if value is None else text for text, value in values.items()][:5]
             return f": {name} is {', '.join(texts)}{' and so on' if len(values) > 5 else ''}"

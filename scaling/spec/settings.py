@@ -143,6 +143,11 @@ class RunSettings(Frozen):
     keep_checkpoints: Count = Field(2, description="How many of the newest are kept.")
 
 
+def holds_switch(value: Any) -> bool:
+    """Whether a value is true or false, or a list with one of them: Pydantic and Python take them for 1 and 0."""
+    return any(isinstance(item, bool) for item in (value if isinstance(value, list) else [value]))
+
+
 def matches(rule: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     """Every field of the rule is a value, a list of values or a text with * and ?, and fits."""
     return all(name in values and _fits(wanted, values[name]) for name, wanted in rule.items())

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from scaling.errors import UserError, broken_rule, did_you_mean, shown
 from scaling.records.run_plan import Frozen
 from scaling.spec.document import Document, KeyPath, load_document
 from scaling.spec.duration import Duration
 from scaling.spec.launch_spec import LaunchSpec, check_sections
-from scaling.spec.settings import RunSettings
+from scaling.spec.settings import RunSettings, holds_switch
 from scaling.spec.tune import TuneSpec
 
 MAX_BATCH = 10_000_000
@@ -163,10 +164,7 @@ def refuse_switches(model: Any, document: Document, data: Any, place: KeyPath) -
         return
     for name, field in model.model_fields.items():
         value, at = data.get(name), (*place, name)
-        items = value if isinstance(value, list) else [value]
-        if any(isinstance(item, bool) for item in items) and not _takes_switch(field.annotation):
-            description = f"; {name}: {field.description}" if field.description else ""
-            raise document.error(at, f"{shown(value)}: it is not a switch{description}")
+        refuse_switch(document, at, name, value, field)
         if isinstance(value, list):
             for position, item in enumerate(value):
                 refuse_switches(_model_of(field.annotation, item), document, item, (*at, position))
@@ -213,25 +211,23 @@ def check_setting(document: Document, place: KeyPath, name: str, value: Any) -> 
     if name not in RunSettings.model_fields:
         hint = did_you_mean(name, RunSettings.model_fields, 30)
         raise document.error(place, f"unknown setting {shown(name)}; {hint}")
-    refuse_switch(document, place, name, value)
+    field = RunSettings.model_fields[name]
+    refuse_switch(document, place, name, value, field)
     try:
         return setting_adapter(name).validate_python(value)
     except ValidationError as error:
         rule = broken_rule(error.errors(include_url=False)[0])
-        raise document.error(place, f"{shown(value)}: {rule}{_hint(name)}") from error
+        raise document.error(place, f"{shown(value)}: {rule}{_hint(name, field)}") from error
 
 
-def refuse_switch(document: Document, place: KeyPath, name: str, value: Any) -> None:
-    """UserError for true and false, alone or in a list, where the setting has no such value: Pydantic and Python take
-    them for 1 and 0."""
-    items = value if isinstance(value, list) else [value]
-    if any(isinstance(item, bool) for item in items) and not _takes_switch(RunSettings.model_fields[name].annotation):
-        raise document.error(place, f"{shown(value)}: it is not a switch{_hint(name)}")
+def refuse_switch(document: Document, place: KeyPath, name: str, value: Any, field: FieldInfo) -> None:
+    """UserError for a value that `holds_switch`, where the field has no such value."""
+    if holds_switch(value) and not _takes_switch(field.annotation):
+        raise document.error(place, f"{shown(value)}: it is not a switch{_hint(name, field)}")
 
 
-def _hint(name: str) -> str:
-    description = RunSettings.model_fields[name].description
-    return f"; {name}: {description}" if description else ""
+def _hint(name: str, field: FieldInfo) -> str:
+    return f"; {name}: {field.description}" if field.description else ""
 
 
 @functools.cache

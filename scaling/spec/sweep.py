@@ -16,6 +16,7 @@ A key is a run setting (`learning_rate`) or a field of the protocol (`protocol.s
 run may vary too.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping
@@ -82,8 +83,9 @@ def expand(study: Study, document: Document) -> list[RunSpec]:
             if rules.fit([override], values):
                 values.update(change)
         specs.append(_resolve(study, document, values, point, place))
-    rules.check_each_fits(document, map(_all_values, specs))
-    check_effects(study, document, [_all_values(spec) for spec in specs])
+    runs = [functools.partial(_value, spec) for spec in specs]
+    rules.check_each_fits(document, runs)
+    check_effects(study, document, runs)
     return specs
 
 
@@ -103,9 +105,10 @@ def value_of(spec: RunSpec, name: str) -> Any:
     return owner.model_dump(mode="json")[name.removeprefix("protocol.")]
 
 
-def _all_values(spec: RunSpec) -> dict[str, Any]:
-    """Every setting and `protocol.` field of a run."""
-    return {**dict(spec.settings), **{f"protocol.{name}": value for name, value in spec.protocol}}
+def _value(spec: RunSpec, name: str) -> Any:
+    """What a run has for a setting or a `protocol.` field; None where it has none such."""
+    owner = spec.protocol if name.startswith("protocol.") else spec.settings
+    return getattr(owner, name.removeprefix("protocol."), None)
 
 
 def _check_size(study: Study, document: Document) -> None:
@@ -210,4 +213,4 @@ def _check_names(study: Study, document: Document) -> None:
             if name not in RunSettings.model_fields:
                 known = RunSettings.model_fields
                 raise document.error((*place, name), f"unknown setting; {did_you_mean(name, known, 30)}")
-            refuse_switch(document, (*place, name), name, wanted)
+            refuse_switch(document, (*place, name), name, wanted, RunSettings.model_fields[name])

@@ -7,7 +7,6 @@
 Whatever ends it early is recorded before the processes part, with the reason of every process that failed.
 """
 
-import hashlib
 import logging
 import time
 from contextlib import ExitStack, closing
@@ -21,6 +20,7 @@ from scaling.records.attempts.attempt import Attempt
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.contract import Execution
 from scaling.records.attempts.rank_failures import RankFailure, read_failures, report_failure, start_token, together
+from scaling.records.files import content_digest
 from scaling.records.ownership.lease import Lease
 from scaling.records.ownership.stop_request import requested_stop
 from scaling.records.result import RunResult
@@ -93,8 +93,8 @@ def run_session(
 
 def _meet(stack: ExitStack, plan: RunPlan, execution: Execution) -> Processes:
     """Join the run's processes; MachineError when they do not find each other or their device is not to be had."""
-    content = hashlib.sha256(plan.model_dump_json().encode()).hexdigest()
-    run = f"{plan.run_id} of study {plan.study} (plan {content[:12]})"
+    digest = content_digest(plan.model_dump(mode="json"))
+    run = f"{plan.run_id} of study {plan.study} (plan {digest[:12]})"
     try:
         return stack.enter_context(join_processes(execution, run=run))
     except (UserError, MemoryError):

@@ -26,6 +26,12 @@ def starts(run_dir: Path) -> list[int]:
     return [event.step for event in read_events(RunDir(run_dir).events).events if event.kind == "start"]
 
 
+def losses(run_dir: Path) -> dict[int, float]:
+    """Training loss of every logged step; of a step that was done again, the last attempt's counts."""
+    events = read_events(RunDir(run_dir).events).events
+    return {event.step: event.metrics["loss"] for event in events if event.kind == "step"}
+
+
 def wait_for_checkpoint(run_dir: Path, step: int) -> None:
     """Until a checkpoint of that step or a later one is recorded."""
     deadline = time.monotonic() + 60

@@ -112,7 +112,8 @@ class FineTuning:
             "mixup": values.mixup,
             "precision": trained.precision,
             "zero_stage": trained.engine.zero_stage,
-            "overlap_comm": trained.engine.overlap_comm,
+            # One device exchanges nothing; pre-training may have had more.
+            "overlap_comm": trained.engine.overlap_comm and self.planner.num_devices > 1,
             "activation_checkpointing": trained.engine.activation_checkpointing,
             "channels_last": trained.engine.channels_last,
             "deterministic": trained.engine.deterministic,

@@ -22,7 +22,7 @@ from scaling.records.scores.search_plan import ChoicePlan, Space, TrialPlan
 from scaling.records.study import RunRecord
 from scaling.spec.document import Document
 from scaling.spec.study import Study
-from scaling.spec.sweep import RunSpec, expand, value_of, with_values
+from scaling.spec.sweep import RunSpec, value_of, with_values
 from scaling.spec.tune import STARTUP_TRIALS, TuneSpec
 
 UNCHOSEN = "?" * 8
@@ -67,7 +67,7 @@ class StudySearch:
         assert study.tune is not None
         self._study, self._document, self._planner = study, document, planner
         self._tune: TuneSpec = study.tune
-        specs = expand(study, document)
+        specs = planner.specs
         self._checks = SearchChecks(study, document)
         self._checks.check_names()
         self._checks.check_scheduler()

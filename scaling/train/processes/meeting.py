@@ -88,14 +88,15 @@ def _await_all(store: Store, world: int, place: str, timeout: timedelta) -> None
         if store.check([_REFUSED]):
             raise MachineError(store.get(_REFUSED).decode())
         now = time.monotonic()
-        missing = ", ".join(str(rank) for rank in range(world) if not store.check([seats[rank]]))
-        if now - began > timeout.total_seconds():
-            raise MachineError(
-                f"of {world} processes number {missing} did not come to {place} within {timeout.total_seconds():g} s; "
-                "look at their own output"
-            )
-        if now - told > TOLD_EVERY_SECONDS:
+        is_over = now - began > timeout.total_seconds()
+        if is_over or now - told > TOLD_EVERY_SECONDS:
             told = now
+            missing = ", ".join(str(rank) for rank in range(world) if not store.check([seats[rank]]))
+            if is_over:
+                raise MachineError(
+                    f"of {world} processes number {missing} did not come to {place} within "
+                    f"{timeout.total_seconds():g} s; look at their own output"
+                )
             logger.warning("of %d processes number %s have not come to %s yet", world, missing, place)
         time.sleep(0.02)
 

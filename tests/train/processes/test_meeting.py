@@ -12,9 +12,8 @@ from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.contract import DONE, MACHINE_TROUBLE
 from scaling.records.attempts.ends import read_ends
 from scaling.records.attempts.rank_failures import read_failures
-from scaling.records.events import read_events
-from scaling.records.run_dir import RunDir
 from tests.support.ranks import Prepare, codes, free_port, start_rank, start_run
+from tests.support.run_folders import losses
 
 PlanTiny = Callable[..., list[PlannedRun]]
 
@@ -22,11 +21,6 @@ PlanTiny = Callable[..., list[PlannedRun]]
 def ended(process: ForkServerProcess) -> int | None:
     [code] = codes([process])
     return code
-
-
-def losses(run_dir: Path) -> list[float]:
-    events = read_events(RunDir(run_dir).events).events
-    return [event.metrics["loss"] for event in events if event.kind in ("step", "validation") and event.metrics]
 
 
 def plan_two(plan_tiny: PlanTiny, name: str) -> list[Path]:

@@ -11,19 +11,13 @@ import pytest
 
 from scaling.launch.study_dir import PlannedRun
 from scaling.records.attempts.contract import DONE
-from scaling.records.events import read_events
 from scaling.records.result import RunResult
 from scaling.records.standing import find_standing
 from tests.support.ranks import codes, start_run
-from tests.support.run_folders import steps_saved
+from tests.support.run_folders import losses, steps_saved
 
 RELATIVE = 1e-4
 """Of the loss: processes sum gradients in another order, and roundings grow over the steps."""
-
-
-def losses(run: PlannedRun) -> list[float]:
-    rows = read_events(run.run_dir / "events.jsonl").events
-    return [row.metrics["loss"] for row in rows if row.kind == "step"]
 
 
 def test_torchrun_trains_the_run_of_one_process(plan_tiny: Callable[..., list[PlannedRun]]) -> None:
@@ -36,7 +30,7 @@ def test_torchrun_trains_the_run_of_one_process(plan_tiny: Callable[..., list[Pl
     command = [sys.executable, *launcher, "-m", "scaling.train", str(together.run_dir)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == DONE, ended.stdout[-2000:] + ended.stderr[-2000:]
-    assert losses(together) == pytest.approx(losses(alone), rel=RELATIVE)
+    assert losses(together.run_dir) == pytest.approx(losses(alone.run_dir), rel=RELATIVE)
     result = RunResult.load(together.run_dir)
     assert result is not None and (result.num_devices, result.steps) == (2, 10)
 

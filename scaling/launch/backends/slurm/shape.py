@@ -87,7 +87,7 @@ def check_overrides(launch: LaunchSpec, document: Document, plans: Iterable[RunP
     values = [matched_values(plan) for plan in plans]
     for one in values:
         rules.fit(rules.places, one)
-    rules.check_each_fits(document, values)
+    rules.check_each_fits(document, [one.get for one in values])
 
 
 def group_by_shape(run_dirs: Sequence[Path], launch: LaunchSpec, profile: Profile) -> dict[Shape, list[Path]]:

@@ -13,12 +13,11 @@ from scaling.launch.backends.slurm.backend import SlurmBackend
 from scaling.records.attempts.attempt import latest_number, load_attempt
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.ends import read_ends
-from scaling.records.events import read_events
 from scaling.records.result import RunResult
-from scaling.records.run_dir import RunDir
 from tests.launch.backends.slurm.conftest import StartLab
 from tests.launch.backends.slurm.lab import (
     ROOT,
+    Lab,
     held_at,
     is_pending,
     needs_slurm,
@@ -26,6 +25,7 @@ from tests.launch.backends.slurm.lab import (
     wait_for_result,
     wait_until,
 )
+from tests.support.run_folders import losses
 
 pytestmark = needs_slurm
 
@@ -44,18 +44,17 @@ def assert_close(run_dir: Path, reference: Path) -> None:
     assert first.metrics["upstream/loss"] == pytest.approx(second.metrics["upstream/loss"], rel=TOLERANCE)
 
 
-def losses(run_dir: Path) -> dict[int, float]:
-    events = read_events(RunDir(run_dir).events).events
-    return {event.step: event.metrics["loss"] for event in events if event.kind == "step"}
+def on_two_nodes(start_lab: StartLab, plan_tiny, tmp_path: Path, name: str) -> tuple[Lab, Path, Path]:
+    """A Slurm of two nodes, a run to be trained there, and a copy of it trained by one process without Slurm."""
+    [planned] = plan_tiny(*STEPS, name=name)
+    reference = train_here(planned.run_dir, tmp_path / "reference")
+    return start_lab("--nodes", "2", "--cpus", "2"), planned.run_dir, reference
 
 
 def test_plain_srun_on_two_nodes_of_two_processes_equals_one_process(
     start_lab: StartLab, plan_tiny, tmp_path: Path
 ) -> None:
-    [planned] = plan_tiny(*STEPS, name="plain")
-    run = planned.run_dir
-    reference = train_here(run, tmp_path / "reference")
-    lab = start_lab("--nodes", "2", "--cpus", "2")
+    lab, run, reference = on_two_nodes(start_lab, plan_tiny, tmp_path, "plain")
     lab.run("srun", "--nodes=2", "--ntasks-per-node=2", sys.executable, "-m", "scaling.train", str(run))
     assert (latest_number(run), load_attempt(run, 1).num_devices) == (1, 4)
     assert [end.cause for end in read_ends(run).all] == [Cause.DONE]
@@ -66,10 +65,7 @@ def test_two_nodes_of_two_processes_equal_one_process_after_a_rank_was_killed(
     start_lab: StartLab, make_backend: Callable[..., SlurmBackend], plan_tiny, tmp_path: Path
 ) -> None:
     """In a Slurm of its own: a batch that followed a step within a second was seen never to start (Slurm 22.05)."""
-    [planned] = plan_tiny(*STEPS, name="wide")
-    run = planned.run_dir
-    reference = train_here(run, tmp_path / "reference")
-    lab = start_lab("--nodes", "2", "--cpus", "2")
+    lab, run, reference = on_two_nodes(start_lab, plan_tiny, tmp_path, "wide")
     make_backend("tasks_per_node: 2\n", nodes=2).submit([run], None)
     with held_at(run, 3) as pids:
         assert len(pids) == 4
@@ -84,10 +80,7 @@ def test_the_batch_template_trains_saves_and_queues_itself_again(
     start_lab: StartLab, plan_tiny, tmp_path: Path
 ) -> None:
     """`slurm/train.sbatch` as it stands, but for what this machine has: no GPUs, two CPUs a node."""
-    [planned] = plan_tiny(*STEPS, name="template")
-    run = planned.run_dir
-    reference = train_here(run, tmp_path / "reference")
-    lab = start_lab("--nodes", "2", "--cpus", "2")
+    lab, run, reference = on_two_nodes(start_lab, plan_tiny, tmp_path, "template")
     options = ("--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1", "--gres=none", "--time=20", "--export=ALL")
     lab.environment["PYTHON"] = sys.executable
     log = f"--output={tmp_path}/template.log"
