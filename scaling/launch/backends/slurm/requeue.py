@@ -7,6 +7,7 @@ What the attempt's exit code leaves open is read off Slurm's view of the job at 
     past time of its end  job that queued itself again would undo that
     completing, without,  Slurm has queued the job again itself: pre-empted, or its node is gone. An end that is still
     or with a later one   to come is that of the next start, for which the scheduler has already found room
+    pending               the same, or a controller that died seconds after the start has forgotten it
 
 The budget is `scaling.records.attempts.causes.decide`, from the run's ends alone.
 """
@@ -47,6 +48,8 @@ def read_view(state: str, end_time: str, now: datetime) -> JobView:
     """The view from squeue's `%t` and `%e`, the latter in Slurm's standard form and the time zone of `now`."""
     if state in ("R", "S", "SI", "ST"):
         return "ours"
+    if state == "PD":
+        return "requeued"
     if state != "CG":
         return "unknown" if not state else "ended"
     try:

@@ -63,6 +63,15 @@ class Lab:
         """The end of it, for a failure that Slurm alone can explain."""
         return (self.folder / "log" / "slurmctld.log").read_text()[-4000:]
 
+    def saved_jobs(self) -> Path:
+        """What a controller that starts knows of jobs. It is written five seconds after the last time at the earliest:
+        a controller that is killed before has forgotten what happened since."""
+        return self.folder / "state" / "job_state"
+
+    def has_saved_start(self, node: str) -> bool:
+        """Whether a controller that starts knows of a job on this node."""
+        return f"{node}\0".encode() in self.saved_jobs().read_bytes()
+
     def start_missing(self) -> None:
         """Start the daemons that were killed."""
         subprocess.run([LOCAL / "up", "--dir", self.folder], env=self.environment, check=True, capture_output=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from scaling.launch.backends.slurm.backend import SlurmBackend
 from scaling.records.attempts.causes import Cause
 from scaling.records.attempts.ends import read_ends
+from scaling.records.ownership.stop_request import requested_stop
 from tests.launch.backends.slurm.conftest import StartLab
 from tests.launch.backends.slurm.lab import (
     all_held_at,
@@ -61,6 +62,7 @@ def test_a_killed_process_a_shot_node_and_a_restarted_controller(
     backend = make_backend()
     backend.submit(runs, None)
     with all_held_at(runs, 7) as held:
+        wait_until(lambda: lab.has_saved_start("n1") and lab.has_saved_start("n2"), 30)
         os.kill(lab.daemon("slurmctld"), signal.SIGKILL)
         looks = backend.poll(tmp_path / "losses")
         assert {look.phase for look in looks.values()} == {"unknown"}
@@ -75,3 +77,25 @@ def test_a_killed_process_a_shot_node_and_a_restarted_controller(
     assert causes[1] == [Cause.LOST, Cause.DONE]
     assert causes[0] == [Cause.NODE_FAILED, Cause.DONE]
     assert_same_numbers(reference, runs[0])
+
+
+def test_a_controller_that_has_forgotten_the_start_cancels_nothing(
+    start_lab: StartLab, make_backend: Callable[..., SlurmBackend], plan_tiny
+) -> None:
+    [planned] = plan_tiny(*STEPS, name="forgotten")
+    run = planned.run_dir
+    lab = start_lab("--nodes", "1", "--cpus", "1")
+    make_backend().submit([run], None)
+    wait_until(lab.saved_jobs().exists)
+    before = lab.saved_jobs().read_bytes()
+    assert not lab.has_saved_start("n1")
+    with held_at(run, 7) as [process]:
+        os.kill(lab.daemon("slurmctld"), signal.SIGKILL)
+        os.kill(process, signal.SIGKILL)
+        lab.saved_jobs().with_suffix(".old").unlink(missing_ok=True)
+        lab.saved_jobs().write_bytes(before)
+        lab.start_missing()
+    wait_until(lambda: read_ends(run).all)
+    # Slurm calls the job pending while its end is noted; on a busy machine it may have started it again by then.
+    assert read_ends(run).all[0].cause in (Cause.PREEMPTED, Cause.LOST)
+    assert requested_stop(run) is None

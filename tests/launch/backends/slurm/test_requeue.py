@@ -22,6 +22,7 @@ def ending(view: JobView, elapsed: float = 100.0) -> Ending:
         ("CG", "NONE", "requeued"),
         ("CG", "N/A", "requeued"),
         ("CG", "2026-11-25T20:54:00", "requeued"),
+        ("PD", "N/A", "requeued"),
         ("CA", "2026-11-25T20:43:49", "ended"),
         ("", "", "unknown"),
     ],
