@@ -13,8 +13,7 @@ import time
 from collections.abc import Mapping
 from datetime import timedelta
 
-import torch.distributed
-from torch.distributed import PrefixStore, Store
+from torch.distributed import PrefixStore, Store, TCPStore
 
 import scaling
 from scaling.records.attempts.provenance import describe_packages
@@ -37,9 +36,7 @@ def meet(placement: Placement, run: str, timeout: timedelta) -> Store:
     rank that is there twice, and for partners that do not come within `timeout`.
     """
     place = f"{placement.master_address}:{placement.master_port}"
-    found, _, _ = next(torch.distributed.rendezvous("env://", placement.rank, placement.world, timeout=timeout))
-    found.set_timeout(timeout)
-    store = PrefixStore("scaling", found)
+    store = _open_store(placement, timeout)
     own = {
         "run": run,
         "host": os.uname().nodename,
@@ -69,6 +66,25 @@ def meet(placement: Placement, run: str, timeout: timedelta) -> Store:
     if placement.rank == 0:
         _await_all(store, placement.world, place, timeout)
     return PrefixStore("groups", store)
+
+
+def _open_store(placement: Placement, timeout: timedelta) -> Store:
+    """The store at MASTER_ADDR:MASTER_PORT, served by the first process or by torchrun's agent.
+
+    PyTorch's own rendezvous opens the same one, but waits in silence until as many processes have come, whoever they
+    are.
+    """
+    is_served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = TCPStore(
+        placement.master_address,
+        placement.master_port,
+        placement.world,
+        is_master=placement.rank == 0 and not is_served,
+        timeout=timeout,
+        wait_for_workers=False,
+    )
+    return PrefixStore(f"scaling {restart}", store)
 
 
 def _difference(own: Mapping[str, str], first: Mapping[str, str]) -> str:

@@ -1,7 +1,10 @@
 """Processes that meet at one address are those of one start: what else comes there is refused and changes no number."""
 
+import logging
 import time
 from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -77,3 +80,28 @@ def test_a_partner_that_does_not_fit_ends_both_with_its_words(
     assert time.monotonic() - began < 60, "the first process waited for one that will not come"
     [end] = read_ends(run).all
     assert end.cause is Cause.MACHINE_TROUBLE and told in end.message
+
+
+def impatient(rank: int, seconds: float, log: Path) -> None:
+    from scaling.train.processes import meeting, process_group
+
+    meeting.TOLD_EVERY_SECONDS = 0.5
+    process_group.COLLECTIVE_TIMEOUT = timedelta(seconds=seconds)
+    logging.getLogger("scaling").addHandler(logging.FileHandler(log))
+
+
+def test_the_first_process_says_for_whom_it_waits(plan_tiny: PlanTiny, tmp_path: Path) -> None:
+    [run, other] = plan_two(plan_tiny, "waits")
+    port, log = free_port(), tmp_path / "log.txt"
+    first = start_rank(run, 0, 2, port, partial(impatient, seconds=120, log=log))
+    words = f"of 2 processes number 1 have not come to 127.0.0.1:{port} yet"
+    deadline = time.monotonic() + 60
+    while not log.exists() or words not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert codes([first, start_rank(run, 1, 2, port)]) == [DONE, DONE]
+
+    assert ended(start_rank(other, 0, 2, free_port(), partial(impatient, seconds=2, log=log))) == MACHINE_TROUBLE
+    [end] = read_ends(other).all
+    assert end.cause is Cause.MACHINE_TROUBLE
+    assert "of 2 processes number 1 did not come to" in end.message and "within 2 s" in end.message

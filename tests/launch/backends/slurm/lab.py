@@ -59,10 +59,6 @@ class Lab:
         """Process id of `slurmctld` or `slurmd.n1`."""
         return int((self.folder / "run" / f"{name}.pid").read_text())
 
-    def controller_log(self) -> str:
-        """The end of it, for a failure that Slurm alone can explain."""
-        return (self.folder / "log" / "slurmctld.log").read_text()[-4000:]
-
     def saved_jobs(self) -> Path:
         """What a controller that starts knows of jobs. It is written five seconds after the last time at the earliest:
         a controller that is killed before has forgotten what happened since."""
@@ -79,11 +75,24 @@ class Lab:
     def kill_node(self, node: str) -> None:
         """`kill -9` of everything on a node at once: its slurmd, its steps and whatever these started."""
         slurmd = self.daemon(f"slurmd.{node}")
-        victims = [slurmd, *processes_of_node(node)]
+        victims = [slurmd, *self.processes_of_node(node)]
         for pid in victims:
             with_signal(pid, signal.SIGSTOP)  # Nobody may notice before all are gone.
         for pid in victims:
             with_signal(pid, signal.SIGKILL)
+
+    def processes_of_node(self, node: str) -> list[int]:
+        """Processes that this Slurm started on a virtual node, and the step daemons that hold them; tests beside this
+        one have nodes of the same name."""
+        marks = {f"SLURMD_NODENAME={node}".encode(), f"SLURM_CONF={self.environment['SLURM_CONF']}".encode()}
+        found = set()
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                if marks <= set((path / "environ").read_bytes().split(b"\0")):
+                    found |= {int(path.name), *_step_daemons(int(path.name))}
+            except OSError:
+                continue
+        return sorted(found)
 
 
 def with_signal(pid: int, number: int) -> None:
@@ -91,18 +100,6 @@ def with_signal(pid: int, number: int) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         return
-
-
-def processes_of_node(node: str) -> list[int]:
-    """Processes that Slurm started on a virtual node, and the step daemons that hold them."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"SLURMD_NODENAME={node}".encode() in (path / "environ").read_bytes().split(b"\0"):
-                found |= {int(path.name), *_step_daemons(int(path.name))}
-        except OSError:
-            continue
-    return sorted(found)
 
 
 def _step_daemons(pid: int) -> Iterator[int]:
