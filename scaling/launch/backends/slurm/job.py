@@ -175,7 +175,7 @@ def _look(job: str) -> JobView:
     """Slurm's view of this job; waits for a controller that is being restarted."""
     deadline = time.monotonic() + CONTROLLER_PATIENCE_SECONDS
     while True:
-        command = ["squeue", "--noheader", f"--jobs={job}", "--format=%t|%e"]
+        command = ["squeue", "--noheader", f"--jobs={job}", "--format=%T|%e"]
         environment = {**os.environ, "SLURM_TIME_FORMAT": "standard"}
         answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if answer.returncode == 0 or time.monotonic() > deadline:

@@ -7,7 +7,7 @@ What the attempt's exit code leaves open is read off Slurm's view of the job at 
     past time of its end  job that queued itself again would undo that
     completing, without,  Slurm has queued the job again itself: pre-empted, or its node is gone. An end that is still
     or with a later one   to come is that of the next start, for which the scheduler has already found room
-    pending               the same, or a controller that died seconds after the start has forgotten it
+    queued                the same, or a controller that died seconds after the start has forgotten it
 
 The budget is `scaling.records.attempts.causes.decide`, from the run's ends alone.
 """
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from scaling.launch.backends.slurm.queue import QUEUED_STATES, RUNNING_STATES
 from scaling.records.attempts.causes import Cause, Decision, Verdict
 
 JobView = Literal["ours", "ended", "requeued", "unknown"]
@@ -45,13 +46,11 @@ class Ending:
 
 
 def read_view(state: str, end_time: str, now: datetime) -> JobView:
-    """The view from squeue's `%t` and `%e`, the latter in Slurm's standard form and the time zone of `now`."""
-    if state in ("R", "S", "SI", "ST"):
-        return "ours"
-    if state == "PD":
+    """The view from squeue's `%T` and `%e`, the latter in Slurm's standard form and the time zone of `now`."""
+    if state in QUEUED_STATES:
         return "requeued"
-    if state != "CG":
-        return "unknown" if not state else "ended"
+    if state != "COMPLETING":
+        return "ours" if state in RUNNING_STATES else "ended" if state else "unknown"
     try:
         end = datetime.fromisoformat(end_time)
     except ValueError:  # N/A, NONE, Unknown
